@@ -1,0 +1,73 @@
+//! Every event type Kurir knows: its short name, its kind and its routing.
+
+use std::fmt;
+
+/// What may be done with an event when several of one record meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Carries the whole record: only the newest counts. A tombstone says that the record is gone.
+    State { tombstone: bool },
+    /// Happened once and never changes.
+    Fact,
+    /// Only says "look": the record is read again under the lease.
+    Hint,
+    /// `sync.requested.v1`: asks the worker named in it; never routed by topic.
+    Request,
+}
+
+/// A known type. Later workers add their rows here; nothing else matches on the text of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EventType {
+    CrmContactCreated,
+    CrmContactUpdated,
+    CrmContactDeleted,
+    SyncRequested,
+    SyncCompleted,
+    SyncFailed,
+}
+
+impl EventType {
+    pub const ALL: [Self; 6] = [
+        Self::CrmContactCreated,
+        Self::CrmContactUpdated,
+        Self::CrmContactDeleted,
+        Self::SyncRequested,
+        Self::SyncCompleted,
+        Self::SyncFailed,
+    ];
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == text)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CrmContactCreated => "crm.contact.created.v1",
+            Self::CrmContactUpdated => "crm.contact.updated.v1",
+            Self::CrmContactDeleted => "crm.contact.deleted.v1",
+            Self::SyncRequested => "sync.requested.v1",
+            Self::SyncCompleted => "sync.completed.v1",
+            Self::SyncFailed => "sync.failed.v1",
+        }
+    }
+
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::CrmContactCreated | Self::CrmContactUpdated => Kind::State { tombstone: false },
+            Self::CrmContactDeleted => Kind::State { tombstone: true },
+            Self::SyncRequested => Kind::Request,
+            Self::SyncCompleted | Self::SyncFailed => Kind::Fact,
+        }
+    }
+
+    /// Whether an upstream app may publish it; the rest is written by Kurir's own roles.
+    pub fn publishable(self) -> bool {
+        matches!(self, Self::CrmContactCreated | Self::CrmContactUpdated | Self::CrmContactDeleted)
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
