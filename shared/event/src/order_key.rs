@@ -18,7 +18,8 @@ pub struct SubjectVersion(String);
 
 impl SubjectVersion {
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = (1..=VERSION_DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+        let digits = (1..=VERSION_DIGITS).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_digit());
         digits.then(|| Self(format!("{text:0>VERSION_DIGITS$}")))
     }
 
@@ -123,7 +124,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn key(version: &str, tombstone: bool, id: &str, generation: u32) -> OrderKey {
-        OrderKey::new(&SubjectVersion::parse(version).expect("digits"), tombstone, id, generation)
+        OrderKey::new(
+            &SubjectVersion::parse(version).expect("digits"),
+            tombstone,
+            id,
+            generation,
+        )
     }
 
     #[test]

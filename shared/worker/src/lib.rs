@@ -1,1 +1,24 @@
-//! placeholder
+//! Owns what a delivery's life is made of: the trail it carries, the handler's answer, the decision what to do
+//! next, and the ports that the consumer loop needs. Knows no AMQP, no SQL and no HTTP.
+//! Surprising: waiting is not failing. Only failed calls count as attempts (`decide`).
+
+pub mod backoff;
+pub mod decide;
+pub mod failpoint;
+mod failure;
+pub mod gate;
+mod handler;
+mod outcome;
+mod policy;
+mod ports;
+mod trail;
+
+pub use failure::{Blocked, Failure};
+pub use handler::{Done, Handled, Handler, WaitCause};
+pub use outcome::{AckReason, DeadClass, HoldCause, Outcome};
+pub use policy::{RUNGS, RetryPolicy, Rung};
+pub use ports::{
+    CLAIM_BATCH_LIMIT, Claims, Connection, ConnectionAnswer, ConnectionState, Connections,
+    HoldItem, HoldVerdict, Holds, PinItem, Pins, PortError, Release, Verdict,
+};
+pub use trail::{Attempt, Delivery, Job, Trail};

@@ -1,0 +1,135 @@
+//! The four things that can happen to a delivery, and the closed lists that name why.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+
+use crate::policy::Rung;
+
+macro_rules! names {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$vmeta])* $variant),+ }
+
+        impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Stable: stored in rows, headers and metric labels.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.as_str() == text)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(self.as_str()) }
+        }
+    };
+}
+
+names! {
+    /// Why nothing more is to be done.
+    AckReason {
+        Applied = "applied",
+        /// The record already holds this content: a repeat or an echo.
+        Unchanged = "unchanged",
+        Duplicate = "duplicate",
+        Superseded = "superseded",
+        /// A later generation of the event exists, or this one is already in the ledger.
+        Stale = "stale",
+        AlreadyDone = "already_done",
+        AlreadyHeld = "already_held",
+        Held = "held",
+        Disabled = "disabled",
+        Deleted = "deleted",
+        Resolved = "resolved",
+        Rechecked = "rechecked",
+        Cut = "cut",
+    }
+}
+
+names! {
+    /// Why an event waits in `held`.
+    HoldCause {
+        Budget = "budget",
+        Suspended = "suspended",
+        Circuit = "circuit",
+        Prerequisite = "prerequisite",
+        NoConnection = "no_connection",
+        Poison = "poison",
+        Panic = "panic",
+        Conflict = "conflict",
+        WaitExpired = "wait_expired",
+        AppendUnknown = "append_unknown",
+    }
+}
+
+impl HoldCause {
+    /// Held for a person: the link falls back to older content, and only a hand releases it (delivery-model 1.7).
+    pub fn needs_a_person(self) -> bool {
+        matches!(
+            self,
+            Self::Poison | Self::Panic | Self::WaitExpired | Self::AppendUnknown
+        )
+    }
+}
+
+names! {
+    /// Class of a dead letter, or of the failure that an attempt ended with.
+    DeadClass {
+        Malformed = "malformed",
+        SpecVersion = "spec_version",
+        Schema = "schema",
+        TooLarge = "too_large",
+        UnknownType = "unknown_type",
+        NewerMajor = "newer_major",
+        TenantMismatch = "tenant_mismatch",
+        UnknownTenant = "unknown_tenant",
+        IdMismatch = "id_mismatch",
+        Loop = "loop",
+        FutureVersion = "future_version",
+        VersionScheme = "version_scheme",
+        /// The partner said no, and said that nothing was stored.
+        Refused = "refused",
+        /// The event's data cannot be expressed at the partner.
+        Unmappable = "unmappable",
+        Exhausted = "exhausted",
+        DeliveryLimit = "delivery_limit",
+        /// The partner could not be reached, or failed.
+        Unavailable = "unavailable",
+        RateLimited = "rate_limited",
+        /// The call may have happened; the answer was lost.
+        Unknown = "unknown",
+        Timeout = "timeout",
+        Internal = "internal",
+    }
+}
+
+/// What to do with the delivery. Made by `decide`, carried out by the broker's settle.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Ack(AckReason),
+    RetryLater {
+        rung: Rung,
+        /// A failed call counts as an attempt; a wait does not.
+        counted: bool,
+        /// A copy that returns before this goes on to the next fitting rung.
+        due: Option<DateTime<Utc>>,
+        class: DeadClass,
+        reason: String,
+    },
+    Hold {
+        cause: HoldCause,
+        epoch: Option<i64>,
+        reason: String,
+    },
+    DeadLetter {
+        class: DeadClass,
+        fingerprint: String,
+        reason: String,
+    },
+}
