@@ -1,0 +1,698 @@
+-- The link engine's decisions in the database. Volatile functions over arrays: each locks the link rows in key order
+-- and reads in later statements. As one statement with CTEs they would decide on a snapshot taken before the wait for
+-- the lock, and revive dead versions (docs/decisions/0002).
+
+-- The one clock of leases, settle times and waits. A test sets it with `set kurir.now = '…'`.
+create function kurir_now() returns timestamptz language sql volatile as $$
+    select coalesce(nullif(current_setting('kurir.now', true), '')::timestamptz, clock_timestamp())
+$$;
+
+alter table link add column claim_source text;
+alter table held add column link_id bigint;
+create index held_by_link on held (link_id) where link_id is not null;
+alter table dead_letter_history drop constraint dead_letter_history_dead_id_generation_kind_attempt_key;
+-- One row per death: a second copy of the same death has the same `at`, a later death has another.
+alter table dead_letter_history add unique (dead_id, generation, kind, attempt, at);
+
+create function kept_limit() returns int language sql immutable as $$ select 16 $$;
+
+-- Our own headers that describe one way through the queues; a new way begins without them.
+create function fresh_headers(p_headers jsonb) returns jsonb language sql immutable as $$
+    select coalesce(p_headers, '{}'::jsonb) - array['x-attempt', 'x-waits', 'x-due', 'x-first-received', 'x-history',
+        'x-link', 'x-permit', 'x-dead-class', 'x-dead-fingerprint', 'x-dead-message', 'x-dead-at']
+$$;
+
+-- Keeps a superseded envelope. Above the cap the lowest goes to history, where the fall-back still finds it.
+create function keep_envelope(p_link bigint, p_tenant text, p_k bytea, p_source text, p_event text, p_generation int,
+    p_body bytea, p_properties jsonb, p_headers jsonb) returns void language plpgsql volatile as $$
+begin
+    insert into link_event (link_id, k, source, event_id, generation, body, properties, headers, kept_at)
+    values (p_link, p_k, p_source, p_event, p_generation, p_body, p_properties, p_headers, kurir_now())
+    on conflict do nothing;
+    with lowest as (
+        delete from link_event where link_id = p_link and k = (select min(k) from link_event where link_id = p_link)
+            and (select count(*) from link_event where link_id = p_link) > kept_limit()
+        returning *)
+    insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, body, properties, headers)
+    select link_id, p_tenant, kurir_now(), 'kept_out', k, source, event_id, generation, body, properties, headers from lowest;
+end $$;
+
+-- The event with key p_k is dead, discarded or held for a person: the link wants the highest older content again,
+-- which goes straight to its worker's queue. The caller has locked the link. Returns the key fallen back to.
+create function fall_back(p_link bigint, p_k bytea, p_queue text) returns bytea language plpgsql volatile as $$
+declare l link; kept record;
+begin
+    select * into l from link where id = p_link;
+    delete from link_event where link_id = p_link and k = p_k;
+    update link_history set body = null where link_id = p_link and what = 'kept_out' and k = p_k;
+    if l.desired_k is distinct from p_k then
+        return null;
+    end if;
+    select * into kept from (
+        select k, body, properties, headers, generation from link_event where link_id = p_link
+        union all
+        select k, body, properties, headers, generation from link_history
+            where link_id = p_link and what = 'kept_out' and body is not null) older
+        where k > coalesce(l.applied_k, ''::bytea) and k < p_k order by k desc limit 1;
+    update link set desired_k = coalesce(kept.k, l.applied_k), updated_at = kurir_now() where id = p_link;
+    if kept.k is not null then
+        insert into outbox (tenant, exchange, routing_key, body, properties, headers, created_at, next_try_at)
+        values (l.tenant, '', p_queue, kept.body, kept.properties,
+            fresh_headers(kept.headers) || jsonb_build_object('x-generation', kept.generation), kurir_now(), kurir_now());
+    elsif l.target_id is null then
+        -- Nothing living is left of this record and nothing was made: its keys are free for others. A frozen owner
+        -- is fenced off first.
+        if not exists (select 1 from effect where link_id = p_link and state in ('planned', 'sent', 'unknown')) then
+            update link set lease_token = null, lease_until = null where id = p_link;
+            delete from natural_key_claim where link_id = p_link;
+        end if;
+    end if;
+    return kept.k;
+end $$;
+
+-- After applied_k rose: what it covers is finished. The caller has locked the link.
+create function close_covered(p_link bigint, p_source text, p_event text) returns void language plpgsql volatile as $$
+declare l link;
+begin
+    select * into l from link where id = p_link;
+    delete from link_event where link_id = p_link and k <= l.applied_k;
+    update link_history set body = null where link_id = p_link and what = 'kept_out' and body is not null and k <= l.applied_k;
+    update dead_letter set state = case when source = p_source and event_id = p_event then 'resolved' else 'overtaken' end,
+        resolved_by = 'kurir', resolved_at = kurir_now(), row_version = row_version + 1
+        where link_id = p_link and k <= l.applied_k and (state in ('open', 'replaying')
+            or (state = 'discarded' and source = p_source and event_id = p_event));
+    insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
+        select p_link, l.tenant, kurir_now(), 'held_overtaken', k, source, event_id, generation, jsonb_build_object('reason', reason)
+        from held where link_id = p_link and k <= l.applied_k;
+    delete from held where link_id = p_link and k <= l.applied_k;
+    delete from unsettled_claim where link_id = p_link and source = p_source and event_id = p_event;
+end $$;
+
+create function link_json(l link) returns jsonb language sql stable as $$
+    select jsonb_build_object('id', l.id, 'tenant', l.tenant, 'kind', l.kind, 'source_system', l.source_system,
+        'source_account', l.source_account, 'source_id', l.source_id, 'target_system', l.target_system,
+        'connection_id', l.connection_id, 'target_id', l.target_id, 'state', l.state,
+        'desired_k', encode(l.desired_k, 'hex'), 'applied_k', encode(l.applied_k, 'hex'), 'base', l.base,
+        'target_parts', l.target_parts, 'lease_token', l.lease_token, 'lease_until', l.lease_until,
+        'recheck_step', l.recheck_step)
+$$;
+
+create function effect_json(e effect) returns jsonb language sql stable as $$
+    select case when e.id is null then null else jsonb_build_object('id', e.id, 'link_id', e.link_id, 'source', e.source,
+        'event_id', e.event_id, 'generation', e.generation, 'k', encode(e.k, 'hex'), 'operation', e.operation,
+        'state', e.state, 'last', e.last, 'request', e.request, 'target_id', e.target_id, 'sent_at', e.sent_at,
+        'settle_at', e.settle_at) end
+$$;
+
+create function open_effect(p_link bigint) returns jsonb language sql volatile as $$
+    select effect_json(e) from effect e where link_id = p_link and state in ('planned', 'sent', 'unknown')
+$$;
+
+-- Claim a batch. p_items: array of {idx, link_id?, tenant, kind, source_system, source_account, source_id, target_system,
+-- connection_id, k?, source, event_id, generation, token, dead_id, keys: [..], type, subject, properties, headers,
+-- claim_as?}; p_bodies[idx + 1] is the envelope. An item with link_id is a request of ours (resolve, recheck): it raises
+-- nothing, is never a duplicate, and counts its claims under claim_as.
+create function claim_links(p_worker text, p_queue text, p_items jsonb, p_bodies bytea[], p_lease interval, p_alone boolean)
+    returns table (idx int, verdict text, detail jsonb) language plpgsql volatile as $$
+declare
+    i record; l link; d record; n int; own boolean; live boolean; counted_as text; t timestamptz; granted jsonb := '[]'; g record;
+    taken jsonb;
+begin
+    for i in
+        select x.*, decode(x.k, 'hex') as key
+        from jsonb_to_recordset(p_items) as x(idx int, link_id bigint, tenant text, kind text, source_system text,
+            source_account text, source_id text, target_system text, connection_id uuid, k text, source text, event_id text,
+            generation int, token uuid, dead_id uuid, keys jsonb, type text, subject text, properties jsonb, headers jsonb,
+            claim_as text)
+        -- requests name the link by id, events by its key: both sort by what identifies the row for everybody
+        order by coalesce(x.tenant, ''), coalesce(x.kind, ''), coalesce(x.source_system, ''), coalesce(x.source_account, ''),
+            coalesce(x.source_id, ''), coalesce(x.connection_id::text, ''), x.link_id nulls last, decode(x.k, 'hex') desc nulls last
+    loop
+        idx := i.idx;
+        detail := '{}';
+        if i.link_id is not null then
+            select * into l from link where id = i.link_id and tenant = i.tenant for update;
+            if not found then
+                verdict := 'stale'; return next; continue;
+            end if;
+        else
+            select * into l from link where tenant = i.tenant and kind = i.kind and source_system = i.source_system
+                and source_account = i.source_account and source_id = i.source_id and target_system = i.target_system
+                and connection_id = i.connection_id for update;
+            if not found then
+                insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, created_at, updated_at)
+                values (i.tenant, i.kind, i.source_system, i.source_account, i.source_id, i.target_system, i.connection_id, kurir_now(), kurir_now())
+                on conflict do nothing;
+                select * into l from link where tenant = i.tenant and kind = i.kind and source_system = i.source_system
+                    and source_account = i.source_account and source_id = i.source_id and target_system = i.target_system
+                    and connection_id = i.connection_id for update;
+            end if;
+        end if;
+        -- everything below is read after the lock
+        t := kurir_now();
+        live := l.lease_token is not null and l.lease_until > t;
+        counted_as := coalesce(i.claim_as, i.event_id);
+        own := l.claim_event = counted_as and l.claim_source = i.source;
+        if i.key is not null then
+            select generation, state into d from dead_letter where id = i.dead_id;
+            if found and (i.generation < d.generation
+                or (d.state in ('open', 'discarded') and i.generation <= d.generation)) then
+                verdict := 'stale'; return next; continue;
+            end if;
+            if exists (select 1 from held where worker = p_worker and tenant = i.tenant and source = i.source and event_id = i.event_id
+                and connection_id is not distinct from i.connection_id and generation = i.generation) then
+                verdict := 'already_held'; return next; continue;
+            end if;
+            if i.key <= l.applied_k then
+                update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1
+                    where id = i.dead_id and state = 'replaying' and generation = i.generation;
+                verdict := 'duplicate'; return next; continue;
+            end if;
+            if i.key < l.desired_k then
+                perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);
+                update dead_letter set state = 'overtaken', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
+                    note = 'superseded by ' || convert_from(substring(l.desired_k from 22 for length(l.desired_k) - 26), 'utf8')
+                    where id = i.dead_id and state = 'replaying' and generation = i.generation;
+                verdict := 'superseded'; return next; continue;
+            end if;
+        end if;
+        select count(*) into n from unsettled_claim u where u.link_id = l.id and u.source = i.source and u.event_id = counted_as;
+        if own then
+            n := n + 1;
+        end if;
+        if n >= 3 and not (own and live) then
+            if i.key is null then
+                -- A resolve or re-check that kills: it stops, and the link says so to a person.
+                update link set state = 'conflict', last_error = 'a re-check of this record ended its process three times',
+                    recheck_at = null, claim_event = null, claim_source = null, claim_token = null, claim_k = null, claim_generation = null,
+                    lease_token = null, lease_until = null, updated_at = t where id = l.id;
+                delete from unsettled_claim where link_id = l.id and source = i.source and event_id = counted_as;
+                verdict := 'stale'; return next; continue;
+            end if;
+            insert into held (worker, tenant, target_system, connection_id, reason, detail, k, source, event_id, generation, type,
+                subject, body, properties, headers, link_id, held_at)
+            values (p_worker, i.tenant, i.target_system, i.connection_id, 'poison',
+                'three processes ended while they handled this event', i.key, i.source, i.event_id, i.generation, i.type,
+                i.subject, p_bodies[i.idx + 1], i.properties, fresh_headers(i.headers) || jsonb_build_object('x-generation', i.generation),
+                l.id, t)
+            on conflict (worker, source, event_id, connection_id) where link_key is null
+                do update set generation = excluded.generation, k = excluded.k, body = excluded.body, held_at = excluded.held_at;
+            delete from unsettled_claim where link_id = l.id and source = i.source and event_id = counted_as;
+            update link set claim_event = null, claim_source = null, claim_token = null, claim_k = null, claim_generation = null
+                where id = l.id and own;
+            perform fall_back(l.id, i.key, p_queue);
+            insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
+            values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{"reason": "poison"}');
+            verdict := 'held'; return next; continue;
+        end if;
+        if i.key is not null and l.desired_k is distinct from i.key then
+            update link set desired_k = i.key, updated_at = t where id = l.id;
+            l.desired_k := i.key;
+        end if;
+        if l.state = 'conflict' then
+            verdict := case when i.key is null then 'stale' else 'conflict' end;
+            detail := jsonb_build_object('reason', l.last_error);
+            return next; continue;
+        end if;
+        if live then
+            verdict := 'busy';
+            detail := jsonb_build_object('left_ms', ceil(extract(epoch from l.lease_until - t) * 1000)::bigint);
+            return next; continue;
+        end if;
+        if n = 2 and not p_alone then
+            verdict := 'alone'; return next; continue;
+        end if;
+        if l.claim_token is not null then
+            insert into unsettled_claim (token, tenant, link_id, source, event_id, generation, k, taken_over_at)
+            values (l.claim_token, l.tenant, l.id, l.claim_source, l.claim_event, l.claim_generation, l.claim_k, t)
+            on conflict do nothing;
+        end if;
+        update link set lease_token = i.token, lease_until = t + p_lease, claim_event = counted_as, claim_source = i.source,
+            claim_generation = i.generation, claim_k = i.key, claim_token = i.token, updated_at = t
+            where id = l.id returning * into l;
+        granted := granted || jsonb_build_object('idx', i.idx, 'link', l.id, 'keys', coalesce(i.keys, '[]'::jsonb));
+        verdict := 'granted';
+        detail := jsonb_build_object('link', link_json(l), 'open', open_effect(l.id), 'now', t);
+        if i.key is null then
+            detail := detail || jsonb_build_object(
+                'keys', (select coalesce(jsonb_agg(natural_key order by natural_key), '[]') from natural_key_claim where link_id = l.id),
+                'abandoned', (select coalesce(jsonb_agg(effect_json(e) order by e.created_at), '[]') from effect e
+                    where e.link_id = l.id and e.state in ('abandoned', 'failed') and e.sent_at is not null
+                      and e.resolved_at > t - interval '2 days'));
+        end if;
+        return next;
+    end loop;
+    -- Natural keys in one order for everybody, after all links are locked.
+    for g in
+        select (x ->> 'idx')::int as idx, (x ->> 'link')::bigint as link, key
+        from jsonb_array_elements(granted) x, jsonb_array_elements_text(x -> 'keys') key order by key, (x ->> 'link')::bigint
+    loop
+        insert into natural_key_claim (tenant, connection_id, kind, natural_key, link_id, claimed_at)
+            select tenant, connection_id, kind, g.key, id, kurir_now() from link where id = g.link on conflict do nothing;
+        select jsonb_build_object('key', g.key, 'link', c.link_id, 'record', o.source_id) into taken
+            from link m join natural_key_claim c on c.tenant = m.tenant and c.connection_id = m.connection_id and c.kind = m.kind
+                and c.natural_key = g.key join link o on o.id = c.link_id
+            where m.id = g.link and c.link_id <> g.link;
+        if taken is not null then
+            idx := g.idx; verdict := 'key_taken'; detail := taken; return next;
+        end if;
+    end loop;
+end $$;
+
+-- Reserve: the effect row before its call. p_items: {idx, effect, link, token, source, event_id, generation, k?, operation,
+-- last, request, digest, before_image?, target_id?, settle_ms, straight}. straight: one insert to `sent`.
+create function reserve_effects(p_items jsonb) returns table (idx int, verdict text, detail jsonb) language plpgsql volatile as $$
+declare i record; l record; e effect; t timestamptz;
+begin
+    for i in
+        select * from jsonb_to_recordset(p_items) as x(idx int, effect uuid, link bigint, token uuid, source text, event_id text,
+            generation int, k text, operation text, last boolean, request jsonb, digest text, before_image jsonb, target_id text,
+            settle_ms bigint, straight boolean)
+        order by x.link
+    loop
+        idx := i.idx; detail := '{}';
+        -- Waits for a concurrent claim, then sees its token.
+        select id, tenant into l from link where id = i.link and lease_token = i.token for share;
+        if not found then
+            verdict := 'lost'; return next; continue;
+        end if;
+        t := kurir_now();
+        insert into effect (id, link_id, tenant, source, event_id, generation, k, operation, state, token, last, request,
+            request_digest, before_image, target_id, sent_at, settle_at, created_at)
+        values (i.effect, i.link, l.tenant, i.source, i.event_id, i.generation, decode(i.k, 'hex'), i.operation,
+            case when i.straight then 'sent' else 'planned' end, i.token, i.last, i.request, i.digest, i.before_image, i.target_id,
+            case when i.straight then t end, case when i.straight then t + i.settle_ms * interval '1 ms' end, t)
+        on conflict (link_id) where state in ('planned', 'sent', 'unknown') do nothing
+        returning * into e;
+        if not found then
+            verdict := 'open'; detail := jsonb_build_object('open', open_effect(i.link)); return next; continue;
+        end if;
+        verdict := e.state; detail := jsonb_build_object('effect', effect_json(e)); return next;
+    end loop;
+end $$;
+
+-- planned -> sent, directly before the call. No row: lost.
+create function send_effect(p_effect uuid, p_link bigint, p_token uuid, p_settle_ms bigint) returns jsonb
+    language plpgsql volatile as $$
+declare e effect;
+begin
+    update effect set state = 'sent', sent_at = kurir_now(), settle_at = kurir_now() + p_settle_ms * interval '1 ms'
+        where id = p_effect and state = 'planned'
+          and exists (select 1 from link where id = p_link and lease_token = p_token)
+        returning * into e;
+    return case when found then effect_json(e) end;
+end $$;
+
+-- Complete: an effect is confirmed, and the link moves by its share. p_items: {idx, effect, link, token, target_id, base,
+-- base_hash, parts, keys?, digest?, what, note?, keep_lease}. Returns the link as it is now.
+create function complete_effects(p_items jsonb) returns table (idx int, verdict text, detail jsonb) language plpgsql volatile as $$
+declare i record; l link; e effect; t timestamptz; other bigint;
+begin
+    for i in
+        select * from jsonb_to_recordset(p_items) as x(idx int, effect uuid, link bigint, token uuid, target_id text, base jsonb,
+            base_hash text, parts jsonb, keys jsonb, digest text, what text, note jsonb, keep_lease boolean)
+        order by x.link
+    loop
+        idx := i.idx;
+        select * into l from link where id = i.link for update;
+        t := kurir_now();
+        update effect set state = 'confirmed', resolved_at = t, target_id = coalesce(i.target_id, target_id), response_digest = i.digest
+            where id = i.effect and state in ('sent', 'unknown') returning * into e;
+        if not found then
+            select * into e from effect where id = i.effect;
+            if e.state = 'abandoned' and e.late_at is null then
+                update effect set late_at = t, target_id = coalesce(i.target_id, target_id) where id = i.effect;
+                if e.operation = 'create' and l.target_id is distinct from i.target_id then
+                    update link set state = 'conflict', updated_at = t,
+                        last_error = 'a create that was given up has been answered: two records may exist, ' || coalesce(l.target_id, 'none linked')
+                            || ' and ' || coalesce(i.target_id, 'unknown')
+                        where id = l.id returning * into l;
+                else
+                    update link set recheck_at = t, recheck_step = 0 where id = l.id returning * into l;
+                end if;
+                insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, target_id)
+                values (l.id, l.tenant, t, 'late_answer', e.k, e.source, e.event_id, e.generation, i.target_id);
+            end if;
+            verdict := 'elsewhere'; detail := jsonb_build_object('link', link_json(l), 'open', open_effect(l.id)); return next; continue;
+        end if;
+        select id into other from link where tenant = l.tenant and target_system = l.target_system and connection_id = l.connection_id
+            and kind = l.kind and target_id = coalesce(i.target_id, l.target_id) and id <> l.id and state <> 'alias';
+        if found then
+            update link set state = 'conflict', updated_at = t,
+                last_error = 'the partner''s record ' || i.target_id || ' already belongs to link ' || other
+                where id = l.id returning * into l;
+        else
+            update link set target_id = coalesce(i.target_id, link.target_id),
+                state = case when link.state = 'conflict' then link.state else 'linked' end,
+                base = i.base, base_hash = i.base_hash, target_parts = i.parts,
+                applied_k = case when e.last then greatest(applied_k, e.k) else applied_k end,
+                lease_token = case when e.last and not i.keep_lease and lease_token = i.token then null else lease_token end,
+                lease_until = case when e.last and not i.keep_lease and lease_token = i.token then null else lease_until end,
+                claim_event = case when e.last and not i.keep_lease and claim_token = i.token then null else claim_event end,
+                claim_source = case when e.last and not i.keep_lease and claim_token = i.token then null else claim_source end,
+                claim_generation = case when e.last and not i.keep_lease and claim_token = i.token then null else claim_generation end,
+                claim_k = case when e.last and not i.keep_lease and claim_token = i.token then null else claim_k end,
+                claim_token = case when e.last and not i.keep_lease and claim_token = i.token then null else claim_token end,
+                last_error = null, updated_at = t
+                where id = l.id returning * into l;
+            if e.last then
+                if e.k is not null then
+                    perform close_covered(l.id, e.source, e.event_id);
+                end if;
+                delete from unsettled_claim where token = i.token;
+                if i.keys is not null then
+                    delete from natural_key_claim where link_id = l.id and natural_key not in (select jsonb_array_elements_text(i.keys));
+                end if;
+            end if;
+        end if;
+        insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, target_id, detail)
+        values (l.id, l.tenant, t, i.what, e.k, e.source, e.event_id, e.generation, l.target_id, coalesce(i.note, '{}'));
+        verdict := 'confirmed'; detail := jsonb_build_object('link', link_json(l), 'open', open_effect(l.id)); return next;
+    end loop;
+end $$;
+
+-- The other ends of an effect. p_to: dropped (it never left), failed, unknown, abandoned (the look-up began at p_begun).
+-- p_recheck_ms: look once more at the link after that time. Returns the state it has now.
+create function resolve_effect(p_effect uuid, p_link bigint, p_to text, p_begun timestamptz, p_outcome text, p_recheck_ms bigint)
+    returns jsonb language plpgsql volatile as $$
+declare e effect; l link; t timestamptz; moved boolean;
+begin
+    select * into l from link where id = p_link for update;
+    t := kurir_now();
+    update effect set state = p_to, outcome = p_outcome, resolved_at = case when p_to = 'unknown' then null else t end
+        where id = p_effect and case p_to
+            when 'dropped' then state = 'planned'
+            when 'unknown' then state = 'sent'
+            when 'failed' then state in ('sent', 'unknown')
+            when 'abandoned' then state in ('sent', 'unknown') and p_begun >= settle_at
+            else false end
+        returning * into e;
+    moved := found;
+    if moved and p_recheck_ms is not null then
+        update link set recheck_at = t + p_recheck_ms * interval '1 ms', recheck_step = 0 where id = p_link returning * into l;
+    end if;
+    if moved and p_to in ('failed', 'abandoned') then
+        insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, target_id, detail)
+        values (l.id, l.tenant, t, p_to, e.k, e.source, e.event_id, e.generation, l.target_id,
+            jsonb_build_object('operation', e.operation, 'outcome', p_outcome));
+    end if;
+    return jsonb_build_object('moved', moved, 'link', link_json(l), 'open', open_effect(p_link));
+end $$;
+
+-- Endings without a call, and what a look at the partner taught: token mine and (unless p_despite_open) no open effect.
+-- p_end: unchanged | deleted | adopted | noted | conflict | resolved | rechecked. adopted and noted keep the lease.
+create function finish_link(p_link bigint, p_token uuid, p_end text, p_k bytea, p_source text, p_event text, p_generation int,
+    p_target text, p_base jsonb, p_base_hash text, p_parts jsonb, p_keys jsonb, p_note jsonb, p_despite_open boolean,
+    p_recheck_ms bigint, p_recheck_step int) returns jsonb language plpgsql volatile as $$
+declare l link; t timestamptz; other bigint; old_target text;
+begin
+    select * into l from link where id = p_link for update;
+    t := kurir_now();
+    if l.lease_token is distinct from p_token or (not p_despite_open and open_effect(p_link) is not null) then
+        return jsonb_build_object('guarded', true, 'link', link_json(l), 'open', open_effect(p_link));
+    end if;
+    old_target := l.target_id;
+    if p_end = 'adopted' then
+        select id into other from link where tenant = l.tenant and target_system = l.target_system and connection_id = l.connection_id
+            and kind = l.kind and target_id = p_target and id <> l.id and state <> 'alias';
+        if found then
+            return jsonb_build_object('guarded', false, 'taken', other, 'link', link_json(l), 'open', open_effect(p_link));
+        end if;
+        update link set target_id = p_target, state = 'linked', base = p_base, base_hash = p_base_hash, target_parts = p_parts,
+            updated_at = t where id = p_link returning * into l;
+    elsif p_end = 'noted' then
+        update link set target_parts = p_parts, updated_at = t where id = p_link returning * into l;
+    else
+        update link set
+            state = case p_end when 'deleted' then 'deleted' when 'conflict' then 'conflict' else l.state end,
+            target_id = case when p_end = 'deleted' then null else l.target_id end,
+            base = case when p_end = 'deleted' then '{}'::jsonb else l.base end,
+            base_hash = case when p_end = 'deleted' then null else l.base_hash end,
+            target_parts = case when p_end = 'deleted' then '{}'::jsonb else l.target_parts end,
+            applied_k = case when p_end in ('unchanged', 'deleted') then greatest(l.applied_k, p_k) else l.applied_k end,
+            last_error = case when p_end = 'conflict' then p_note ->> 'reason' when p_end in ('unchanged', 'deleted') then null else l.last_error end,
+            recheck_at = case when p_end in ('rechecked', 'conflict') then t + p_recheck_ms * interval '1 ms' else l.recheck_at end,
+            recheck_step = case when p_end = 'rechecked' then p_recheck_step else l.recheck_step end,
+            lease_token = null, lease_until = null, claim_event = null, claim_source = null, claim_generation = null,
+            claim_k = null, claim_token = null, updated_at = t
+            where id = p_link returning * into l;
+        delete from unsettled_claim where token = p_token;
+        if p_end in ('unchanged', 'deleted') then
+            perform close_covered(p_link, p_source, p_event);
+        end if;
+        if p_end = 'deleted' then
+            delete from natural_key_claim where link_id = p_link;
+        elsif p_end = 'unchanged' and p_keys is not null then
+            delete from natural_key_claim where link_id = p_link and natural_key not in (select jsonb_array_elements_text(p_keys));
+        end if;
+    end if;
+    if p_end not in ('noted', 'resolved') then
+        insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, target_id, detail)
+        values (l.id, l.tenant, t, p_end, p_k, p_source, p_event, p_generation, coalesce(l.target_id, old_target), coalesce(p_note, '{}'));
+    end if;
+    return jsonb_build_object('guarded', false, 'link', link_json(l), 'open', open_effect(p_link));
+end $$;
+
+-- Gives leases back by token, in order: nothing else of the link changes. The claim came back, so it is no death.
+create function release_links(p_tokens uuid[], p_errors text[]) returns void language plpgsql volatile as $$
+declare r record;
+begin
+    for r in
+        select l.id, x.token, x.error from unnest(p_tokens, p_errors) as x(token, error)
+        join link l on l.lease_token = x.token or l.claim_token = x.token order by l.id
+    loop
+        update link set
+            lease_until = case when lease_token = r.token then null else lease_until end,
+            claim_event = case when claim_token = r.token then null else claim_event end,
+            claim_source = case when claim_token = r.token then null else claim_source end,
+            claim_generation = case when claim_token = r.token then null else claim_generation end,
+            claim_k = case when claim_token = r.token then null else claim_k end,
+            last_error = case when lease_token = r.token and state <> 'conflict' then coalesce(r.error, last_error) else last_error end,
+            lease_token = case when lease_token = r.token then null else lease_token end,
+            claim_token = case when claim_token = r.token then null else claim_token end,
+            updated_at = kurir_now()
+            where id = r.id;
+    end loop;
+    delete from unsettled_claim where token = any (p_tokens);
+end $$;
+
+create function renew_links(p_tokens uuid[], p_lease interval) returns int language plpgsql volatile as $$
+declare n int;
+begin
+    with mine as (select id from link where lease_token = any (p_tokens) order by id for update)
+    update link set lease_until = kurir_now() + p_lease from mine where link.id = mine.id;
+    get diagnostics n = row_count;
+    return n;
+end $$;
+
+-- The ledger's transaction: the dead copy with its link. p_items: {idx, dead_id, worker, queue, tenant?, connection_id?,
+-- link_id?, kind?, source_system?, source_account?, source_id?, target_system?, k?, source?, event_id?, type?, subject?,
+-- generation, attempt, class, fingerprint, message?, trace_id?, at, properties, headers}; p_bodies[idx + 1].
+create function bury(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
+declare i record; l link; d dead_letter; t timestamptz; done boolean; partly jsonb; fresh boolean; links bigint[]; x bigint; first_link bigint;
+begin
+    for i in
+        select y.*, decode(y.k, 'hex') as key
+        from jsonb_to_recordset(p_items) as y(idx int, dead_id uuid, worker text, queue text, tenant text, connection_id uuid,
+            link_id bigint, kind text, source_system text, source_account text, source_id text, target_system text, k text,
+            source text, event_id text, type text, subject text, generation int, attempt int, class text, fingerprint text,
+            message text, trace_id text, at timestamptz, properties jsonb, headers jsonb)
+        order by coalesce(y.tenant, ''), coalesce(y.kind, ''), coalesce(y.source_system, ''), coalesce(y.source_account, ''),
+            coalesce(y.source_id, ''), y.dead_id, y.generation
+    loop
+        idx := i.idx; done := false; partly := null; first_link := null;
+        -- By the link it names, else by the envelope: a broker-made death carries no header of ours.
+        select array_agg(f.id order by f.id) into links from (
+            select id from link where id = i.link_id and tenant = i.tenant
+            union
+            select id from link where i.link_id is null and i.key is not null and tenant = i.tenant and kind = i.kind
+                and source_system = i.source_system and source_account = i.source_account and source_id = i.source_id
+                and target_system = i.target_system and (i.connection_id is null or connection_id = i.connection_id)) f;
+        if links is not null then
+            perform 1 from link where id = any (links) order by id for update;
+        end if;
+        t := kurir_now();
+        insert into dead_letter_history (dead_id, generation, kind, attempt, at, actor, detail)
+        values (i.dead_id, i.generation, 'death', i.attempt, i.at, i.worker,
+            jsonb_build_object('class', i.class, 'message', i.message)) on conflict do nothing;
+        fresh := found;
+        if not fresh then
+            verdict := 'repeat'; return next; continue;
+        end if;
+        select * into d from dead_letter where id = i.dead_id for update;
+        if found and (d.generation > i.generation
+            or (d.state = 'open' and d.generation = i.generation and i.at <= d.last_at)
+            or (d.state in ('resolved', 'overtaken', 'discarded') and d.generation = i.generation and i.at <= d.resolved_at)) then
+            verdict := 'history'; return next; continue;
+        end if;
+        if links is not null and i.key is not null then
+            foreach x in array links loop
+                select * into l from link where id = x;
+                if i.key <= l.applied_k then
+                    done := true;
+                else
+                    first_link := coalesce(first_link, x);
+                end if;
+            end loop;
+            if done and first_link is null then
+                update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t
+                    where id = i.dead_id and state in ('open', 'replaying') and generation <= i.generation;
+                verdict := 'applied'; return next; continue;
+            end if;
+            select * into l from link where id = first_link;
+            select jsonb_agg(jsonb_build_object('operation', e.operation, 'at', e.resolved_at) order by e.resolved_at) into partly
+                from effect e where e.link_id = l.id and e.source = i.source and e.event_id = i.event_id and e.state = 'confirmed';
+        end if;
+        insert into dead_letter as v (id, worker, tenant, connection_id, source, event_id, type, subject, link_id, k, state, generation,
+            class, fingerprint, message, partly_applied, trace_id, body, properties, headers, first_at, last_at)
+        values (i.dead_id, i.worker, i.tenant, coalesce(i.connection_id, l.connection_id), i.source, i.event_id, i.type, i.subject,
+            first_link, i.key, 'open', i.generation, i.class, i.fingerprint, i.message, partly, i.trace_id, p_bodies[i.idx + 1],
+            i.properties, i.headers, i.at, i.at)
+        on conflict (id) do update set state = 'open', deaths = v.deaths + 1, generation = excluded.generation, class = excluded.class,
+            fingerprint = excluded.fingerprint, message = excluded.message, partly_applied = excluded.partly_applied,
+            last_at = excluded.last_at, k = excluded.k, link_id = excluded.link_id, resolved_at = null, resolved_by = null,
+            headers = excluded.headers, row_version = v.row_version + 1;
+        if links is not null and i.key is not null then
+            foreach x in array links loop
+                delete from unsettled_claim where link_id = x and source = i.source and event_id = i.event_id;
+                update link set claim_event = null, claim_source = null, claim_generation = null, claim_k = null, claim_token = null
+                    where id = x and claim_source = i.source and claim_event = i.event_id and (lease_until is null or lease_until <= t);
+                perform fall_back(x, i.key, i.queue);
+                insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
+                values (x, i.tenant, t, 'dead', i.key, i.source, i.event_id, i.generation,
+                    jsonb_build_object('class', i.class, 'message', i.message, 'partly_applied', partly));
+            end loop;
+        end if;
+        l := null;
+        verdict := 'buried'; return next;
+    end loop;
+end $$;
+
+-- Hold a batch. p_items: {idx, worker, queue, tenant, target_system, connection_id?, epoch?, cause, person, detail, kind?,
+-- source_system?, source_account?, source_id?, k?, source, event_id, generation, type, subject, properties, headers}.
+-- Verdicts: held | cause_gone | covered.
+create function hold_events(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
+declare i record; l link; h held; t timestamptz; key_text text; coalesces boolean; n_headers jsonb;
+begin
+    for i in
+        select y.*, decode(y.k, 'hex') as key
+        from jsonb_to_recordset(p_items) as y(idx int, worker text, queue text, tenant text, target_system text, connection_id uuid,
+            epoch bigint, cause text, person boolean, detail text, kind text, source_system text, source_account text,
+            source_id text, k text, source text, event_id text, generation int, type text, subject text, properties jsonb, headers jsonb)
+        order by coalesce(y.tenant, ''), coalesce(y.kind, ''), coalesce(y.source_system, ''), coalesce(y.source_account, ''),
+            coalesce(y.source_id, ''), decode(y.k, 'hex') desc nulls last
+    loop
+        idx := i.idx; l := null; key_text := null;
+        n_headers := fresh_headers(i.headers) || jsonb_build_object('x-generation', i.generation);
+        if i.cause = 'no_connection' then
+            -- `connection add` updates the tenant's row first: either it sees our row, or we see its connection.
+            perform 1 from tenant where id = i.tenant for share;
+            if not found or exists (select 1 from connection where tenant = i.tenant and system = i.target_system) then
+                verdict := 'cause_gone'; return next; continue;
+            end if;
+        elsif i.cause = 'suspended' and i.epoch is not null then
+            -- Seen before the call: a connection repaired since then is neither suspended again nor held for.
+            update connection set state = 'suspended', state_reason = i.detail, epoch = epoch + 1, updated_at = kurir_now()
+                where id = i.connection_id and tenant = i.tenant and epoch = i.epoch and state = 'ok';
+            if not found and not exists (select 1 from connection where id = i.connection_id and state = 'suspended' for share) then
+                verdict := 'cause_gone'; return next; continue;
+            end if;
+        end if;
+        t := kurir_now();
+        coalesces := i.key is not null and not i.person;
+        if i.key is not null and i.connection_id is not null then
+            select * into l from link where tenant = i.tenant and kind = i.kind and source_system = i.source_system
+                and source_account = i.source_account and source_id = i.source_id and target_system = i.target_system
+                and connection_id = i.connection_id for update;
+            if not found then
+                insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, created_at, updated_at)
+                values (i.tenant, i.kind, i.source_system, i.source_account, i.source_id, i.target_system, i.connection_id, t, t)
+                on conflict do nothing;
+                select * into l from link where tenant = i.tenant and kind = i.kind and source_system = i.source_system
+                    and source_account = i.source_account and source_id = i.source_id and target_system = i.target_system
+                    and connection_id = i.connection_id for update;
+            end if;
+            t := kurir_now();
+            if i.key <= l.applied_k then
+                verdict := 'covered'; return next; continue;
+            end if;
+        end if;
+        if coalesces then
+            key_text := coalesce(l.id::text, concat_ws('/', i.tenant, i.kind, i.source_system, i.source_account, i.source_id));
+            select * into h from held where worker = i.worker and link_key = key_text for update;
+            if found and h.k > i.key then
+                if l.id is not null then
+                    perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, n_headers);
+                    verdict := 'covered'; return next; continue;
+                end if;
+            elsif found and h.k < i.key and l.id is not null then
+                perform keep_envelope(l.id, l.tenant, h.k, h.source, h.event_id, h.generation, h.body, h.properties, h.headers);
+            end if;
+            if l.id is null then
+                -- Without a connection there is no link to keep the older one: every version stays a row of its own.
+                key_text := null;
+            end if;
+        end if;
+        if key_text is not null then
+            insert into held (worker, tenant, target_system, connection_id, reason, detail, link_key, link_id, k, source, event_id,
+                generation, type, subject, body, properties, headers, held_at)
+            values (i.worker, i.tenant, i.target_system, i.connection_id, i.cause, i.detail, key_text, l.id, i.key, i.source,
+                i.event_id, i.generation, i.type, i.subject, p_bodies[i.idx + 1], i.properties, n_headers, t)
+            on conflict (worker, link_key) where link_key is not null do update set reason = excluded.reason,
+                detail = excluded.detail, k = excluded.k, source = excluded.source, event_id = excluded.event_id,
+                generation = excluded.generation, type = excluded.type, subject = excluded.subject, body = excluded.body,
+                properties = excluded.properties, headers = excluded.headers, held_at = excluded.held_at
+                where excluded.k >= held.k;
+        else
+            insert into held (worker, tenant, target_system, connection_id, reason, detail, link_id, k, source, event_id,
+                generation, type, subject, body, properties, headers, held_at)
+            values (i.worker, i.tenant, i.target_system, i.connection_id, i.cause, i.detail, l.id, i.key, i.source, i.event_id,
+                i.generation, i.type, i.subject, p_bodies[i.idx + 1], i.properties, n_headers, t)
+            on conflict (worker, source, event_id, connection_id) where link_key is null
+                do update set generation = greatest(held.generation, excluded.generation);
+        end if;
+        if l.id is not null then
+            delete from unsettled_claim where link_id = l.id and source = i.source and event_id = i.event_id;
+            if i.person then
+                perform fall_back(l.id, i.key, i.queue);
+            end if;
+            insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
+            values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, jsonb_build_object('reason', i.cause, 'detail', i.detail));
+        end if;
+        update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, note = 'held: ' || i.cause
+            where tenant = i.tenant and worker = i.worker and source = i.source and event_id = i.event_id
+              and state = 'replaying' and generation = i.generation;
+        verdict := 'held'; return next;
+    end loop;
+end $$;
+
+-- A person gives a held event up: as a dead letter nobody will replay, so that stale copies are recognised.
+create function discard_held(p_tenant text, p_id bigint, p_dead_id uuid, p_queue text, p_actor text, p_note text) returns boolean
+    language plpgsql volatile as $$
+declare h held; t timestamptz;
+begin
+    select * into h from held where id = p_id and tenant = p_tenant;
+    if not found then
+        return false;
+    end if;
+    if h.link_id is not null then
+        perform 1 from link where id = h.link_id for update;
+    end if;
+    delete from held where id = p_id returning * into h;
+    if not found then
+        return false;
+    end if;
+    t := kurir_now();
+    insert into dead_letter as v (id, worker, tenant, connection_id, source, event_id, type, subject, link_id, k, state, generation,
+        class, fingerprint, message, body, properties, headers, first_at, last_at, resolved_by, resolved_at, note)
+    values (p_dead_id, h.worker, h.tenant, h.connection_id, h.source, h.event_id, h.type, h.subject, h.link_id, h.k, 'discarded',
+        h.generation, h.reason, 'held:' || h.reason, h.detail, h.body, h.properties, h.headers, h.held_at, t, p_actor, t, p_note)
+    on conflict (id) do update set state = 'discarded', generation = excluded.generation, last_at = excluded.last_at,
+        resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at, note = excluded.note, row_version = v.row_version + 1;
+    if h.link_id is not null and h.k is not null then
+        perform fall_back(h.link_id, h.k, p_queue);
+        insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
+        values (h.link_id, h.tenant, t, 'discarded', h.k, h.source, h.event_id, h.generation, jsonb_build_object('actor', p_actor, 'note', p_note));
+    end if;
+    return true;
+end $$;
