@@ -51,6 +51,49 @@ impl EventType {
         }
     }
 
+    /// What has happened, in one sentence: the description of its schema.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::CrmContactCreated => {
+                "A contact was created in the CRM. Carries the whole record (state event)."
+            }
+            Self::CrmContactUpdated => {
+                "A contact was changed in the CRM. Carries the whole record (state event)."
+            }
+            Self::CrmContactDeleted => {
+                "A contact was deleted in the CRM, or merged into another one (state event)."
+            }
+            Self::SyncRequested => {
+                "Kurir asks one of its workers to look at a link. Never published by others."
+            }
+            Self::SyncCompleted => {
+                "A record arrived at its target system (fact). Published by Kurir."
+            }
+            Self::SyncFailed => {
+                "A record did not arrive and waiting will not help (fact). Published by Kurir."
+            }
+        }
+    }
+
+    /// Whether `text` is a later major version of a known type: `crm.contact.created.v2`.
+    pub fn is_newer_major(text: &str) -> bool {
+        let split = |name: &str| {
+            let (base, major) = name.rsplit_once(".v")?;
+            let digits = !major.is_empty()
+                && major.bytes().all(|byte| byte.is_ascii_digit())
+                && !major.starts_with('0');
+            // A number too long for an integer is newer than any.
+            digits.then(|| (base.to_owned(), major.parse::<u64>().unwrap_or(u64::MAX)))
+        };
+        let Some((base, major)) = split(text) else {
+            return false;
+        };
+        Self::ALL
+            .into_iter()
+            .filter_map(|known| split(known.as_str()))
+            .any(|(of, newest)| of == base && major > newest)
+    }
+
     pub fn kind(self) -> Kind {
         match self {
             Self::CrmContactCreated | Self::CrmContactUpdated => Kind::State { tombstone: false },
@@ -62,7 +105,10 @@ impl EventType {
 
     /// Whether an upstream app may publish it; the rest is written by Kurir's own roles.
     pub fn publishable(self) -> bool {
-        matches!(self, Self::CrmContactCreated | Self::CrmContactUpdated | Self::CrmContactDeleted)
+        matches!(
+            self,
+            Self::CrmContactCreated | Self::CrmContactUpdated | Self::CrmContactDeleted
+        )
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 
 use crate::catalogue::{EventType, Kind};
+use crate::error::{DecodeClass, DecodeError, Identity};
 use crate::order_key::{OrderKey, SubjectVersion};
 use crate::payload::Payload;
 
@@ -17,7 +18,9 @@ impl TenantId {
 
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=64).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
         fits.then(|| Self(text.to_owned()))
     }
 
@@ -89,15 +92,64 @@ impl Event {
 
     /// The external id: what follows the first `/` of the subject.
     pub fn record_id(&self) -> &str {
-        self.subject.split_once('/').map_or(self.subject.as_str(), |(_, id)| id)
+        self.subject
+            .split_once('/')
+            .map_or(self.subject.as_str(), |(_, id)| id)
     }
 
     pub fn entity(&self) -> &str {
-        self.subject.split_once('/').map_or("", |(entity, _)| entity)
+        self.subject
+            .split_once('/')
+            .map_or("", |(entity, _)| entity)
     }
 
     pub fn tombstone(&self) -> bool {
         matches!(self.kind(), Kind::State { tombstone: true })
+    }
+
+    /// `<type>.<tenant>`: how `kurir.events` routes it.
+    pub fn routing_key(&self) -> String {
+        format!("{}.{}", self.event_type, self.tenant)
+    }
+
+    /// Whether a delivery from `kurir.events` may have come by this key: the tenant may be missing, but not differ.
+    ///
+    /// # Errors
+    /// `tenant_mismatch`: queues, budgets and rights are given by tenant, so the body must not say another one.
+    pub fn check_routing_key(&self, key: &str) -> Result<(), DecodeError> {
+        if key == self.event_type.as_str() || key == self.routing_key() {
+            return Ok(());
+        }
+        let detail = "does not agree with the routing key, which must be <type>.<tenantid>";
+        Err(
+            DecodeError::new(DecodeClass::TenantMismatch, "/tenantid", detail)
+                .with_identity(self.identity()),
+        )
+    }
+
+    /// What a dead letter of it is found by.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            id: Some(self.id.clone()),
+            source: Some(self.source.clone()),
+            event_type: Some(self.event_type.as_str().to_owned()),
+            tenant: Some(self.tenant.as_str().to_owned()),
+            subject: Some(self.subject.clone()),
+        }
+    }
+
+    /// Copies of attributes that go into AMQP headers for routing and operations; the body wins over them.
+    pub fn headers(&self) -> Vec<(&'static str, String)> {
+        let mut headers = vec![
+            ("ce-type", self.event_type.as_str().to_owned()),
+            ("ce-source", self.source.clone()),
+            ("ce-tenantid", self.tenant.as_str().to_owned()),
+            ("ce-partitionkey", self.partition_key.clone()),
+        ];
+        if let Some(traceparent) = &self.traceparent {
+            headers.push(("traceparent", traceparent.clone()));
+        }
+        headers
     }
 
     /// The order key of a state event whose version is known (given, derived or pinned).

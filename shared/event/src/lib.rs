@@ -1,12 +1,31 @@
 //! Owns the envelope, the catalogue of event types, their payloads and their schemas.
 //! Knows nothing of brokers, databases or partners, and does no I/O.
+//!
+//! What may surprise: an event is the same [`Event`] whether the gateway wrote its derived attributes down
+//! ([`canonical`]) or a publisher left them out and a worker derives them ([`decode`]).
 
+mod asyncapi;
+mod canonical;
 mod catalogue;
+mod compose;
+mod decode;
+mod envelope;
+mod error;
 mod event;
 mod order_key;
 mod payload;
+mod schema;
 
+pub use asyncapi::{asyncapi, documents};
+pub use canonical::{Canonical, canonical, canonical_batch, canonical_binary};
 pub use catalogue::{EventType, Kind};
+pub use compose::{Cause, Draft, OWN_SYSTEM, Own, compose, derived_id};
+pub use decode::decode;
+pub use envelope::{
+    CONTENT_TYPE, MAX_CAUSATION_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, SOURCE_PREFIX,
+};
+pub use error::{DecodeClass, DecodeError, Identity, MAX_PROBLEMS, MAX_TEXT, Problem};
 pub use event::{Event, TenantId, Version, VersionScheme};
 pub use order_key::{OrderKey, SubjectVersion, VERSION_DIGITS};
 pub use payload::*;
+pub use schema::{envelope_schema, schema};

@@ -1,0 +1,367 @@
+//! From bytes to an [`Event`]: parse, check everything at once, derive what the publisher left out.
+//!
+//! Hands on: an event that is valid by its schema and whose derived attributes are the same in every copy, wherever it
+//! was derived. Next in an event's way: `worker/gate.rs`. Never panics and never quotes a value of the body.
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::catalogue::EventType;
+use crate::envelope::{
+    MAX_CAUSATION_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, SourceParts, is_traceparent, source_parts,
+};
+use crate::error::{DecodeClass, DecodeError, Finding, Identity, Problem, bounded};
+use crate::event::{Event, TenantId, Version, VersionScheme};
+use crate::order_key::SubjectVersion;
+use crate::payload::Payload;
+use crate::schema;
+
+/// Decodes one CloudEvent in structured JSON mode, as it comes from a queue: with or without the derived attributes,
+/// unknown members ignored. The same bytes always give the same answer.
+///
+/// # Errors
+/// All problems at once, see [`DecodeError`]. None of them is cured by a repeat; `newer_major` is by a deploy.
+pub fn decode(body: &[u8]) -> Result<Event, DecodeError> {
+    if body.len() > MAX_EVENT_BYTES {
+        return Err(too_large(body.len()).with_identity(glimpse(body)));
+    }
+    let value: Value = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+    from_value(value)
+}
+
+pub(crate) fn malformed(error: &serde_json::Error) -> DecodeError {
+    DecodeError::new(DecodeClass::Malformed, "", format!("is not JSON: {error}"))
+}
+
+pub(crate) fn too_large(bytes: usize) -> DecodeError {
+    let detail = format!(
+        "is {bytes} bytes long with its derived attributes, at most {MAX_EVENT_BYTES} are allowed"
+    );
+    DecodeError::new(DecodeClass::TooLarge, "", detail)
+}
+
+pub(crate) fn from_value(mut value: Value) -> Result<Event, DecodeError> {
+    let Value::Object(members) = &mut value else {
+        return Err(DecodeError::new(
+            DecodeClass::Malformed,
+            "",
+            "must be a JSON object: one CloudEvent",
+        ));
+    };
+    // CloudEvents JSON format: a null attribute is an absent one. Null data is data.
+    members.retain(|name, member| name == "data" || !member.is_null());
+    let identity = identity(members);
+    let mut looked = Looked {
+        members,
+        findings: Vec::new(),
+    };
+    let read = looked.read();
+    let mut findings = looked.findings;
+    findings.extend(schema::findings(
+        identity.event_type.as_deref().and_then(EventType::parse),
+        &value,
+    ));
+    nul_characters(&value, &mut String::new(), &mut findings);
+    if let Some(error) = DecodeError::from_findings(findings, identity.clone()) {
+        return Err(error);
+    }
+    read.ok_or_else(|| {
+        // What the schema allows and the types don't: a number beyond 64 bits.
+        DecodeError::new(
+            DecodeClass::Schema,
+            "/data",
+            "holds a value that does not fit its type",
+        )
+        .with_identity(identity)
+    })
+}
+
+/// The members of one event while they are looked through. Where a member has the wrong type the schema says so;
+/// here it only counts as unreadable.
+struct Looked<'a> {
+    members: &'a Map<String, Value>,
+    findings: Vec<Finding>,
+}
+
+impl Looked<'_> {
+    fn read(&mut self) -> Option<Event> {
+        let id = self.text("id");
+        if id.as_ref().is_some_and(|id| id.len() > MAX_ID_BYTES) {
+            self.problem(
+                DecodeClass::Schema,
+                "/id",
+                format!("must not be longer than {MAX_ID_BYTES} bytes"),
+            );
+        }
+        let event_type = self.event_type();
+        let tenant = self.text("tenantid").as_deref().and_then(TenantId::parse);
+        let source = self.source(tenant.as_ref());
+        let time = self.time();
+        let depth = self.causation_depth();
+        self.content_type();
+        let payload = self
+            .members
+            .get("data")
+            .and_then(|data| Payload::read(event_type?, data).ok());
+        let subject = payload.as_ref().map(Payload::subject);
+        self.subject(subject.as_deref());
+
+        let (id, tenant, subject, (source, parts)) = (id?, tenant?, subject?, source?);
+        Some(Event {
+            version: version(self.text("subjectversion").as_deref(), time),
+            partition_key: self
+                .text("partitionkey")
+                .unwrap_or_else(|| format!("{tenant}:{}", subject.replacen('/', ":", 1))),
+            correlation_id: self.text("correlationid").unwrap_or_else(|| id.clone()),
+            causation_id: self.text("causationid"),
+            causation_depth: depth,
+            origin_system: self
+                .text("originsystem")
+                .unwrap_or_else(|| parts.system.clone()),
+            system: parts.system,
+            account: parts.account,
+            // A broken trace is no reason to refuse a change.
+            traceparent: self.text("traceparent").filter(|text| is_traceparent(text)),
+            event_type: event_type?,
+            payload: payload?,
+            id,
+            source,
+            tenant,
+            subject,
+            time,
+        })
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.members.get(name)?.as_str().map(str::to_owned)
+    }
+
+    fn problem(&mut self, class: DecodeClass, pointer: &str, detail: impl Into<String>) {
+        self.findings.push(Finding {
+            class,
+            problem: Problem::new(pointer, detail),
+        });
+    }
+
+    fn event_type(&mut self) -> Option<EventType> {
+        let name = self.text("type")?;
+        let known = EventType::parse(&name);
+        if known.is_none() && EventType::is_newer_major(&name) {
+            self.problem(
+                DecodeClass::NewerMajor,
+                "/type",
+                "is a newer major version than this build knows",
+            );
+        } else if known.is_none() {
+            self.problem(
+                DecodeClass::UnknownType,
+                "/type",
+                "is not in the catalogue of event types",
+            );
+        }
+        known
+    }
+
+    fn source(&mut self, tenant: Option<&TenantId>) -> Option<(String, SourceParts)> {
+        let source = self.text("source")?;
+        match source_parts(&source, &self.text("type").unwrap_or_default()) {
+            Err(detail) => {
+                self.problem(DecodeClass::Schema, "/source", detail);
+                None
+            }
+            Ok(parts) => {
+                let named = parts.tenant.as_deref();
+                if named.is_some() && tenant.is_some() && named != tenant.map(TenantId::as_str) {
+                    self.problem(
+                        DecodeClass::TenantMismatch,
+                        "/source",
+                        "names another tenant than tenantid",
+                    );
+                }
+                Some((source, parts))
+            }
+        }
+    }
+
+    fn time(&mut self) -> Option<DateTime<Utc>> {
+        let time = self.text("time")?;
+        match DateTime::parse_from_rfc3339(&time) {
+            Ok(time) => Some(time.to_utc()),
+            Err(_) => {
+                let detail =
+                    "must be an RFC 3339 time with a zone, for example 2026-06-17T10:35:11.472Z";
+                self.problem(DecodeClass::Schema, "/time", detail);
+                None
+            }
+        }
+    }
+
+    fn causation_depth(&mut self) -> u32 {
+        // 3.0 is an integer in JSON Schema; a cast of a float saturates.
+        let given = self.members.get("causationdepth");
+        let depth = given.and_then(|depth| {
+            depth
+                .as_u64()
+                .or_else(|| depth.as_f64().map(|depth| depth as u64))
+        });
+        let depth = depth.unwrap_or(0);
+        if depth > u64::from(MAX_CAUSATION_DEPTH) {
+            let detail = format!(
+                "is more than {MAX_CAUSATION_DEPTH}: events are causing each other in a loop"
+            );
+            self.problem(DecodeClass::TooDeep, "/causationdepth", detail);
+        }
+        u32::try_from(depth).unwrap_or(u32::MAX)
+    }
+
+    fn content_type(&mut self) {
+        if self.members.contains_key("data_base64") {
+            self.problem(
+                DecodeClass::Schema,
+                "/data_base64",
+                "is not supported: give the payload as JSON in data",
+            );
+        }
+        if self
+            .text("datacontenttype")
+            .is_some_and(|given| !is_json(&given))
+        {
+            self.problem(
+                DecodeClass::Schema,
+                "/datacontenttype",
+                "must be application/json in UTF-8",
+            );
+        }
+    }
+
+    fn subject(&mut self, of_payload: Option<&str>) {
+        let (Some(given), Some(of_payload)) = (self.text("subject"), of_payload) else {
+            return;
+        };
+        if given != of_payload {
+            let detail = "names another record than data (it is <entity>/<id>, with the id that data carries)";
+            self.problem(DecodeClass::Schema, "/subject", detail);
+        }
+    }
+}
+
+/// A given version counts microseconds if it can be a time of change, else it is a revision. One derived from
+/// `time` counts microseconds even where it can't be, so that a copy with it written down means the same.
+fn version(given: Option<&str>, time: Option<DateTime<Utc>>) -> Option<Version> {
+    const MICROS_OF_1990: i64 = 631_152_000_000_000;
+    const MICROS_OF_2200: i64 = 7_258_118_400_000_000;
+    let of_time = time.map(|time| SubjectVersion::from_micros(time.timestamp_micros()));
+    let Some(given) = given.and_then(SubjectVersion::parse) else {
+        return of_time.map(|value| Version {
+            value,
+            scheme: VersionScheme::Time,
+        });
+    };
+    let plausible = given
+        .as_micros()
+        .is_some_and(|micros| (MICROS_OF_1990..MICROS_OF_2200).contains(&micros));
+    let scheme = if plausible || of_time.as_ref() == Some(&given) {
+        VersionScheme::Time
+    } else {
+        VersionScheme::Revision
+    };
+    Some(Version {
+        value: given,
+        scheme,
+    })
+}
+
+/// `application/json` and `…+json`, in UTF-8 where a charset is named.
+pub(crate) fn is_json(content_type: &str) -> bool {
+    let mut parts = content_type
+        .split(';')
+        .map(|part| part.trim().to_ascii_lowercase());
+    let essence = parts.next().unwrap_or_default();
+    let json =
+        essence == "application/json" || essence == "text/json" || essence.ends_with("+json");
+    json && parts
+        .filter_map(|part| {
+            part.strip_prefix("charset=")
+                .map(|charset| charset.trim_matches('"').to_owned())
+        })
+        .all(|charset| charset == "utf-8" || charset == "us-ascii")
+}
+
+/// U+0000 is legal in JSON and can be kept by no text or jsonb column of Postgres.
+fn nul_characters(value: &Value, pointer: &mut String, findings: &mut Vec<Finding>) {
+    let found = |pointer: &str, detail: &str| Finding {
+        class: DecodeClass::Schema,
+        problem: Problem::new(pointer, detail),
+    };
+    match value {
+        Value::String(text) if text.contains('\0') => {
+            findings.push(found(pointer, "must not hold the character U+0000"));
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                within(pointer, &index.to_string(), |pointer| {
+                    nul_characters(item, pointer, findings)
+                });
+            }
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                if name.contains('\0') {
+                    findings.push(found(
+                        pointer,
+                        "must not have a member whose name holds the character U+0000",
+                    ));
+                }
+                let escaped = name.replace('~', "~0").replace('/', "~1");
+                within(pointer, &escaped, |pointer| {
+                    nul_characters(member, pointer, findings)
+                });
+            }
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn within(pointer: &mut String, segment: &str, look: impl FnOnce(&mut String)) {
+    let length = pointer.len();
+    pointer.push('/');
+    pointer.push_str(segment);
+    look(pointer);
+    pointer.truncate(length);
+}
+
+fn identity(members: &Map<String, Value>) -> Identity {
+    let text = |name: &str| members.get(name).and_then(Value::as_str).map(bounded);
+    Identity {
+        id: text("id"),
+        source: text("source"),
+        event_type: text("type"),
+        tenant: text("tenantid"),
+        subject: text("subject"),
+    }
+}
+
+/// The identity of a body that is too long to be read whole: `data` is skipped, not kept.
+fn glimpse(body: &[u8]) -> Identity {
+    #[derive(Deserialize)]
+    struct Attributes {
+        id: Option<Value>,
+        source: Option<Value>,
+        #[serde(rename = "type")]
+        event_type: Option<Value>,
+        tenantid: Option<Value>,
+        subject: Option<Value>,
+    }
+    let text = |value: Option<Value>| value.as_ref().and_then(Value::as_str).map(bounded);
+    match serde_json::from_slice::<Attributes>(body) {
+        Err(_) => Identity::default(),
+        Ok(seen) => Identity {
+            id: text(seen.id),
+            source: text(seen.source),
+            event_type: text(seen.event_type),
+            tenant: text(seen.tenantid),
+            subject: text(seen.subject),
+        },
+    }
+}
