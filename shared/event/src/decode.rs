@@ -57,11 +57,19 @@ pub(crate) fn from_value(mut value: Value) -> Result<Event, DecodeError> {
         findings: Vec::new(),
     };
     let read = looked.read();
-    let mut findings = looked.findings;
-    findings.extend(schema::findings(
+    let by_rules = looked.findings;
+    let mut findings = schema::findings(
         identity.event_type.as_deref().and_then(EventType::parse),
         &value,
-    ));
+    );
+    // Where the schema has spoken, a rule that says the same in other words is left out.
+    let by_schema: Vec<String> = findings
+        .iter()
+        .map(|finding| finding.problem.pointer.clone())
+        .collect();
+    findings.extend(by_rules.into_iter().filter(|rule| {
+        rule.class != DecodeClass::Schema || !by_schema.contains(&rule.problem.pointer)
+    }));
     nul_characters(&value, &mut String::new(), &mut findings);
     if let Some(error) = DecodeError::from_findings(findings, identity.clone()) {
         return Err(error);

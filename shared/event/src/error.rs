@@ -108,7 +108,7 @@ pub struct Identity {
 pub struct DecodeError {
     pub class: DecodeClass,
     pub problems: Vec<Problem>,
-    pub identity: Identity,
+    pub identity: Box<Identity>,
 }
 
 impl DecodeError {
@@ -116,7 +116,7 @@ impl DecodeError {
         Self {
             class,
             problems: vec![Problem::new(pointer, detail)],
-            identity: Identity::default(),
+            identity: Box::default(),
         }
     }
 
@@ -132,12 +132,12 @@ impl DecodeError {
                 .into_iter()
                 .map(|finding| finding.problem)
                 .collect(),
-            identity,
+            identity: Box::new(identity),
         })
     }
 
     pub(crate) fn with_identity(mut self, identity: Identity) -> Self {
-        self.identity = identity;
+        self.identity = Box::new(identity);
         self
     }
 }
