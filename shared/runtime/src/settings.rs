@@ -1,0 +1,203 @@
+//! The settings of all roles, typed. Which values are allowed stands in `rules`, how they are read in `load`.
+
+mod load;
+mod rules;
+mod show;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+
+pub use load::{Loaded, Mistake, Mistakes, Need, Sources, load};
+pub use show::{Shown, hide_password};
+
+/// The commented file that is compiled in: every setting with its default.
+pub const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// All settings in force. Secrets stay wrapped; `Loaded::shown` is what may be printed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub amqp: Amqp,
+    pub database: Database,
+    pub gateway: Gateway,
+    pub worker: Worker,
+    pub health: Health,
+    pub keeper: Keeper,
+    pub sync: Sync,
+    pub metakocka: Metakocka,
+    pub keys: Keys,
+    pub log: Log,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amqp {
+    #[serde(deserialize_with = "secret")]
+    pub url: Option<SecretString>,
+    #[serde(deserialize_with = "secret")]
+    pub management_url: Option<SecretString>,
+    pub prefix: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    #[serde(deserialize_with = "secret")]
+    pub url: Option<SecretString>,
+    pub max_connections: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    pub listen: SocketAddr,
+    pub events_per_second: u32,
+    pub burst: u32,
+    #[serde(rename = "token_cache_seconds", deserialize_with = "seconds")]
+    pub token_cache: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    pub slots: u16,
+    pub prefetch: u16,
+}
+
+/// The roles a process can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Gateway,
+    Worker,
+    Keeper,
+    Up,
+}
+
+/// Where each role answers probes; absent = nowhere.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    #[serde(deserialize_with = "address")]
+    pub gateway: Option<SocketAddr>,
+    #[serde(deserialize_with = "address")]
+    pub worker: Option<SocketAddr>,
+    #[serde(deserialize_with = "address")]
+    pub keeper: Option<SocketAddr>,
+    #[serde(deserialize_with = "address")]
+    pub up: Option<SocketAddr>,
+}
+
+impl Health {
+    pub fn of(&self, role: Role) -> Option<SocketAddr> {
+        match role {
+            Role::Gateway => self.gateway,
+            Role::Worker => self.worker,
+            Role::Keeper => self.keeper,
+            Role::Up => self.up,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keeper {
+    pub outbox: bool,
+    pub ledger: bool,
+    pub janitor: bool,
+    #[serde(rename = "janitor_seconds", deserialize_with = "seconds")]
+    pub janitor_every: Duration,
+}
+
+/// How a partner call is booked before it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reserve {
+    OneStep,
+    TwoStep,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sync {
+    #[serde(rename = "lease_seconds", deserialize_with = "seconds")]
+    pub lease: Duration,
+    pub reserve: Reserve,
+    #[serde(rename = "send_window_seconds", deserialize_with = "seconds")]
+    pub send_window: Duration,
+    #[serde(rename = "recheck_minutes", deserialize_with = "minutes")]
+    pub recheck_after: Vec<Duration>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metakocka {
+    pub url: String,
+    #[serde(rename = "connect_timeout_seconds", deserialize_with = "seconds")]
+    pub connect_timeout: Duration,
+    #[serde(rename = "write_timeout_seconds", deserialize_with = "seconds")]
+    pub write_timeout: Duration,
+    #[serde(rename = "read_timeout_seconds", deserialize_with = "seconds")]
+    pub read_timeout: Duration,
+    #[serde(rename = "create_settle_seconds", deserialize_with = "seconds")]
+    pub create_settle: Duration,
+    #[serde(rename = "update_settle_seconds", deserialize_with = "seconds")]
+    pub update_settle: Duration,
+    pub in_flight: u16,
+    pub allow_private_addresses: bool,
+}
+
+/// The ring that seals credentials at rest.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    #[serde(deserialize_with = "filled")]
+    pub current: Option<String>,
+    /// Base64 of 32 bytes each, by id.
+    pub ring: BTreeMap<String, SecretString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people on a terminal, else JSON.
+    Auto,
+    Human,
+    Json,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub format: LogFormat,
+    pub filter: String,
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
+}
+
+fn minutes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, D::Error> {
+    let minutes = Vec::<u64>::deserialize(deserializer)?;
+    Ok(minutes
+        .into_iter()
+        .map(|minutes| Duration::from_secs(minutes * 60))
+        .collect())
+}
+
+fn filled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(|text| Some(text).filter(|text| !text.is_empty()))
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    filled(deserializer).map(|text| text.map(SecretString::from))
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    filled(deserializer)?
+        .map(|text| text.parse().map_err(serde::de::Error::custom))
+        .transpose()
+}

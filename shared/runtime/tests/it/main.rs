@@ -1,0 +1,3 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+
+mod settings;
