@@ -1,0 +1,431 @@
+//! Two connections per process, kept open for ever: one consumes, one publishes. A connection that has published is
+//! blocked as a whole during a memory or disk alarm, acks included, so it must not be the one that consumes.
+//!
+//! lapin's own recovery stays off: it replays a consumer whose deliveries we could no longer tell from the new
+//! ones. Instead each opening is a new `Session` with a new epoch, and what belonged to the old one ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use lapin::uri::AMQPUri;
+use lapin::{ConnectionProperties, Event};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::Error;
+use crate::publish::Publisher;
+use crate::topology::Topology;
+
+/// Opening a connection, TCP and handshake together.
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Shortest and longest pause between two openings.
+pub(crate) const RECONNECT: (Duration, Duration) =
+    (Duration::from_millis(200), Duration::from_secs(30));
+/// A session that lived this long starts the pauses from the shortest again.
+const STEADY: Duration = Duration::from_secs(10);
+/// How long an orderly close may take before the socket is simply dropped.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// lapin tells a lost socket only to those who use it: we look this often.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `amqp://user:password@host:port/vhost`, or `amqps://`.
+    pub url: SecretString,
+    /// First part of every exchange and queue name.
+    pub prefix: String,
+    /// Shown in the broker's list of connections, with `-consume` or `-publish` after it.
+    pub name: String,
+    pub heartbeat: Duration,
+}
+
+impl Settings {
+    pub const DEFAULT_PREFIX: &'static str = "kurir";
+    pub const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
+
+    pub fn new(url: SecretString) -> Self {
+        Self {
+            url,
+            prefix: Self::DEFAULT_PREFIX.to_owned(),
+            name: "kurir".to_owned(),
+            heartbeat: Self::DEFAULT_HEARTBEAT,
+        }
+    }
+
+    fn address(&self) -> Result<AMQPUri, Error> {
+        // The parser's message can repeat the address, and with it the password.
+        let mut address: AMQPUri =
+            self.url
+                .expose_secret()
+                .parse()
+                .map_err(|_unsaid: String| {
+                    Error::Address("expected amqp://user:password@host:port/vhost".to_owned())
+                })?;
+        address.query.heartbeat = Some(
+            u16::try_from(self.heartbeat.as_secs())
+                .unwrap_or(u16::MAX)
+                .max(1),
+        );
+        address.query.connection_timeout =
+            Some(u64::try_from(CONNECT_LIMIT.as_millis()).unwrap_or(u64::MAX));
+        Ok(address)
+    }
+}
+
+/// One of the two connections, as readiness sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// Being opened, for the first time or again; with the last reason why it could not be.
+    #[default]
+    Connecting,
+    Failing(String),
+    Connected,
+    /// Open, but the broker takes no messages (memory or disk alarm): confirms wait.
+    Blocked(String),
+    Closed,
+}
+
+impl Health {
+    pub fn connected(&self) -> bool {
+        matches!(self, Self::Connected | Self::Blocked(_))
+    }
+}
+
+/// Both connections and the consumers that are present, by queue name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    pub consume: Health,
+    pub publish: Health,
+    pub consumers: BTreeMap<String, bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    Consume,
+    Publish,
+}
+
+/// One opening of a connection.
+pub(crate) struct Session {
+    pub(crate) connection: lapin::Connection,
+    pub(crate) epoch: u64,
+    /// Cancelled when this opening is over: nothing of it may be used or acknowledged afterwards.
+    pub(crate) over: CancellationToken,
+    blocked: watch::Receiver<Option<String>>,
+}
+
+impl Session {
+    pub(crate) fn blocked(&self) -> Option<String> {
+        self.blocked.borrow().clone()
+    }
+
+    fn usable(&self) -> bool {
+        !self.over.is_cancelled() && self.connection.status().connected()
+    }
+}
+
+type Current = watch::Receiver<Option<Arc<Session>>>;
+
+struct Inner {
+    settings: Settings,
+    consume: Current,
+    publish: Current,
+    status: watch::Sender<Status>,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// The process's two connections. Cheap to clone; they stay open until `close`, or until the last clone is gone.
+#[derive(Clone)]
+pub struct Broker(Arc<Inner>);
+
+impl Broker {
+    /// Returns at once; both connections are opened in the background, for ever. Errs only on an address that can
+    /// never work.
+    pub fn start(settings: Settings) -> Result<Self, Error> {
+        let address = settings.address()?;
+        let status = watch::Sender::new(Status::default());
+        let closing = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let open = |line: Line| {
+            let (sender, receiver) = watch::channel(None);
+            let keeper = Keeper {
+                address: address.clone(),
+                name: settings.name.clone(),
+                line,
+                current: sender,
+                status: status.clone(),
+                closing: closing.clone(),
+            };
+            tasks.spawn(keeper.keep_open());
+            receiver
+        };
+        let (consume, publish) = (open(Line::Consume), open(Line::Publish));
+        Ok(Self(Arc::new(Inner {
+            settings,
+            consume,
+            publish,
+            status,
+            closing,
+            tasks,
+        })))
+    }
+
+    pub fn topology(&self) -> Topology {
+        Topology::new(&self.0.settings.prefix)
+    }
+
+    /// A confirm channel of its own on the publishing connection.
+    pub fn publisher(&self) -> Publisher {
+        Publisher::new(self.0.publish.clone())
+    }
+
+    /// Changes as connections and consumers come and go.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.0.status.subscribe()
+    }
+
+    /// Waits until both connections are open.
+    pub async fn connected(&self, within: Duration) -> Result<(), Error> {
+        let mut status = self.status();
+        let both = status.wait_for(|now| now.consume.connected() && now.publish.connected());
+        let reached = timeout(within, both).await.is_ok_and(|seen| seen.is_ok());
+        if reached {
+            return Ok(());
+        }
+        let now = self.0.status.borrow();
+        Err(match (&now.consume, &now.publish) {
+            (Health::Failing(reason), _) | (_, Health::Failing(reason)) => {
+                Error::Disconnected(reason.clone())
+            }
+            _ => Error::TimedOut(within.as_secs()),
+        })
+    }
+
+    /// Closes both connections in order and waits for it: acks written last would be left behind otherwise. Stop the
+    /// consumers first. The second time it only waits.
+    pub async fn close(&self) {
+        self.0.closing.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// The open consuming connection; waits while there is none. `None` once the broker was closed.
+    pub(crate) async fn session(&self) -> Option<Arc<Session>> {
+        wait_for_session(self.0.consume.clone()).await
+    }
+
+    /// The same within `within`, for callers that must answer.
+    pub(crate) async fn session_within(&self, within: Duration) -> Result<Arc<Session>, Error> {
+        match timeout(within, self.session()).await {
+            Ok(Some(session)) => Ok(session),
+            Ok(None) => Err(Error::Disconnected("closed".to_owned())),
+            Err(_) => match &self.0.status.borrow().consume {
+                Health::Failing(reason) => Err(Error::Disconnected(reason.clone())),
+                _ => Err(Error::TimedOut(within.as_secs())),
+            },
+        }
+    }
+
+    pub(crate) fn set_consumer(&self, queue: &str, present: bool) {
+        self.0.status.send_if_modified(|status| {
+            status.consumers.insert(queue.to_owned(), present) != Some(present)
+        });
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}
+
+async fn wait_for_session(mut current: Current) -> Option<Arc<Session>> {
+    loop {
+        {
+            let open = current
+                .wait_for(|session| session.as_ref().is_some_and(|session| session.usable()))
+                .await
+                .ok()?;
+            if let Some(session) = open.as_ref() {
+                return Some(Arc::clone(session));
+            }
+        }
+    }
+}
+
+/// The session to publish on, if there is one right now.
+pub(crate) fn session_now(current: &Current) -> Option<Arc<Session>> {
+    current
+        .borrow()
+        .as_ref()
+        .filter(|session| session.usable())
+        .cloned()
+}
+
+struct Keeper {
+    address: AMQPUri,
+    name: String,
+    line: Line,
+    current: watch::Sender<Option<Arc<Session>>>,
+    status: watch::Sender<Status>,
+    closing: CancellationToken,
+}
+
+impl Keeper {
+    async fn keep_open(self) {
+        let mut pauses = Pauses::default();
+        let mut epoch = 0;
+        loop {
+            epoch += 1;
+            let opened = tokio::select! {
+                opened = timeout(CONNECT_LIMIT, self.open()) => opened,
+                () = self.closing.cancelled() => break,
+            };
+            match opened {
+                Ok(Ok(connection)) => {
+                    let since = Instant::now();
+                    self.attend(connection, epoch).await;
+                    if since.elapsed() >= STEADY {
+                        pauses = Pauses::default();
+                    }
+                }
+                Ok(Err(error)) => self.failing(error.to_string()),
+                Err(_) => self.failing(format!("no answer within {} s", CONNECT_LIMIT.as_secs())),
+            }
+            tokio::select! {
+                () = sleep(pauses.next()) => {}
+                () = self.closing.cancelled() => break,
+            }
+        }
+        self.show(Health::Closed);
+    }
+
+    async fn open(&self) -> lapin::Result<lapin::Connection> {
+        let side = match self.line {
+            Line::Consume => "consume",
+            Line::Publish => "publish",
+        };
+        let name = format!("{}-{side}", self.name);
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        lapin::Connection::connect_uri(self.address.clone(), properties).await
+    }
+
+    /// Returns when this opening is over.
+    async fn attend(&self, connection: lapin::Connection, epoch: u64) {
+        // One listener only: several would share the events between them.
+        let mut events = Box::pin(connection.events_listener());
+        let (blocked, blocked_seen) = watch::channel(None);
+        let session = Arc::new(Session {
+            connection,
+            epoch,
+            over: CancellationToken::new(),
+            blocked: blocked_seen,
+        });
+        self.current.send_replace(Some(Arc::clone(&session)));
+        self.show(Health::Connected);
+        tracing::info!(line = ?self.line, epoch, "connected to the broker");
+        let reason = loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Event::ConnectionBlocked(reason)) => {
+                        tracing::warn!(line = ?self.line, reason, "the broker takes no messages");
+                        blocked.send_replace(Some(reason.clone()));
+                        self.show(Health::Blocked(reason));
+                    }
+                    Some(Event::ConnectionUnblocked) => {
+                        tracing::info!(line = ?self.line, "the broker takes messages again");
+                        blocked.send_replace(None);
+                        self.show(Health::Connected);
+                    }
+                    // Also told for a single channel: only the connection's own state decides.
+                    Some(Event::Error(error)) if !session.connection.status().connected() => break error.to_string(),
+                    Some(_) => {}
+                    None => break "closed".to_owned(),
+                },
+                () = sleep(LOOK) => if !session.connection.status().connected() {
+                    break "the connection was lost".to_owned();
+                },
+                () = self.closing.cancelled() => {
+                    let close = session.connection.close(200, "closing".into());
+                    if !matches!(timeout(CLOSE_LIMIT, close).await, Ok(Ok(()))) {
+                        tracing::warn!(line = ?self.line, "the connection could not be closed in order");
+                    }
+                    break "closed by us".to_owned();
+                }
+            }
+        };
+        session.over.cancel();
+        self.current.send_replace(None);
+        if !self.closing.is_cancelled() {
+            self.failing(reason);
+        }
+    }
+
+    fn failing(&self, reason: String) {
+        tracing::warn!(line = ?self.line, reason, "not connected to the broker");
+        self.show(Health::Failing(reason));
+    }
+
+    fn show(&self, health: Health) {
+        self.status.send_modify(|status| match self.line {
+            Line::Consume => status.consume = health,
+            Line::Publish => status.publish = health,
+        });
+    }
+}
+
+/// Growing pauses with jitter, so that a fleet does not come back to a restarted broker at once.
+pub(crate) struct Pauses {
+    bound: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self {
+            bound: RECONNECT.0 * 2,
+        }
+    }
+}
+
+impl Pauses {
+    pub(crate) fn next(&mut self) -> Duration {
+        let (shortest, longest) = RECONNECT;
+        let pause = shortest + (self.bound - shortest).mul_f64(rand::random::<f64>());
+        self.bound = (self.bound * 2).min(longest);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_within_their_bounds() {
+        let mut pauses = Pauses::default();
+        let drawn: Vec<Duration> = (0..20).map(|_| pauses.next()).collect();
+        assert!(
+            drawn
+                .iter()
+                .all(|pause| (RECONNECT.0..=RECONNECT.1).contains(pause)),
+            "{drawn:?}"
+        );
+        assert!(drawn[0] <= RECONNECT.0 * 2 && pauses.bound == RECONNECT.1);
+    }
+
+    #[test]
+    fn a_wrong_address_is_refused_without_repeating_it() {
+        let settings = Settings::new(SecretString::from("http://user:s3cret@host"));
+        let refused = settings
+            .address()
+            .expect_err("not an amqp address")
+            .to_string();
+        assert!(!refused.contains("s3cret"), "{refused}");
+    }
+}

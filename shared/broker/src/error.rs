@@ -1,0 +1,30 @@
+//! What can go wrong between this process and the broker, apart from a single publish (`PublishError`).
+
+use crate::topology::Mismatch;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The settings can never work: refused before anything is opened.
+    #[error("the broker's address is not usable: {0}")]
+    Address(String),
+    /// An object exists with other arguments. Only a person may change it: exit code 78.
+    #[error(transparent)]
+    Topology(#[from] Box<Mismatch>),
+    /// Not connected now; the connection is being opened again in the background.
+    #[error("not connected to the broker: {0}")]
+    Disconnected(String),
+    #[error("the broker did not answer within {0} s")]
+    TimedOut(u64),
+    #[error("the broker refused: {0}")]
+    Amqp(#[from] lapin::Error),
+}
+
+impl Error {
+    /// The process exit code where this error ends the start: a wrong topology is a wrong configuration.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Address(_) | Self::Topology(_) => 78,
+            Self::Disconnected(_) | Self::TimedOut(_) | Self::Amqp(_) => 69,
+        }
+    }
+}

@@ -1,0 +1,545 @@
+//! What travels beside a body: properties, our `x-*` headers, and the one function that builds a copy.
+//!
+//! A copy holds what is on the allow-list and nothing else. A `CC` that slipped through would route it a second time,
+//! an `x-death` would be counted on, a stranger's `user_id` would close the channel. Our own headers are believed only
+//! on deliveries from the default exchange, which outsiders may not write to: a delivery from the events exchange is
+//! always the first attempt of the first generation, whatever it says.
+
+use chrono::{DateTime, Utc};
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+use worker::{Attempt, DeadClass, Delivery, Trail};
+
+/// Longest `x-history`, as JSON; older attempts go first.
+pub const HISTORY_BYTES: usize = 4096;
+/// Longest text kept of one attempt.
+pub const ATTEMPT_TEXT: usize = 300;
+/// Longest `x-dead-message`.
+pub const DEAD_MESSAGE: usize = 1024;
+/// A header longer than this is not kept, whoever set it.
+pub const HEADER_BYTES: usize = 4096;
+/// Headers of a publisher (`ce-*`) that are kept.
+pub const PUBLISHER_HEADERS: usize = 32;
+
+const ATTEMPT: &str = "x-attempt";
+const WAITS: &str = "x-waits";
+const DUE: &str = "x-due";
+const FIRST_RECEIVED: &str = "x-first-received";
+const HISTORY: &str = "x-history";
+const GENERATION: &str = "x-generation";
+const REPLAY: &str = "x-replay";
+const CONNECTION: &str = "x-connection";
+const PERMIT: &str = "x-permit";
+const LINK: &str = "x-link";
+const DEAD_CLASS: &str = "x-dead-class";
+const DEAD_FINGERPRINT: &str = "x-dead-fingerprint";
+const DEAD_TEXT: &str = "x-dead-message";
+const DEAD_AT: &str = "x-dead-at";
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+
+/// Kept through every copy, hold, death and replay.
+const CARRIED: [&str; 5] = [GENERATION, REPLAY, CONNECTION, TRACEPARENT, TRACESTATE];
+/// Counters of one way through the queues: a hold or a replay begins again without them.
+const COUNTED: [&str; 6] = [ATTEMPT, WAITS, DUE, FIRST_RECEIVED, HISTORY, PERMIT];
+const DEAD: [&str; 5] = [LINK, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_TEXT, DEAD_AT];
+
+/// A message without its body. The JSON of a row: `properties` holds the named members that are present,
+/// `headers` texts and integers by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Properties {
+    pub content_type: Option<String>,
+    pub content_encoding: Option<String>,
+    pub message_id: Option<String>,
+    /// The AMQP property `type`.
+    pub kind: Option<String>,
+    /// Seconds since the epoch.
+    pub timestamp: Option<u64>,
+    pub correlation_id: Option<String>,
+    pub app_id: Option<String>,
+    /// Texts and integers; other values are not written.
+    pub headers: Map<String, Value>,
+}
+
+/// W3C trace context of the current span; replaces what the delivery brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    pub traceparent: String,
+    pub tracestate: Option<String>,
+}
+
+/// Where a copy goes, with what only that way writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Destination<'a> {
+    Rung {
+        counted: bool,
+        due: Option<DateTime<Utc>>,
+        class: DeadClass,
+        reason: &'a str,
+    },
+    Dead {
+        class: DeadClass,
+        fingerprint: &'a str,
+        reason: &'a str,
+        link: Option<i64>,
+    },
+}
+
+/// What a worker wrote on the copy that it sent to its dead-letter queue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadNote {
+    pub class: String,
+    pub fingerprint: String,
+    pub message: String,
+    pub at: DateTime<Utc>,
+    pub link: Option<i64>,
+}
+
+/// The broker's newest `x-death` entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    pub queue: String,
+    /// Where the message came from before it died; empty is the default exchange.
+    pub exchange: String,
+    /// `delivery_limit`, `expired`, …
+    pub reason: String,
+    pub count: i64,
+}
+
+impl Properties {
+    /// For a new CloudEvent: the content type of the contract; everything else is the publisher's to set.
+    pub fn of_event(id: &str, event_type: &str) -> Self {
+        Self {
+            content_type: Some("application/cloudevents+json; charset=utf-8".to_owned()),
+            message_id: Some(id.to_owned()),
+            kind: Some(event_type.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// From a row. Headers that are not on the allow-list are left out, those of a death too: what is published again
+    /// is alive.
+    pub fn from_json(properties: &Value, headers: &Value) -> Self {
+        let text = |name: &str| {
+            properties
+                .get(name)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
+        let allowed =
+            |name: &str| is_publishers(name) || CARRIED.contains(&name) || COUNTED.contains(&name);
+        let headers = headers
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(name, value)| allowed(name) && fits(value))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        Self {
+            content_type: text("content_type"),
+            content_encoding: text("content_encoding"),
+            message_id: text("message_id"),
+            kind: text("type"),
+            timestamp: properties.get("timestamp").and_then(Value::as_u64),
+            correlation_id: text("correlation_id"),
+            app_id: text("app_id"),
+            headers,
+        }
+    }
+
+    /// The `properties` column of a row.
+    pub fn properties_json(&self) -> Value {
+        let mut members = Map::new();
+        let texts = [
+            ("content_type", &self.content_type),
+            ("content_encoding", &self.content_encoding),
+            ("message_id", &self.message_id),
+            ("type", &self.kind),
+            ("correlation_id", &self.correlation_id),
+            ("app_id", &self.app_id),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                members.insert(name.to_owned(), Value::from(text.as_str()));
+            }
+        }
+        if let Some(timestamp) = self.timestamp {
+            members.insert("timestamp".to_owned(), Value::from(timestamp));
+        }
+        Value::Object(members)
+    }
+
+    /// The `headers` column of a row.
+    pub fn headers_json(&self) -> Value {
+        Value::Object(self.headers.clone())
+    }
+
+    /// Errs with the name of the part that AMQP can't hold.
+    pub(crate) fn to_amqp(&self) -> Result<BasicProperties, &'static str> {
+        const PERSISTENT: u8 = 2;
+        let mut properties = BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_headers(table(&self.headers));
+        let short = |text: &Option<String>, what: &'static str| {
+            text.as_deref()
+                .map(ShortString::try_new)
+                .transpose()
+                .map_err(|_long| what)
+        };
+        if let Some(value) = short(&self.content_type, "content type")? {
+            properties = properties.with_content_type(value);
+        }
+        if let Some(value) = short(&self.content_encoding, "content encoding")? {
+            properties = properties.with_content_encoding(value);
+        }
+        if let Some(value) = short(&self.message_id, "message id")? {
+            properties = properties.with_message_id(value);
+        }
+        if let Some(value) = short(&self.kind, "type")? {
+            properties = properties.with_type(value);
+        }
+        if let Some(value) = short(&self.correlation_id, "correlation id")? {
+            properties = properties.with_correlation_id(value);
+        }
+        if let Some(value) = short(&self.app_id, "app id")? {
+            properties = properties.with_app_id(value);
+        }
+        if let Some(timestamp) = self.timestamp {
+            properties = properties.with_timestamp(timestamp);
+        }
+        Ok(properties)
+    }
+}
+
+/// Everything that is kept of a received message, by the lists that the reader trusts.
+pub(crate) fn received(properties: &BasicProperties, lists: &[&[&str]]) -> Properties {
+    let text = |value: &Option<ShortString>| value.as_ref().map(|text| storable(text.as_str()));
+    let mut headers = Map::new();
+    let mut publishers = 0;
+    for (name, value) in properties
+        .headers()
+        .as_ref()
+        .into_iter()
+        .flat_map(FieldTable::inner)
+    {
+        let name = name.as_str();
+        let Some(value) = plain(value).filter(fits) else {
+            continue;
+        };
+        if is_publishers(name) {
+            publishers += 1;
+            if publishers > PUBLISHER_HEADERS {
+                continue;
+            }
+        } else if !lists.iter().any(|list| list.contains(&name)) {
+            continue;
+        }
+        headers.insert(storable(name), value);
+    }
+    Properties {
+        content_type: text(properties.content_type()),
+        content_encoding: text(properties.content_encoding()),
+        message_id: text(properties.message_id()),
+        kind: text(properties.kind()),
+        timestamp: *properties.timestamp(),
+        correlation_id: text(properties.correlation_id()),
+        app_id: text(properties.app_id()),
+        headers,
+    }
+}
+
+/// Ours are believed only where outsiders can't write.
+fn believed(exchange: &str) -> bool {
+    exchange.is_empty()
+}
+
+/// A message as a worker received it: `headers` without the counters, which are in the trail, so that a row made
+/// of it starts anew when it is published again.
+pub(crate) fn delivery(
+    received_now: &lapin::message::Delivery,
+    body: bytes::Bytes,
+    now: DateTime<Utc>,
+) -> Delivery {
+    let ours = believed(received_now.exchange.as_str());
+    let trail = if ours {
+        trail(&received(&received_now.properties, &[&CARRIED, &COUNTED]))
+    } else {
+        Trail::default()
+    };
+    let trace: &[&str] = &[TRACEPARENT, TRACESTATE];
+    let kept = received(
+        &received_now.properties,
+        &[if ours { &CARRIED } else { trace }],
+    );
+    Delivery {
+        body,
+        trail,
+        properties: kept.properties_json(),
+        headers: kept.headers_json(),
+        received: std::time::Instant::now(),
+        received_at: now,
+    }
+}
+
+/// As a reader of a dead-letter queue sees it: everything on the list, with the notes of the death.
+pub(crate) fn dead(
+    received_now: &lapin::message::Delivery,
+) -> (Properties, Trail, Option<DeadNote>, Option<Death>) {
+    let death = death(&received_now.properties);
+    // The broker's own dead-lettering goes through the default exchange, so there the way before counts.
+    let origin = death
+        .as_ref()
+        .map_or(received_now.exchange.as_str(), |death| &death.exchange);
+    let ours = believed(received_now.exchange.as_str()) && believed(origin);
+    if !ours {
+        let trace: &[&str] = &[TRACEPARENT, TRACESTATE];
+        return (
+            received(&received_now.properties, &[trace]),
+            Trail::default(),
+            None,
+            death,
+        );
+    }
+    let properties = received(&received_now.properties, &[&CARRIED, &COUNTED, &DEAD]);
+    let trail = trail(&properties);
+    let note = note(&properties.headers);
+    (properties, trail, note, death)
+}
+
+fn note(headers: &Map<String, Value>) -> Option<DeadNote> {
+    let text = |name: &str| headers.get(name).and_then(Value::as_str).map(str::to_owned);
+    Some(DeadNote {
+        class: text(DEAD_CLASS)?,
+        fingerprint: text(DEAD_FINGERPRINT).unwrap_or_default(),
+        message: text(DEAD_TEXT).unwrap_or_default(),
+        at: headers
+            .get(DEAD_AT)
+            .and_then(Value::as_i64)
+            .and_then(DateTime::from_timestamp_millis)?,
+        link: text(LINK).and_then(|link| link.parse().ok()),
+    })
+}
+
+fn death(properties: &BasicProperties) -> Option<Death> {
+    let deaths = properties.headers().as_ref()?.inner().get("x-death")?;
+    let AMQPValue::FieldArray(entries) = deaths else {
+        return None;
+    };
+    let AMQPValue::FieldTable(newest) = entries.as_slice().first()? else {
+        return None;
+    };
+    let text = |name: &str| {
+        newest
+            .inner()
+            .get(name)
+            .and_then(plain)
+            .and_then(|value| value.as_str().map(str::to_owned))
+    };
+    Some(Death {
+        queue: text("queue")?,
+        exchange: text("exchange")?,
+        reason: text("reason")?,
+        count: newest
+            .inner()
+            .get("count")
+            .and_then(plain)
+            .and_then(|count| count.as_i64())
+            .unwrap_or(1),
+    })
+}
+
+fn trail(properties: &Properties) -> Trail {
+    let number = |name: &str| properties.headers.get(name).and_then(Value::as_i64);
+    let count = |name: &str, least: u32| {
+        number(name).map_or(least, |n| {
+            u32::try_from(n.max(0)).unwrap_or(u32::MAX).max(least)
+        })
+    };
+    let text = |name: &str| properties.headers.get(name).and_then(Value::as_str);
+    let moment = |name: &str| number(name).and_then(DateTime::from_timestamp_millis);
+    let mut history: Vec<Attempt> = text(HISTORY)
+        .and_then(|json| serde_json::from_str(json).ok())
+        .unwrap_or_default();
+    let surplus = history.len().saturating_sub(Trail::HISTORY_LIMIT);
+    history.drain(..surplus);
+    Trail {
+        attempt: count(ATTEMPT, 1),
+        waits: count(WAITS, 0),
+        due: moment(DUE),
+        first_received: moment(FIRST_RECEIVED),
+        generation: count(GENERATION, 0),
+        replay: text(REPLAY).map(str::to_owned),
+        connection: text(CONNECTION).and_then(|id| Uuid::parse_str(id).ok()),
+        permit_until: moment(PERMIT),
+        history,
+    }
+}
+
+/// The only way to build a copy. The body goes with it byte for byte.
+pub(crate) fn forward(
+    delivery: &Delivery,
+    to: Destination<'_>,
+    now: DateTime<Utc>,
+    trace: Option<&TraceContext>,
+) -> Properties {
+    let mut copy = Properties::from_json(&delivery.properties, &delivery.headers);
+    // What a row may carry is more than what a copy inherits: the counters are written anew.
+    copy.headers
+        .retain(|name, _| !COUNTED.contains(&name.as_str()));
+    let trail = &delivery.trail;
+    let mut set = |name: &str, value: Value| copy.headers.insert(name.to_owned(), value);
+    if let Some(trace) = trace {
+        set(TRACEPARENT, Value::from(trace.traceparent.as_str()));
+        if let Some(state) = &trace.tracestate {
+            set(TRACESTATE, Value::from(state.as_str()));
+        }
+    }
+    let (counted, class, reason) = match to {
+        Destination::Rung {
+            counted,
+            class,
+            reason,
+            ..
+        } => (counted, class, reason),
+        Destination::Dead { class, reason, .. } => (true, class, reason),
+    };
+    let ms = u64::try_from((now - delivery.received_at).num_milliseconds()).unwrap_or(0);
+    let attempt = Attempt {
+        at: now,
+        class: class.as_str().to_owned(),
+        code: cut(reason, ATTEMPT_TEXT),
+        ms,
+    };
+    set(
+        HISTORY,
+        Value::from(history(&trail.history, attempt, counted)),
+    );
+    let first_received = trail.first_received.unwrap_or(delivery.received_at);
+    set(
+        FIRST_RECEIVED,
+        Value::from(first_received.timestamp_millis()),
+    );
+    match to {
+        Destination::Rung { counted, due, .. } => {
+            set(
+                ATTEMPT,
+                Value::from(trail.attempt.saturating_add(u32::from(counted))),
+            );
+            let waits = trail.waits.saturating_add(u32::from(!counted));
+            if waits > 0 {
+                set(WAITS, Value::from(waits));
+            }
+            if let Some(due) = due {
+                set(DUE, Value::from(due.timestamp_millis()));
+            }
+        }
+        Destination::Dead {
+            class,
+            fingerprint,
+            reason,
+            link,
+        } => {
+            set(ATTEMPT, Value::from(trail.attempt));
+            if trail.waits > 0 {
+                set(WAITS, Value::from(trail.waits));
+            }
+            set(DEAD_CLASS, Value::from(class.as_str()));
+            set(
+                DEAD_FINGERPRINT,
+                Value::from(cut(fingerprint, ATTEMPT_TEXT)),
+            );
+            set(DEAD_TEXT, Value::from(cut(reason, DEAD_MESSAGE)));
+            set(DEAD_AT, Value::from(now.timestamp_millis()));
+            if let Some(link) = link {
+                set(LINK, Value::from(link.to_string()));
+            }
+        }
+    }
+    copy
+}
+
+/// Repeated waits for one cause are one entry, so that they don't push the failures out.
+fn history(before: &[Attempt], attempt: Attempt, counted: bool) -> String {
+    let mut all: Vec<Attempt> = before.to_vec();
+    if !counted
+        && all
+            .last()
+            .is_some_and(|last| (&last.class, &last.code) == (&attempt.class, &attempt.code))
+    {
+        all.pop();
+    }
+    all.push(attempt);
+    let surplus = all.len().saturating_sub(Trail::HISTORY_LIMIT);
+    all.drain(..surplus);
+    loop {
+        let json = serde_json::to_string(&all).expect("texts and numbers are JSON");
+        if json.len() <= HISTORY_BYTES || all.len() <= 1 {
+            return json;
+        }
+        all.remove(0);
+    }
+}
+
+fn is_publishers(name: &str) -> bool {
+    name.starts_with("ce-") && name.len() <= 255
+}
+
+fn fits(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.len() <= HEADER_BYTES,
+        Value::Number(number) => number.is_i64(),
+        _ => false,
+    }
+}
+
+/// Texts and integers of any width; everything else is no header of ours.
+fn plain(value: &AMQPValue) -> Option<Value> {
+    Some(match value {
+        AMQPValue::LongString(text) => {
+            Value::from(storable(&String::from_utf8_lossy(text.as_bytes())))
+        }
+        AMQPValue::ShortString(text) => Value::from(storable(text.as_str())),
+        AMQPValue::ShortShortInt(number) => Value::from(*number),
+        AMQPValue::ShortShortUInt(number) => Value::from(*number),
+        AMQPValue::ShortInt(number) => Value::from(*number),
+        AMQPValue::ShortUInt(number) => Value::from(*number),
+        AMQPValue::LongInt(number) => Value::from(*number),
+        AMQPValue::LongUInt(number) => Value::from(*number),
+        AMQPValue::LongLongInt(number) => Value::from(*number),
+        _ => return None,
+    })
+}
+
+/// Postgres keeps no NUL in a text or in JSON.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{2400}")
+}
+
+fn table(headers: &Map<String, Value>) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in headers {
+        let Ok(name) = ShortString::try_new(name.as_str()) else {
+            continue;
+        };
+        let value = match value {
+            Value::String(text) => AMQPValue::LongString(text.as_str().into()),
+            Value::Number(number) => match number.as_i64() {
+                Some(number) => AMQPValue::LongLongInt(number),
+                None => continue,
+            },
+            _ => continue,
+        };
+        table.insert(name, value);
+    }
+    table
+}
+
+fn cut(text: &str, bytes: usize) -> String {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
