@@ -39,6 +39,8 @@ create table connection (
     -- One per tenant and system until events are split (one copy per connection).
     constraint connection_one_per_system unique (tenant, system)
 );
+-- Every process looks for changed connections once a second.
+create index connection_changed on connection (updated_at);
 
 -- First receipt of a state event that brought neither version nor time; kept 90 days.
 create table event_pin (
@@ -153,4 +155,14 @@ create table dead_letter_history (
     actor text,
     detail jsonb,
     unique (dead_id, generation, kind, attempt)
+);
+
+-- When a worker was last asked to look at a link (`due` is what it was asked for), so that replicas of the janitor
+-- share the work and a slow worker is not asked every minute.
+create table janitor_request (
+    link_id bigint not null,
+    what text not null check (what in ('resolve', 'recheck')),
+    due timestamptz not null,
+    asked_at timestamptz not null,
+    primary key (link_id, what)
 );

@@ -1,0 +1,217 @@
+//! Connections in memory, for the gate: it asks about every delivery and must not wait for the database.
+//!
+//! A background task looks once a second for connections that changed. A stale view is harmless: the claim and the
+//! hold look at the row again. While the database cannot be asked the views age, and from [`TRUSTED`] on the gate has
+//! to ask itself, which fails, so that nothing is decided on an old view for long.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use event::TenantId;
+use futures_util::future::BoxFuture;
+use worker::{ConnectionAnswer, Connections, PortError};
+
+use crate::connections::Connection;
+use crate::{Error, Pool};
+
+/// Most answers kept; beyond that an arbitrary one makes room.
+pub const CAPACITY: usize = 10_000;
+/// How often changed connections are looked for.
+pub const REFRESH: Duration = Duration::from_secs(1);
+/// How long "no connection" and "unknown tenant" are believed: an operator who adds one should not wait.
+pub const TRUSTED_ABSENCE: Duration = Duration::from_secs(1);
+/// How long a connection is believed without a successful look for changes.
+pub const TRUSTED: Duration = Duration::from_secs(10);
+/// A transaction that changes a connection may commit this long after the time it wrote.
+const OVERLAP: TimeDelta = TimeDelta::seconds(60);
+
+type Key = (TenantId, String);
+
+struct Entry {
+    answer: ConnectionAnswer,
+    asked: Instant,
+}
+
+#[derive(Default)]
+struct View {
+    entries: HashMap<Key, Entry>,
+    /// When changes were last looked for with success.
+    looked: Option<Instant>,
+}
+
+struct Shared {
+    pool: Pool,
+    view: Mutex<View>,
+    /// One miss asks at a time: what many deliveries of one tenant ask for is asked once.
+    asking: tokio::sync::Mutex<()>,
+}
+
+/// Cheap to clone. The background task ends with the last clone.
+#[derive(Clone)]
+pub struct ConnectionCache {
+    shared: Arc<Shared>,
+    _refreshing: Arc<AbortOnDrop>,
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl ConnectionCache {
+    /// Starts the background task on the current runtime.
+    pub fn start(pool: Pool) -> Self {
+        let shared = Arc::new(Shared {
+            pool,
+            view: Mutex::new(View::default()),
+            asking: tokio::sync::Mutex::new(()),
+        });
+        let refreshing = tokio::spawn(refresh_for_ever(shared.clone()));
+        Self {
+            shared,
+            _refreshing: Arc::new(AbortOnDrop(refreshing)),
+        }
+    }
+}
+
+async fn refresh_for_ever(shared: Arc<Shared>) {
+    let mut since: Option<DateTime<Utc>> = None;
+    let mut ticks = tokio::time::interval(REFRESH);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match shared.refresh(since).await {
+            Ok(now) => since = Some(now - OVERLAP),
+            Err(error) => {
+                tracing::warn!(error = %error.with_causes(), "connections could not be refreshed")
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Takes over what changed since then; `None` at first, when nothing is in memory yet.
+    async fn refresh(&self, since: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, Error> {
+        let began = Instant::now();
+        let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()")
+            .fetch_one(&self.pool)
+            .await?;
+        let changed: Vec<Connection> = match since {
+            None => Vec::new(),
+            Some(since) => {
+                sqlx::query_as(
+                    "select id, tenant, system, account, enabled, state, state_reason, epoch, settings, key_id,
+                       created_at, updated_at
+                     from connection where updated_at >= $1",
+                )
+                .bind(since)
+                .fetch_all(&self.pool)
+                .await?
+            }
+        };
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        for connection in changed {
+            let Some(known) = connection.for_worker() else {
+                continue;
+            };
+            let key = (known.tenant.clone(), known.system.clone());
+            if let Some(entry) = view.entries.get_mut(&key) {
+                // A slower answer must not bring back an older state.
+                let newer = match &entry.answer {
+                    ConnectionAnswer::Known(old) => known.epoch >= old.epoch,
+                    ConnectionAnswer::NoConnection | ConnectionAnswer::UnknownTenant => true,
+                };
+                if newer {
+                    entry.answer = ConnectionAnswer::Known(known);
+                    entry.asked = began;
+                }
+            }
+        }
+        view.entries
+            .retain(|_, entry| is_known(&entry.answer) || entry.asked.elapsed() < TRUSTED_ABSENCE);
+        view.looked = Some(began);
+        Ok(now)
+    }
+
+    fn cached(&self, tenant: &TenantId, system: &str) -> Option<ConnectionAnswer> {
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = view.entries.get(&(tenant.clone(), system.to_owned()))?;
+        // A connection is as fresh as the last look for changes, if that was later.
+        let (since, trusted) = match is_known(&entry.answer) {
+            true => (
+                view.looked
+                    .map_or(entry.asked, |looked| looked.max(entry.asked)),
+                TRUSTED,
+            ),
+            false => (entry.asked, TRUSTED_ABSENCE),
+        };
+        (since.elapsed() < trusted).then(|| entry.answer.clone())
+    }
+
+    async fn ask(&self, tenant: &TenantId, system: &str) -> Result<ConnectionAnswer, Error> {
+        let _one = self.asking.lock().await;
+        if let Some(answer) = self.cached(tenant, system) {
+            return Ok(answer);
+        }
+        let asked = Instant::now();
+        let connection: Option<Connection> = sqlx::query_as(
+            "select id, tenant, system, account, enabled, state, state_reason, epoch, settings, key_id,
+               created_at, updated_at
+             from connection where tenant = $1 and system = $2",
+        )
+        .bind(tenant.as_str())
+        .bind(system)
+        .fetch_optional(&self.pool)
+        .await?;
+        let answer = match connection.and_then(|connection| connection.for_worker()) {
+            Some(known) => ConnectionAnswer::Known(known),
+            None => {
+                let known: bool =
+                    sqlx::query_scalar("select exists (select 1 from tenant where id = $1)")
+                        .bind(tenant.as_str())
+                        .fetch_one(&self.pool)
+                        .await?;
+                match known {
+                    true => ConnectionAnswer::NoConnection,
+                    false => ConnectionAnswer::UnknownTenant,
+                }
+            }
+        };
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        if view.entries.len() >= CAPACITY
+            && let Some(any) = view.entries.keys().next().cloned()
+        {
+            view.entries.remove(&any);
+        }
+        let entry = Entry {
+            answer: answer.clone(),
+            asked,
+        };
+        view.entries
+            .insert((tenant.clone(), system.to_owned()), entry);
+        Ok(answer)
+    }
+}
+
+fn is_known(answer: &ConnectionAnswer) -> bool {
+    matches!(answer, ConnectionAnswer::Known(_))
+}
+
+impl Connections for ConnectionCache {
+    fn cached(&self, tenant: &TenantId, system: &str) -> Option<ConnectionAnswer> {
+        self.shared.cached(tenant, system)
+    }
+
+    fn resolve<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        system: &'a str,
+    ) -> BoxFuture<'a, Result<ConnectionAnswer, PortError>> {
+        Box::pin(async move { Ok(self.shared.ask(tenant, system).await?) })
+    }
+}

@@ -1,0 +1,125 @@
+//! Why the store could not do it, by what the caller can do about it.
+
+/// Errors of the store. `is_transient` says whether the same call may succeed later by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server cannot be reached, is starting, stopping or out of connections: wait.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] sqlx::Error),
+    /// Lost against a concurrent transaction, or took longer than the statement time-out: repeat.
+    #[error("the database asks to repeat the statement")]
+    Transient(#[source] sqlx::Error),
+    /// It contradicts what is stored; the text says what, for the person who asked.
+    #[error("{0}")]
+    Conflict(String),
+    /// No such row, or none in the caller's scope.
+    #[error("no {what} '{id}'")]
+    Missing { what: &'static str, id: String },
+    /// The argument cannot be stored.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("the credentials cannot be read")]
+    Sealed(#[from] crate::sealing::Error),
+    #[error("the database's schema cannot be brought up to date")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+    /// A statement of ours is wrong, or the schema is not the one it was written for.
+    #[error("the database refused a statement")]
+    Refused(#[source] sqlx::Error),
+    /// A function answered what this build does not understand: migrations of another version.
+    #[error("the database's answer is not understood: {0}")]
+    Unreadable(String),
+    /// The process is ending: nothing was asked.
+    #[error("the store is closing")]
+    Closing,
+}
+
+impl Error {
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Transient(_))
+    }
+
+    pub(crate) fn missing(what: &'static str, id: impl ToString) -> Self {
+        Self::Missing {
+            what,
+            id: id.to_string(),
+        }
+    }
+
+    /// The error and its causes, for a log line or a port that carries only text.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(inner) = cause {
+            text.push_str(": ");
+            text.push_str(&inner.to_string());
+            cause = inner.source();
+        }
+        text
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+            sqlx::Error::Database(refusal) => match Class::of(refusal.code().as_deref()) {
+                Class::Unavailable => Self::Unavailable(error),
+                Class::Transient => Self::Transient(error),
+                Class::Refused => Self::Refused(error),
+            },
+            _ => Self::Refused(error),
+        }
+    }
+}
+
+impl From<Error> for worker::PortError {
+    fn from(error: Error) -> Self {
+        Self(error.with_causes())
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Class {
+    Unavailable,
+    Transient,
+    Refused,
+}
+
+impl Class {
+    /// By SQLSTATE (PostgreSQL manual, appendix A).
+    fn of(code: Option<&str>) -> Self {
+        match code {
+            // Connection exceptions; too few resources; shutdown and start-up; a fail-over's read-only server;
+            // a session that was ended because its transaction stood still.
+            Some("57P01" | "57P02" | "57P03" | "25006" | "25P03") => Self::Unavailable,
+            Some(code) if code.starts_with("08") || code.starts_with("53") => Self::Unavailable,
+            // Serialization failure, deadlock, lock not available, statement time-out.
+            Some("40001" | "40P01" | "55P03" | "57014") => Self::Transient,
+            _ => Self::Refused,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classifies_by_what_helps() {
+        for (code, class) in [
+            ("57P01", Class::Unavailable),
+            ("53300", Class::Unavailable),
+            ("08006", Class::Unavailable),
+            ("40P01", Class::Transient),
+            ("57014", Class::Transient),
+            ("23505", Class::Refused),
+            ("42703", Class::Refused),
+        ] {
+            assert_eq!(Class::of(Some(code)), class, "{code}");
+        }
+    }
+}

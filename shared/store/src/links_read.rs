@@ -1,0 +1,282 @@
+//! Links as people read them: lists, and the whole story of one record. Only reads; what changes a link is in `links`.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::row::{StoredKey, row};
+use crate::{Error, Pool, Scope, dead_letters, held};
+
+/// Rows of one list in a story: the newest ones.
+pub const STORY_LIMIT: i64 = 200;
+
+/// Which rows; `None` matches all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    pub kind: Option<String>,
+    pub source_id: Option<String>,
+    pub target_id: Option<String>,
+    pub target_system: Option<String>,
+    pub connection: Option<Uuid>,
+    /// `pending`, `linked`, `conflict`, `deleted` or `alias`.
+    pub state: Option<String>,
+}
+
+row! {
+    /// A link without its content.
+    pub struct LinkSummary {
+        pub id: i64,
+        pub tenant: String,
+        pub kind: String,
+        pub source_system: String,
+        pub source_account: String,
+        pub source_id: String,
+        pub target_system: String,
+        pub connection_id: Uuid,
+        pub target_id: Option<String>,
+        pub state: String,
+        /// The newest version that anybody has shown and that is not dead.
+        pub desired_k: Option<StoredKey>,
+        /// The version that the target is known to hold.
+        pub applied_k: Option<StoredKey>,
+        pub last_error: Option<String>,
+        pub recheck_at: Option<DateTime<Utc>>,
+        pub created_at: DateTime<Utc>,
+        pub updated_at: DateTime<Utc>,
+    }
+}
+
+/// By id; the next page begins after the last one.
+pub async fn list(
+    pool: &Pool,
+    scope: Scope<'_>,
+    filter: &Filter,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<Vec<LinkSummary>, Error> {
+    Ok(sqlx::query_as(
+        "select id, tenant, kind, source_system, source_account, source_id, target_system, connection_id, target_id,
+           state, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
+         from link
+         where ($1::text is null or tenant = $1) and ($2::text is null or kind = $2)
+           and ($3::text is null or source_id = $3) and ($4::text is null or target_id = $4)
+           and ($5::text is null or target_system = $5) and ($6::uuid is null or connection_id = $6)
+           and ($7::text is null or state = $7) and ($8::bigint is null or id > $8)
+         order by id limit $9",
+    )
+    .bind(scope.tenant())
+    .bind(&filter.kind)
+    .bind(&filter.source_id)
+    .bind(&filter.target_id)
+    .bind(&filter.target_system)
+    .bind(filter.connection)
+    .bind(&filter.state)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?)
+}
+
+/// `None`: no such link in scope.
+pub async fn summary(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Option<LinkSummary>, Error> {
+    Ok(sqlx::query_as(
+        "select id, tenant, kind, source_system, source_account, source_id, target_system, connection_id, target_id,
+           state, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
+         from link where id = $1 and ($2::text is null or tenant = $2)",
+    )
+    .bind(id)
+    .bind(scope.tenant())
+    .fetch_optional(pool)
+    .await?)
+}
+
+row! {
+    /// What both sides agreed on, who works on it, and the claim that runs.
+    pub struct Content {
+        /// `{field: {"sent", "stored"?}}`.
+        pub base: Value,
+        /// `{part id: {"kind", "signature", "owner", "fields"}}`.
+        pub target_parts: Value,
+        pub lease_until: Option<DateTime<Utc>>,
+        pub claim_event: Option<String>,
+        pub claim_generation: Option<i32>,
+        pub claim_k: Option<StoredKey>,
+        pub recheck_step: i16,
+    }
+}
+
+row! {
+    /// One partner call, made or planned.
+    pub struct Effect {
+        pub id: Uuid,
+        pub event_id: String,
+        pub generation: i32,
+        pub k: Option<StoredKey>,
+        pub operation: String,
+        pub state: String,
+        pub last: bool,
+        pub request: Value,
+        pub target_id: Option<String>,
+        pub outcome: Option<String>,
+        pub sent_at: Option<DateTime<Utc>>,
+        pub settle_at: Option<DateTime<Utc>>,
+        pub resolved_at: Option<DateTime<Utc>>,
+        pub late_at: Option<DateTime<Utc>>,
+        pub created_at: DateTime<Utc>,
+    }
+}
+
+row! {
+    /// A superseded envelope that is kept until a newer version is applied.
+    pub struct KeptEnvelope {
+        pub k: StoredKey,
+        pub source: String,
+        pub event_id: String,
+        pub generation: i32,
+        pub kept_at: DateTime<Utc>,
+    }
+}
+
+row! {
+    /// A claim that was taken over before it ended.
+    pub struct UnsettledClaim {
+        pub token: Uuid,
+        pub event_id: String,
+        pub generation: i32,
+        pub taken_over_at: DateTime<Utc>,
+    }
+}
+
+row! {
+    /// One change of the record.
+    pub struct Change {
+        pub at: DateTime<Utc>,
+        pub what: String,
+        pub k: Option<StoredKey>,
+        pub event_id: Option<String>,
+        pub generation: Option<i32>,
+        pub target_id: Option<String>,
+        pub detail: Value,
+    }
+}
+
+/// Everything known of one record: lists are oldest first and hold the newest [`STORY_LIMIT`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Story {
+    pub link: LinkSummary,
+    pub content: Content,
+    pub natural_keys: Vec<String>,
+    pub effects: Vec<Effect>,
+    pub kept: Vec<KeptEnvelope>,
+    pub unsettled: Vec<UnsettledClaim>,
+    pub held: Vec<held::Held>,
+    pub dead_letters: Vec<dead_letters::DeadLetter>,
+    pub history: Vec<Change>,
+}
+
+/// Read in one snapshot, so that its parts agree with each other. Missing outside of the scope.
+pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Error> {
+    let mut snapshot = pool.begin().await?;
+    sqlx::query("set transaction isolation level repeatable read read only")
+        .execute(&mut *snapshot)
+        .await?;
+    let link: LinkSummary = sqlx::query_as(
+        "select id, tenant, kind, source_system, source_account, source_id, target_system, connection_id, target_id,
+           state, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
+         from link where id = $1 and ($2::text is null or tenant = $2)",
+    )
+    .bind(id)
+    .bind(scope.tenant())
+    .fetch_optional(&mut *snapshot)
+    .await?
+    .ok_or_else(|| Error::missing("link", id))?;
+    let content = sqlx::query_as(
+        "select base, target_parts, lease_until, claim_event, claim_generation, claim_k, recheck_step
+         from link where id = $1",
+    )
+    .bind(id)
+    .fetch_one(&mut *snapshot)
+    .await?;
+    let natural_keys = sqlx::query_scalar(
+        "select natural_key from natural_key_claim where link_id = $1 order by natural_key limit $2",
+    )
+    .bind(id)
+    .bind(STORY_LIMIT)
+    .fetch_all(&mut *snapshot)
+    .await?;
+    let mut effects: Vec<Effect> = sqlx::query_as(
+        "select id, event_id, generation, k, operation, state, last, request, target_id, outcome, sent_at, settle_at,
+           resolved_at, late_at, created_at
+         from effect where link_id = $1 order by created_at desc, id limit $2",
+    )
+    .bind(id)
+    .bind(STORY_LIMIT)
+    .fetch_all(&mut *snapshot)
+    .await?;
+    effects.reverse();
+    let kept = sqlx::query_as(
+        "select k, source, event_id, generation, kept_at from link_event where link_id = $1 order by k limit $2",
+    )
+    .bind(id)
+    .bind(STORY_LIMIT)
+    .fetch_all(&mut *snapshot)
+    .await?;
+    let unsettled = sqlx::query_as(
+        "select token, event_id, generation, taken_over_at from unsettled_claim
+         where link_id = $1 order by taken_over_at limit $2",
+    )
+    .bind(id)
+    .bind(STORY_LIMIT)
+    .fetch_all(&mut *snapshot)
+    .await?;
+    // Rows that were written before there was a link name only the record.
+    let held = sqlx::query_as(
+        "select h.id, h.worker, h.tenant, h.target_system, h.connection_id, h.reason, h.detail, h.source, h.event_id,
+           h.generation, h.type as event_type, h.subject, h.release_at, h.held_at
+         from held h join link l on l.id = $1
+         where h.tenant = l.tenant and (h.link_id = l.id
+           or (h.link_id is null and h.target_system = l.target_system
+               and (h.connection_id is null or h.connection_id = l.connection_id)
+               and h.subject = l.kind || '/' || l.source_id))
+         order by h.id limit $2",
+    )
+    .bind(id)
+    .bind(STORY_LIMIT)
+    .fetch_all(&mut *snapshot)
+    .await?;
+    let dead_letters = sqlx::query_as(
+        "select d.id, d.worker, d.tenant, d.connection_id, d.source, d.event_id, d.type as event_type, d.subject,
+           d.link_id, d.k, d.state, d.generation, d.deaths, d.class, d.fingerprint, d.message, d.trace_id, d.first_at,
+           d.last_at, d.resolved_by, d.resolved_at, d.note
+         from dead_letter d join link l on l.id = $1
+         where d.tenant = l.tenant and (d.link_id = l.id
+           or (d.link_id is null and d.connection_id = l.connection_id and d.subject = l.kind || '/' || l.source_id))
+         order by d.last_at desc, d.id limit $2",
+    )
+    .bind(id)
+    .bind(STORY_LIMIT)
+    .fetch_all(&mut *snapshot)
+    .await?;
+    let mut history: Vec<Change> = sqlx::query_as(
+        "select at, what, k, event_id, generation, target_id, detail from link_history
+         where link_id = $1 order by id desc limit $2",
+    )
+    .bind(id)
+    .bind(STORY_LIMIT)
+    .fetch_all(&mut *snapshot)
+    .await?;
+    history.reverse();
+    snapshot.commit().await?;
+    Ok(Story {
+        link,
+        content,
+        natural_keys,
+        effects,
+        kept,
+        unsettled,
+        held,
+        dead_letters,
+        history,
+    })
+}

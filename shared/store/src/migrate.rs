@@ -1,0 +1,95 @@
+//! The migrations of the folder `migrations`, embedded: the binary that needs a schema brings it.
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
+
+use crate::{Error, Pool};
+
+/// Number, name and text, in order. A test compares it with the folder.
+const EMBEDDED: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "tenancy_and_messages",
+        include_str!("../../../migrations/0001_tenancy_and_messages.sql"),
+    ),
+    (
+        2,
+        "links",
+        include_str!("../../../migrations/0002_links.sql"),
+    ),
+    (
+        3,
+        "link_functions",
+        include_str!("../../../migrations/0003_link_functions.sql"),
+    ),
+];
+
+fn migrator() -> Migrator {
+    let migrations = EMBEDDED
+        .iter()
+        .map(|&(version, name, sql)| {
+            Migration::new(
+                version,
+                name.into(),
+                MigrationType::Simple,
+                AssertSqlSafe(sql.to_owned()).into_sql_str(),
+                false,
+            )
+        })
+        .collect();
+    Migrator::with_migrations(migrations)
+}
+
+/// Brings the schema up to date; the second time it does nothing. Two processes at once wait for each other.
+/// A migration that was applied with another text is refused by name.
+pub async fn migrate(pool: &Pool) -> Result<(), Error> {
+    migrator().run(pool).await.map_err(Error::Migration)
+}
+
+/// Names of the migrations not yet applied, in order: a role starts only when there are none.
+pub async fn pending(pool: &Pool) -> Result<Vec<String>, Error> {
+    let known: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+        .fetch_one(pool)
+        .await?;
+    let mut applied = Vec::new();
+    if known {
+        for row in sqlx::query("select version from _sqlx_migrations where success")
+            .fetch_all(pool)
+            .await?
+        {
+            applied.push(row.try_get::<i64, _>("version")?);
+        }
+    }
+    Ok(EMBEDDED
+        .iter()
+        .filter(|(version, ..)| !applied.contains(version))
+        .map(|(version, name, _)| format!("{version:04}_{name}"))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_embedded() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .expect("the folder of migrations")
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .filter(|name| name.ends_with(".sql"))
+            .collect();
+        files.sort();
+        let embedded: Vec<String> = EMBEDDED
+            .iter()
+            .map(|(version, name, _)| format!("{version:04}_{name}.sql"))
+            .collect();
+        assert_eq!(files, embedded);
+    }
+}

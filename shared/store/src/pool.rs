@@ -1,0 +1,98 @@
+//! The connection pool and its limits.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+use crate::Error;
+
+/// Cheap to clone; all clones share the same connections.
+pub type Pool = PgPool;
+
+/// How to reach Postgres and how much of it to use.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// `postgres://user:password@host:port/database`.
+    pub url: SecretString,
+    /// With batched claims no connection is held during a partner call, so a few suffice.
+    #[serde(default = "default_max_connections")]
+    pub max_connections: u32,
+    #[serde(default = "default_acquire_timeout_ms")]
+    pub acquire_timeout_ms: u64,
+    /// A statement that runs longer is ended by the server.
+    #[serde(default = "default_statement_timeout_ms")]
+    pub statement_timeout_ms: u64,
+    /// What `pg_stat_activity` shows.
+    #[serde(default = "default_application_name")]
+    pub application_name: String,
+}
+
+fn default_max_connections() -> u32 {
+    8
+}
+fn default_acquire_timeout_ms() -> u64 {
+    5_000
+}
+fn default_statement_timeout_ms() -> u64 {
+    15_000
+}
+fn default_application_name() -> String {
+    "kurir".to_owned()
+}
+
+impl Settings {
+    pub fn new(url: SecretString) -> Self {
+        Self {
+            url,
+            max_connections: default_max_connections(),
+            acquire_timeout_ms: default_acquire_timeout_ms(),
+            statement_timeout_ms: default_statement_timeout_ms(),
+            application_name: default_application_name(),
+        }
+    }
+}
+
+/// First pause between two tries to connect, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A pool that has proven one connection. With `patience` an unreachable server is tried again until that time is
+/// over; a wrong password or database is an error at once.
+pub async fn connect(settings: &Settings, patience: Duration) -> Result<Pool, Error> {
+    let options = PgConnectOptions::from_str(settings.url.expose_secret())
+        .map_err(|error| Error::Invalid(format!("the database url is not usable: {error}")))?
+        .application_name(&settings.application_name)
+        .options([(
+            "statement_timeout",
+            settings.statement_timeout_ms.to_string(),
+        )]);
+    let started = tokio::time::Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let tried = PgPoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(Duration::from_millis(settings.acquire_timeout_ms))
+            .connect_with(options.clone())
+            .await
+            .map_err(Error::from);
+        match tried {
+            Ok(pool) => return Ok(pool),
+            Err(error) if error.is_transient() && started.elapsed() + pause < patience => {
+                tracing::warn!(error = %error.with_causes(), "database not reachable yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// One cheap question: readiness asks it.
+pub async fn ping(pool: &Pool) -> Result<(), Error> {
+    sqlx::query("select 1").execute(pool).await?;
+    Ok(())
+}
