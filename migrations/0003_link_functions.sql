@@ -150,9 +150,9 @@ begin
         end if;
         -- everything below is read after the lock
         t := kurir_now();
-        live := l.lease_token is not null and l.lease_until > t;
+        live := coalesce(l.lease_token is not null and l.lease_until > t, false);
         counted_as := coalesce(i.claim_as, i.event_id);
-        own := l.claim_event = counted_as and l.claim_source = i.source;
+        own := coalesce(l.claim_event = counted_as and l.claim_source = i.source, false);
         if i.key is not null then
             select generation, state into d from dead_letter where id = i.dead_id;
             if found and (i.generation < d.generation

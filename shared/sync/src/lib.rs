@@ -1,1 +1,27 @@
-//! placeholder
+//! The link engine: what to do next about one record in two systems, and the driver that does it.
+//! Owns `next` (pure), the driver, and the two ports it runs on: `Ledger` (the store's rows) and `Target` (one entity at
+//! one partner). Knows no AMQP, no HTTP and no partner. Surprising: safety does not rest on the lease; the one open
+//! effect per link is the fence, and whoever comes next resolves it before anything else.
+
+mod claims;
+mod content;
+mod drive;
+mod effect;
+mod ledger;
+mod link;
+mod missing;
+mod next;
+mod proof;
+mod recheck;
+mod target;
+
+pub use claims::{LinkClaims, LinkHolds, Plan, Planner};
+pub use content::{
+    Agreed, Base, Content, Fields, KnownPart, NaturalKey, Owner, Part, Parts, Record, RecordPart,
+};
+pub use drive::{Clock, Driver, Grant, MonotonicClock, Settings};
+pub use effect::{Effect, EffectState, Operation, Request};
+pub use ledger::Ledger;
+pub use link::{Link, LinkState};
+pub use next::{Seen, Step, View, Wish, Work, next};
+pub use target::{Answer, Call, LookError, SendError, Target};

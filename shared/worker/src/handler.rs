@@ -25,6 +25,8 @@ pub enum WaitCause {
     Alone,
     /// The partner's in-process limits.
     Limited,
+    /// The database did not answer; what was called is in the effect row.
+    Store,
 }
 
 impl WaitCause {
@@ -36,6 +38,7 @@ impl WaitCause {
             Self::TooLate => "too little time left for the call",
             Self::Alone => "must run alone in its process",
             Self::Limited => "the partner's limits leave no room now",
+            Self::Store => "the database did not answer",
         }
     }
 }

@@ -1,0 +1,334 @@
+//! Effects and endings: `reserve_effects`, `send_effect`, `complete_effects`, `resolve_effect`, `finish_link`.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use event::OrderKey;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::claim::unreadable;
+use super::rows::{EffectRow, LinkRow, hex_key};
+use crate::Error;
+
+/// An effect about to be sent.
+#[derive(Clone, Debug)]
+pub struct Reservation {
+    pub effect: Uuid,
+    pub link: i64,
+    pub token: Uuid,
+    pub source: String,
+    pub event_id: String,
+    pub generation: u32,
+    /// Absent for what a re-check writes: it moves target and base only.
+    pub k: Option<OrderKey>,
+    pub operation: &'static str,
+    /// The only call left: confirming it raises `applied_k`.
+    pub last: bool,
+    pub request: Value,
+    pub digest: String,
+    pub before_image: Option<Value>,
+    pub target_id: Option<String>,
+    /// From `sent` until an absent look-up is believed.
+    pub settle: Duration,
+    /// One insert straight to `sent`; else `planned`, and `send` directly before the call.
+    pub straight: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reserved {
+    /// `sent` or `planned`.
+    Yes(Box<EffectRow>),
+    /// The lease is somebody else's.
+    Lost,
+    /// The link has an open effect: resolve again.
+    Open(Option<Box<EffectRow>>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Completion {
+    pub effect: Uuid,
+    pub link: i64,
+    pub token: Uuid,
+    pub target_id: Option<String>,
+    pub base: Value,
+    pub base_hash: String,
+    pub parts: Value,
+    /// The record's natural keys after this event: others of the link are freed. `None`: leave them.
+    pub natural_keys: Option<Vec<String>>,
+    pub digest: Option<String>,
+    /// `created`, `updated` …: the row in the record's history.
+    pub what: String,
+    pub note: Value,
+    /// Somebody else's effect, proven by a look-up: our own event goes on under the lease.
+    pub keep_lease: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completed {
+    /// False: somebody else resolved the effect; that is not the end of the event.
+    pub confirmed: bool,
+    pub link: LinkRow,
+    pub open: Option<EffectRow>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Resolution {
+    /// It never left.
+    Dropped { effect: Uuid, link: i64 },
+    /// Provably not sent, or an answer on the client's list "nothing stored".
+    Failed {
+        effect: Uuid,
+        link: i64,
+        outcome: String,
+        recheck: Option<Duration>,
+    },
+    Unknown {
+        effect: Uuid,
+        link: i64,
+        outcome: String,
+    },
+    /// A look-up that began at `begun` says absent; refused before the settle time.
+    Abandoned {
+        effect: Uuid,
+        link: i64,
+        begun: DateTime<Utc>,
+        recheck: Duration,
+    },
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct Resolved {
+    /// False: the guard failed, somebody else moved it.
+    pub moved: bool,
+    pub link: LinkRow,
+    pub open: Option<EffectRow>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The record holds this content already.
+    Unchanged,
+    /// Tombstone: target and keys are given up, the old id stays in the history.
+    Deleted,
+    /// A record of the partner becomes the target; keeps the lease.
+    Adopted,
+    /// Parts learned from a read; keeps the lease.
+    Noted,
+    Conflict,
+    /// A request's end: nothing open is left, or it must wait.
+    Resolved,
+    Rechecked,
+}
+
+impl End {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Deleted => "deleted",
+            Self::Adopted => "adopted",
+            Self::Noted => "noted",
+            Self::Conflict => "conflict",
+            Self::Resolved => "resolved",
+            Self::Rechecked => "rechecked",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Finish {
+    pub link: i64,
+    pub token: Uuid,
+    pub end: End,
+    pub k: Option<OrderKey>,
+    pub source: String,
+    pub event_id: String,
+    pub generation: u32,
+    pub target_id: Option<String>,
+    pub base: Value,
+    pub base_hash: Option<String>,
+    pub parts: Value,
+    pub natural_keys: Option<Vec<String>>,
+    pub note: Value,
+    /// Adopting and conflicts may stand beside an effect that is still open.
+    pub despite_open: bool,
+    /// When to look once more, and which look that will be.
+    pub recheck: Option<Duration>,
+    pub recheck_step: i32,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct Finished {
+    /// True: the guard failed, nothing was changed.
+    pub guarded: bool,
+    /// The target belongs to this other link.
+    pub taken: Option<i64>,
+    pub link: LinkRow,
+    pub open: Option<EffectRow>,
+}
+
+pub(super) async fn reserve(pool: PgPool, items: Vec<Reservation>) -> Result<Vec<Reserved>, Error> {
+    let rows: Vec<Value> = items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| {
+            json!({
+                "idx": index, "effect": item.effect, "link": item.link, "token": item.token, "source": item.source,
+                "event_id": item.event_id, "generation": item.generation, "k": hex_key(item.k.as_ref()),
+                "operation": item.operation, "last": item.last, "request": item.request, "digest": item.digest,
+                "before_image": item.before_image, "target_id": item.target_id,
+                "settle_ms": millis(item.settle), "straight": item.straight,
+            })
+        })
+        .collect();
+    let answers: Vec<(i32, String, Json<Value>)> =
+        sqlx::query_as("select idx, verdict, detail from reserve_effects($1)")
+            .bind(Json(rows))
+            .fetch_all(&pool)
+            .await?;
+    in_order(items.len(), answers, |verdict, mut detail| {
+        Ok(match verdict {
+            "sent" | "planned" => {
+                Reserved::Yes(serde_json::from_value(detail["effect"].take()).map_err(unreadable)?)
+            }
+            "open" => {
+                Reserved::Open(serde_json::from_value(detail["open"].take()).map_err(unreadable)?)
+            }
+            _ => Reserved::Lost,
+        })
+    })
+}
+
+pub(super) async fn send(
+    pool: &PgPool,
+    effect: Uuid,
+    link: i64,
+    token: Uuid,
+    settle: Duration,
+) -> Result<Option<EffectRow>, Error> {
+    let row: (Option<Json<EffectRow>>,) = sqlx::query_as("select send_effect($1, $2, $3, $4)")
+        .bind(effect)
+        .bind(link)
+        .bind(token)
+        .bind(millis(settle))
+        .fetch_one(pool)
+        .await?;
+    Ok(row.0.map(|Json(effect)| effect))
+}
+
+pub(super) async fn complete(
+    pool: PgPool,
+    items: Vec<Completion>,
+) -> Result<Vec<Completed>, Error> {
+    let rows: Vec<Value> = items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| {
+            json!({
+                "idx": index, "effect": item.effect, "link": item.link, "token": item.token, "target_id": item.target_id,
+                "base": item.base, "base_hash": item.base_hash, "parts": item.parts, "keys": item.natural_keys,
+                "digest": item.digest, "what": item.what, "note": item.note, "keep_lease": item.keep_lease,
+            })
+        })
+        .collect();
+    let answers: Vec<(i32, String, Json<Value>)> =
+        sqlx::query_as("select idx, verdict, detail from complete_effects($1)")
+            .bind(Json(rows))
+            .fetch_all(&pool)
+            .await?;
+    in_order(items.len(), answers, |verdict, mut detail| {
+        Ok(Completed {
+            confirmed: verdict == "confirmed",
+            link: serde_json::from_value(detail["link"].take()).map_err(unreadable)?,
+            open: serde_json::from_value(detail["open"].take()).map_err(unreadable)?,
+        })
+    })
+}
+
+pub(super) async fn resolve(pool: &PgPool, item: Resolution) -> Result<Resolved, Error> {
+    let (effect, link, to, begun, outcome, recheck) = match item {
+        Resolution::Dropped { effect, link } => (effect, link, "dropped", None, None, None),
+        Resolution::Failed {
+            effect,
+            link,
+            outcome,
+            recheck,
+        } => (effect, link, "failed", None, Some(outcome), recheck),
+        Resolution::Unknown {
+            effect,
+            link,
+            outcome,
+        } => (effect, link, "unknown", None, Some(outcome), None),
+        Resolution::Abandoned {
+            effect,
+            link,
+            begun,
+            recheck,
+        } => (effect, link, "abandoned", Some(begun), None, Some(recheck)),
+    };
+    let row: (Json<Resolved>,) = sqlx::query_as("select resolve_effect($1, $2, $3, $4, $5, $6)")
+        .bind(effect)
+        .bind(link)
+        .bind(to)
+        .bind(begun)
+        .bind(outcome)
+        .bind(recheck.map(millis))
+        .fetch_one(pool)
+        .await?;
+    Ok(row.0.0)
+}
+
+pub(super) async fn finish(pool: &PgPool, item: Finish) -> Result<Finished, Error> {
+    let row: (Json<Finished>,) = sqlx::query_as(
+        "select finish_link($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+    )
+    .bind(item.link)
+    .bind(item.token)
+    .bind(item.end.as_str())
+    .bind(item.k.as_ref().map(OrderKey::as_bytes))
+    .bind(item.source)
+    .bind(item.event_id)
+    .bind(i32::try_from(item.generation).unwrap_or(i32::MAX))
+    .bind(item.target_id)
+    .bind(Json(item.base))
+    .bind(item.base_hash)
+    .bind(Json(item.parts))
+    .bind(item.natural_keys.map(Json))
+    .bind(Json(item.note))
+    .bind(item.despite_open)
+    .bind(item.recheck.map(millis))
+    .bind(item.recheck_step)
+    .fetch_one(pool)
+    .await?;
+    Ok(row.0.0)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The functions answer in the order of their locks; callers want the order of their items.
+pub(super) fn in_order<D, R>(
+    count: usize,
+    answers: Vec<(i32, String, Json<D>)>,
+    read: impl Fn(&str, D) -> Result<R, Error>,
+) -> Result<Vec<R>, Error> {
+    let mut results: Vec<Option<R>> = (0..count).map(|_| None).collect();
+    for (index, verdict, Json(detail)) in answers {
+        let slot = usize::try_from(index)
+            .ok()
+            .and_then(|index| results.get_mut(index));
+        *slot
+            .ok_or_else(|| Error::Unreadable(format!("answered for item {index} of {count}")))? =
+            Some(read(&verdict, detail)?);
+    }
+    results
+        .into_iter()
+        .map(|result| {
+            result.ok_or_else(|| Error::Unreadable("an item was left unanswered".to_owned()))
+        })
+        .collect()
+}

@@ -1,0 +1,110 @@
+//! Holding and giving up: `hold_events`, `discard_held`.
+
+use event::OrderKey;
+use serde_json::json;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::effect::in_order;
+use super::rows::hex_key;
+use super::{Links, dead};
+use crate::Error;
+
+#[derive(Clone, Debug)]
+pub struct HeldItem {
+    pub worker: String,
+    pub tenant: String,
+    pub target_system: String,
+    pub connection_id: Option<Uuid>,
+    /// Seen before the call that found the cause; `suspended` counts only while it is still the same.
+    pub epoch: Option<i64>,
+    pub cause: String,
+    /// Only a hand releases it: the link falls back to older content.
+    pub person: bool,
+    pub detail: String,
+    pub kind: String,
+    pub source_system: String,
+    pub source_account: String,
+    pub source_id: String,
+    /// Absent for facts and hints: they never coalesce.
+    pub k: Option<OrderKey>,
+    pub source: String,
+    pub event_id: String,
+    pub generation: u32,
+    pub event_type: String,
+    pub subject: String,
+    pub body: Vec<u8>,
+    pub properties: serde_json::Value,
+    pub headers: serde_json::Value,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldVerdict {
+    Held,
+    /// The cause has ended meanwhile: handle it as if just received.
+    CauseGone,
+    /// A newer event of the record is held or applied; this one is kept where it is needed.
+    Covered,
+}
+
+pub(super) async fn hold(links: &Links, items: Vec<HeldItem>) -> Result<Vec<HeldVerdict>, Error> {
+    let count = items.len();
+    let rows: Vec<serde_json::Value> = items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| {
+            json!({
+                "idx": index, "worker": item.worker, "queue": links.queue(&item.worker), "tenant": item.tenant,
+                "target_system": item.target_system, "connection_id": item.connection_id, "epoch": item.epoch,
+                "cause": item.cause, "person": item.person, "detail": item.detail, "kind": item.kind,
+                "source_system": item.source_system, "source_account": item.source_account, "source_id": item.source_id,
+                "k": hex_key(item.k.as_ref()), "source": item.source, "event_id": item.event_id,
+                "generation": item.generation, "type": item.event_type, "subject": item.subject,
+                "properties": item.properties, "headers": item.headers,
+            })
+        })
+        .collect();
+    let bodies: Vec<Vec<u8>> = items.into_iter().map(|item| item.body).collect();
+    let answers: Vec<(i32, String, Json<serde_json::Value>)> =
+        sqlx::query_as("select idx, verdict, '{}'::jsonb from hold_events($1, $2)")
+            .bind(Json(rows))
+            .bind(bodies)
+            .fetch_all(&links.pool)
+            .await?;
+    in_order(count, answers, |verdict, _detail| {
+        Ok(match verdict {
+            "held" => HeldVerdict::Held,
+            "covered" => HeldVerdict::Covered,
+            _ => HeldVerdict::CauseGone,
+        })
+    })
+}
+
+pub(super) async fn discard(
+    links: &Links,
+    tenant: &str,
+    held: i64,
+    actor: &str,
+    note: &str,
+) -> Result<bool, Error> {
+    let row: Option<(String, String, String, Option<Uuid>)> = sqlx::query_as(
+        "select worker, source, event_id, connection_id from held where id = $1 and tenant = $2",
+    )
+    .bind(held)
+    .bind(tenant)
+    .fetch_optional(&links.pool)
+    .await?;
+    let Some((worker, source, event_id, connection)) = row else {
+        return Ok(false);
+    };
+    let done: (bool,) = sqlx::query_as("select discard_held($1, $2, $3, $4, $5, $6)")
+        .bind(tenant)
+        .bind(held)
+        .bind(dead::dead_id(&worker, &source, &event_id, connection))
+        .bind(links.queue(&worker))
+        .bind(actor)
+        .bind(note)
+        .fetch_one(&links.pool)
+        .await?;
+    Ok(done.0)
+}

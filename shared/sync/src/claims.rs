@@ -1,0 +1,271 @@
+//! The engine behind the consumer loop's ports: batches of claims and holds, over `store::links`.
+
+use std::sync::Arc;
+
+use event::{Kind, Payload, SyncWhat};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use store::links::{ClaimItem, ClaimVerdict, HeldItem, HeldVerdict, LinkKey, Links};
+use worker::{
+    AckReason, Claims, DeadClass, HoldCause, HoldItem, HoldVerdict, Holds, Job, PortError, Release,
+    Verdict,
+};
+
+use crate::content::{Content, NaturalKey};
+use crate::drive::Grant;
+use crate::effect::Effect;
+use crate::next::{Wish, Work};
+
+/// What a capability makes of an event, without any I/O.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    Save(Content),
+    Delete,
+}
+
+pub trait Planner: Send + Sync + 'static {
+    fn worker(&self) -> &'static str;
+
+    fn target_system(&self) -> &'static str;
+
+    /// `Err`: the event's data cannot be expressed at the partner; it names the field.
+    fn plan(&self, job: &Job) -> Result<Plan, String>;
+}
+
+/// `worker::Claims` over the link engine.
+pub struct LinkClaims {
+    links: Links,
+    planner: Arc<dyn Planner>,
+}
+
+impl LinkClaims {
+    pub fn new(links: Links, planner: Arc<dyn Planner>) -> Self {
+        Self { links, planner }
+    }
+
+    fn item(&self, job: &Job) -> Result<(ClaimItem, Prepared), Refused> {
+        let event = &job.event;
+        let delivery = &job.delivery;
+        let mut item = ClaimItem {
+            link: Err(0),
+            tenant: event.tenant.as_str().to_owned(),
+            k: None,
+            source: event.source.clone(),
+            event_id: event.id.clone(),
+            generation: job.generation(),
+            token: job.token,
+            natural_keys: Vec::new(),
+            event_type: event.event_type.as_str().to_owned(),
+            subject: event.subject.clone(),
+            body: delivery.body.to_vec(),
+            properties: delivery.properties.clone(),
+            headers: delivery.headers.clone(),
+            claim_as: None,
+        };
+        if let (Kind::Request, Payload::SyncRequested(request)) = (event.kind(), &event.payload) {
+            item.link = Err(request.link);
+            item.claim_as = Some(format!("{:?}", request.what).to_lowercase());
+            return Ok((item, Prepared::Request(request.what)));
+        }
+        let (Kind::State { .. }, Some(connection), Some(k)) =
+            (event.kind(), job.connection.as_ref(), job.order_key())
+        else {
+            return Err(Refused(
+                DeadClass::Internal,
+                format!("{} cannot be claimed here", event.event_type),
+            ));
+        };
+        let plan = self
+            .planner
+            .plan(job)
+            .map_err(|reason| Refused(DeadClass::Unmappable, reason))?;
+        item.link = Ok(LinkKey {
+            tenant: item.tenant.clone(),
+            kind: event.entity().to_owned(),
+            source_system: event.system.clone(),
+            source_account: event.account.clone(),
+            source_id: event.record_id().to_owned(),
+            target_system: self.planner.target_system().to_owned(),
+            connection_id: connection.id,
+        });
+        item.k = Some(k.clone());
+        let wish = match plan {
+            Plan::Save(content) => {
+                item.natural_keys = content.keys.iter().map(|key| key.0.clone()).collect();
+                Wish::Content { k, content }
+            }
+            Plan::Delete => Wish::Deleted { k },
+        };
+        Ok((item, Prepared::Event(wish)))
+    }
+}
+
+struct Refused(DeadClass, String);
+
+enum Prepared {
+    Event(Wish),
+    Request(SyncWhat),
+}
+
+impl Claims for LinkClaims {
+    type Grant = Grant;
+
+    fn claim<'a>(
+        &'a self,
+        jobs: &'a [Job],
+        alone: bool,
+    ) -> BoxFuture<'a, Result<Vec<Verdict<Grant>>, PortError>> {
+        async move {
+            let mut verdicts: Vec<Option<Verdict<Grant>>> = Vec::with_capacity(jobs.len());
+            let mut asked = Vec::new();
+            let mut items = Vec::new();
+            for (index, job) in jobs.iter().enumerate() {
+                match self.item(job) {
+                    Ok((item, prepared)) => {
+                        items.push(item);
+                        asked.push((index, prepared));
+                        verdicts.push(None);
+                    }
+                    Err(Refused(class, reason)) => {
+                        verdicts.push(Some(Verdict::Dead { class, reason }))
+                    }
+                }
+            }
+            if !items.is_empty() {
+                let answers = self
+                    .links
+                    .claim(self.planner.worker(), items, alone)
+                    .await?;
+                for ((index, prepared), answer) in asked.into_iter().zip(answers) {
+                    verdicts[index] = Some(verdict(&jobs[index], prepared, answer));
+                }
+            }
+            verdicts
+                .into_iter()
+                .map(|verdict| {
+                    verdict.ok_or_else(|| PortError("a claim was left unanswered".to_owned()))
+                })
+                .collect()
+        }
+        .boxed()
+    }
+
+    fn release(&self, releases: Vec<Release>) -> BoxFuture<'_, Result<(), PortError>> {
+        async move {
+            let (tokens, errors): (Vec<_>, Vec<_>) = releases
+                .into_iter()
+                .map(|release| (release.token, release.last_error))
+                .unzip();
+            Ok(self.links.release(&tokens, &errors).await?)
+        }
+        .boxed()
+    }
+
+    fn renew(&self, tokens: Vec<uuid::Uuid>) -> BoxFuture<'_, Result<(), PortError>> {
+        async move { Ok(self.links.renew(&tokens).await.map(|_count| ())?) }.boxed()
+    }
+}
+
+fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant> {
+    match answer {
+        ClaimVerdict::Granted(granted) => {
+            let wish = match prepared {
+                Prepared::Event(wish) => wish,
+                Prepared::Request(SyncWhat::Resolve) => Wish::Resolve,
+                Prepared::Request(SyncWhat::Recheck) => Wish::Recheck {
+                    keys: granted
+                        .natural_keys
+                        .iter()
+                        .cloned()
+                        .map(NaturalKey)
+                        .collect(),
+                    given_up: granted
+                        .given_up
+                        .iter()
+                        .cloned()
+                        .filter_map(Effect::read)
+                        .collect(),
+                },
+            };
+            let work = Work {
+                source: job.event.source.clone(),
+                event_id: job.event.id.clone(),
+                generation: job.generation(),
+                wish,
+            };
+            Verdict::Granted(Grant {
+                granted: *granted,
+                work,
+                token: job.token,
+            })
+        }
+        ClaimVerdict::Duplicate => Verdict::Ack(AckReason::Duplicate),
+        ClaimVerdict::Superseded => Verdict::Ack(AckReason::Superseded),
+        ClaimVerdict::Stale => Verdict::Ack(AckReason::Stale),
+        ClaimVerdict::AlreadyHeld => Verdict::Ack(AckReason::AlreadyHeld),
+        ClaimVerdict::Held => Verdict::Ack(AckReason::Held),
+        ClaimVerdict::Busy { left } => Verdict::Busy { left },
+        ClaimVerdict::Alone => Verdict::Alone,
+        ClaimVerdict::Conflict { reason } => Verdict::Hold {
+            cause: HoldCause::Conflict,
+            reason: reason.unwrap_or_else(|| "the record is in conflict".to_owned()),
+        },
+    }
+}
+
+/// `worker::Holds` over `store::links`.
+pub struct LinkHolds {
+    links: Links,
+}
+
+impl LinkHolds {
+    pub fn new(links: Links) -> Self {
+        Self { links }
+    }
+}
+
+impl Holds for LinkHolds {
+    fn hold(&self, items: Vec<HoldItem>) -> BoxFuture<'_, Result<Vec<HoldVerdict>, PortError>> {
+        async move {
+            let rows = items.into_iter().map(held).collect();
+            let verdicts = self.links.hold(rows).await?;
+            Ok(verdicts
+                .into_iter()
+                .map(|verdict| match verdict {
+                    HeldVerdict::Held => HoldVerdict::Held,
+                    HeldVerdict::CauseGone => HoldVerdict::CauseGone,
+                    HeldVerdict::Covered => HoldVerdict::Covered,
+                })
+                .collect())
+        }
+        .boxed()
+    }
+}
+
+fn held(item: HoldItem) -> HeldItem {
+    let event = &item.job.event;
+    let state = matches!(event.kind(), Kind::State { .. });
+    HeldItem {
+        worker: item.worker.to_owned(),
+        tenant: event.tenant.as_str().to_owned(),
+        target_system: item.target_system.to_owned(),
+        connection_id: item.job.connection.as_ref().map(|connection| connection.id),
+        epoch: item.epoch,
+        cause: item.cause.as_str().to_owned(),
+        person: item.cause.needs_a_person(),
+        detail: item.reason,
+        kind: event.entity().to_owned(),
+        source_system: event.system.clone(),
+        source_account: event.account.clone(),
+        source_id: event.record_id().to_owned(),
+        k: item.job.order_key().filter(|_| state),
+        source: event.source.clone(),
+        event_id: event.id.clone(),
+        generation: item.job.generation(),
+        event_type: event.event_type.as_str().to_owned(),
+        subject: event.subject.clone(),
+        body: item.job.delivery.body.to_vec(),
+        properties: item.job.delivery.properties.clone(),
+        headers: item.job.delivery.headers.clone(),
+    }
+}

@@ -1,0 +1,601 @@
+//! Does the steps that `next` names, on the ledger and at the partner, until the event is finished, must wait or has
+//! failed. Hands its answer to `worker::decide`. No transaction is open during a remote call.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use store::links::{Completion, End, Finish, Granted, Reservation, Reserved, Resolution};
+use uuid::Uuid;
+use worker::failpoint;
+use worker::{AckReason, DeadClass, Done, Failure, Handled, HoldCause, WaitCause};
+
+use crate::content::{Base, NaturalKey, Record};
+use crate::effect::{Effect, Operation, Request};
+use crate::ledger::Ledger;
+use crate::link::{Link, LinkState};
+use crate::next::{Seen, Step, View, Wish, Work, next};
+use crate::proof::{self, Moved};
+use crate::target::{Call, LookError, SendError, Target};
+
+/// A clock that never goes back; it goes on while the process is frozen.
+pub trait Clock: Send + Sync {
+    fn elapsed(&self) -> Duration;
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct MonotonicClock(std::time::Instant);
+
+impl Default for MonotonicClock {
+    fn default() -> Self {
+        Self(std::time::Instant::now())
+    }
+}
+
+impl Clock for MonotonicClock {
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// W: a call that has not left this long after `sent` is not sent any more.
+    pub send_window: Duration,
+    /// Reserve in two steps: a round trip more, and no settle wait after a crash between plan and call.
+    pub two_step_reserve: bool,
+    /// When a link is looked at again after an abandoned effect or a refused create.
+    pub rechecks: Vec<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        Self {
+            send_window: Duration::from_secs(5),
+            two_step_reserve: false,
+            rechecks: vec![minutes(1), minutes(5), minutes(60)],
+        }
+    }
+}
+
+/// A claimed delivery: what the claim answered, and what the event wants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    pub granted: Granted,
+    pub work: Work,
+    pub token: Uuid,
+}
+
+/// Most steps of one handling; more than any chain of parts needs.
+const STEP_LIMIT: usize = 400;
+
+pub struct Driver<'a> {
+    pub ledger: &'a dyn Ledger,
+    pub target: &'a dyn Target,
+    pub clock: &'a dyn Clock,
+    pub settings: &'a Settings,
+    /// Makes ids of effects: v7 in production, counted in the schedule tests.
+    pub new_id: &'a (dyn Fn() -> Uuid + Send + Sync),
+}
+
+/// Why a step could not be done.
+enum Halt {
+    Failed(Failure),
+    /// The database is away or asks to repeat: a wait, no failure of the event.
+    Store(store::Error),
+}
+
+impl From<Failure> for Halt {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<store::Error> for Halt {
+    fn from(error: store::Error) -> Self {
+        if error.is_transient() {
+            Self::Store(error)
+        } else {
+            Self::Failed(Failure::transient(DeadClass::Internal, error.with_causes()))
+        }
+    }
+}
+
+/// How one step ended.
+enum Flow {
+    On,
+    End(Handled),
+}
+
+struct Run<'a, 'b> {
+    driver: &'a Driver<'b>,
+    token: Uuid,
+    work: Work,
+    link: Link,
+    open: Option<Effect>,
+    seen: Seen,
+    claimed_at: DateTime<Utc>,
+    keys_taken: Vec<(String, String)>,
+    deadline: Duration,
+    calls: usize,
+}
+
+impl<'b> Driver<'b> {
+    /// `left` is the handler's time. A lease that is not given up by an ending is given back by the caller.
+    pub async fn drive(&self, grant: Grant, left: Duration) -> Result<Handled, Failure> {
+        let granted = grant.granted;
+        let mut run = Run {
+            driver: self,
+            token: grant.token,
+            work: grant.work,
+            link: Link::read(granted.link).ok_or_else(unreadable)?,
+            open: granted
+                .open
+                .map(|row| Effect::read(row).ok_or_else(unreadable))
+                .transpose()?,
+            seen: Seen::default(),
+            claimed_at: granted.now,
+            keys_taken: granted
+                .keys_taken
+                .into_iter()
+                .map(|taken| (taken.key, taken.record))
+                .collect(),
+            deadline: self.clock.elapsed() + left,
+            calls: 0,
+        };
+        for _ in 0..STEP_LIMIT {
+            let view = View {
+                link: &run.link,
+                open: run.open.as_ref(),
+                work: &run.work,
+                seen: &run.seen,
+                claimed_at: run.claimed_at,
+                keys_taken: &run.keys_taken,
+            };
+            let step = next(view, self.target);
+            tracing::trace!(event.id = %run.work.event_id, link.id = run.link.id, ?step, "step");
+            match run.take(step).await {
+                Ok(Flow::On) => {}
+                Ok(Flow::End(handled)) => return Ok(handled),
+                Err(Halt::Failed(failure)) => return Err(failure),
+                Err(Halt::Store(error)) => {
+                    tracing::warn!(event.id = %run.work.event_id, error = %error.with_causes(), "the database did not answer");
+                    return Ok(run.later(WaitCause::Store));
+                }
+            }
+        }
+        Err(Failure::transient(
+            DeadClass::Internal,
+            format!("no end after {STEP_LIMIT} steps"),
+        ))
+    }
+}
+
+impl Run<'_, '_> {
+    async fn take(&mut self, step: Step) -> Result<Flow, Halt> {
+        match step {
+            Step::Find(keys) => self.find(keys).await,
+            Step::Read(id) => {
+                let record = self.driver.target.read(&id).await.map_err(look_failed)?;
+                self.seen.read = Some((id, record));
+                Ok(Flow::On)
+            }
+            Step::Drop => {
+                let effect = self.open_id()?;
+                self.resolve(Resolution::Dropped {
+                    effect,
+                    link: self.link.id,
+                })
+                .await
+            }
+            Step::Confirm(record) => self.confirm(&record).await,
+            Step::Abandon => {
+                let recheck = self
+                    .driver
+                    .settings
+                    .rechecks
+                    .first()
+                    .copied()
+                    .unwrap_or(Duration::from_secs(60));
+                let effect = self.open_id()?;
+                self.resolve(Resolution::Abandoned {
+                    effect,
+                    link: self.link.id,
+                    begun: self.claimed_at,
+                    recheck,
+                })
+                .await
+            }
+            Step::Adopt {
+                record,
+                despite_open,
+            } => self.adopt(&record, despite_open).await,
+            Step::Note(parts) => {
+                let mut finish = self.finish(End::Noted);
+                finish.parts = json!(parts);
+                self.end(finish, None).await
+            }
+            Step::Call {
+                call,
+                request,
+                last,
+            } => self.call(*call, *request, last).await,
+            Step::Unchanged => {
+                let done = if self.calls == 0 {
+                    AckReason::Unchanged
+                } else {
+                    AckReason::Applied
+                };
+                self.end(self.finish(End::Unchanged), Some(done)).await
+            }
+            Step::Deleted => {
+                self.end(self.finish(End::Deleted), Some(AckReason::Deleted))
+                    .await
+            }
+            Step::AlreadyDone => {
+                self.driver.ledger.release(self.token, None).await?;
+                Ok(Flow::End(Handled::Done(Done(AckReason::AlreadyDone))))
+            }
+            Step::Resolved => {
+                self.end(self.finish(End::Resolved), Some(AckReason::Resolved))
+                    .await
+            }
+            Step::Rechecked => {
+                let mut finish = self.finish(End::Rechecked);
+                let step = self.link.recheck_step + 1;
+                finish.recheck = usize::try_from(step)
+                    .ok()
+                    .and_then(|step| self.driver.settings.rechecks.get(step))
+                    .copied();
+                finish.recheck_step = step;
+                self.end(finish, Some(AckReason::Rechecked)).await
+            }
+            Step::Conflict(reason) => self.conflict(reason).await,
+            Step::InConflict => {
+                Err(Failure::blocked(HoldCause::Conflict, None, "the record is in conflict").into())
+            }
+            Step::WaitUntil(until) => Ok(Flow::End(Handled::Wait {
+                until,
+                cause: WaitCause::Settle,
+            })),
+        }
+    }
+
+    async fn find(&mut self, keys: Vec<NaturalKey>) -> Result<Flow, Halt> {
+        let hits = if keys.is_empty() {
+            Vec::new()
+        } else {
+            self.driver.target.find(&keys).await.map_err(look_failed)?
+        };
+        self.seen.found = Some((keys, hits));
+        Ok(Flow::On)
+    }
+
+    async fn resolve(&mut self, resolution: Resolution) -> Result<Flow, Halt> {
+        let resolved = self.driver.ledger.resolve(resolution).await?;
+        // Whoever moved it: the link is read anew, and `next` asks again.
+        self.update(resolved.link, resolved.open)?;
+        Ok(Flow::On)
+    }
+
+    async fn confirm(&mut self, record: &Record) -> Result<Flow, Halt> {
+        let effect = self.open.clone().ok_or_else(no_effect)?;
+        let moved = proof::moved_by_record(&effect, &self.link, record);
+        let own = effect.last && effect.k.is_some() && effect.k.as_ref() == self.work.wish.k();
+        self.complete(
+            &effect,
+            moved,
+            None,
+            json!({ "proven": "by look-up" }),
+            !own,
+        )
+        .await
+    }
+
+    async fn adopt(&mut self, record: &Record, despite_open: bool) -> Result<Flow, Halt> {
+        let base = Base::of_record(record);
+        let mut finish = self.finish(End::Adopted);
+        finish.target_id = Some(record.id.clone());
+        finish.base_hash = Some(base.hash());
+        finish.base = json!(base);
+        finish.despite_open = despite_open;
+        let finished = self.driver.ledger.finish(finish).await?;
+        self.update(finished.link, finished.open)?;
+        match finished.taken {
+            Some(other) => {
+                self.conflict(format!(
+                    "the partner's record {} already belongs to link {other}",
+                    record.id
+                ))
+                .await
+            }
+            None if finished.guarded => Ok(self.lost()),
+            None => Ok(Flow::On),
+        }
+    }
+
+    async fn conflict(&mut self, reason: String) -> Result<Flow, Halt> {
+        let mut finish = self.finish(End::Conflict);
+        finish.note = json!({ "reason": reason });
+        // Several hits are a conflict beside an effect whose outcome is open, too.
+        finish.despite_open = self.open.is_some();
+        let requested = self.work.wish.k().is_none();
+        match self.end(finish, Some(AckReason::Rechecked)).await? {
+            Flow::End(Handled::Done(_)) if !requested => {
+                Err(Failure::blocked(HoldCause::Conflict, None, reason).into())
+            }
+            flow => Ok(flow),
+        }
+    }
+
+    /// An ending or a lesson, guarded. A guard that fails is never the end of the event.
+    async fn end(&mut self, finish: Finish, done: Option<AckReason>) -> Result<Flow, Halt> {
+        let finished = self.driver.ledger.finish(finish).await?;
+        self.update(finished.link, finished.open)?;
+        if finished.guarded {
+            return Ok(self.lost());
+        }
+        Ok(done.map_or(Flow::On, |reason| Flow::End(Handled::Done(Done(reason)))))
+    }
+
+    async fn call(&mut self, call: Call, request: Request, last: bool) -> Result<Flow, Halt> {
+        let operation = call.operation();
+        let begun = self.driver.clock.elapsed();
+        if begun + self.driver.target.longest(operation) > self.deadline {
+            // A chain goes on with the next delivery; nothing of it is lost.
+            return Ok(self.wait(WaitCause::TooLate));
+        }
+        let settle = self.driver.target.settle(operation);
+        let reserved = self
+            .driver
+            .ledger
+            .reserve(self.reservation(&call, &request, last, settle))
+            .await?;
+        let mut row = match reserved {
+            Reserved::Yes(row) => *row,
+            Reserved::Lost => return Ok(self.lost()),
+            // Somebody's open effect stands in the way: it is his link now, or his call is still out.
+            Reserved::Open(_) => return Ok(self.wait(WaitCause::TokenLost)),
+        };
+        if row.state == "planned" {
+            failpoint::hit_for("after_planned", &self.work.event_id);
+            match self
+                .driver
+                .ledger
+                .send(row.id, self.link.id, self.token, settle)
+                .await?
+            {
+                Some(sent) => row = sent,
+                None => return Ok(self.lost()),
+            }
+        }
+        let effect = Effect::read(row).ok_or_else(no_effect)?;
+        self.open = Some(effect.clone());
+        failpoint::hit_for("after_sent", &self.work.event_id);
+        let Some(left) = self
+            .driver
+            .settings
+            .send_window
+            .checked_sub(self.driver.clock.elapsed() - begun)
+        else {
+            self.fail(&effect, "not sent: the window had passed", false)
+                .await?;
+            return Ok(self.wait(WaitCause::TooLate));
+        };
+        let sent = self.driver.target.send(&call, left).await;
+        failpoint::hit_for("after_call", &self.work.event_id);
+        match sent {
+            Ok(answer) => {
+                self.calls += 1;
+                let moved = proof::moved_by_answer(&effect, &self.link, &answer);
+                let note = json!({ "not_taken": moved.base.not_taken(&effect.request.fields).collect::<Vec<_>>() });
+                if let Some(record) = answer.record {
+                    self.seen.read = Some((record.id.clone(), Some(record)));
+                } else {
+                    self.seen.read = None;
+                }
+                self.complete(
+                    &effect,
+                    moved,
+                    answer.digest,
+                    note,
+                    self.work.wish.k().is_none(),
+                )
+                .await
+            }
+            Err(SendError::NotSent(failure)) => {
+                self.fail(&effect, &failure.to_string(), false).await?;
+                Err(failure.into())
+            }
+            Err(SendError::Refused(failure)) => {
+                self.fail(
+                    &effect,
+                    &failure.to_string(),
+                    operation == Operation::Create,
+                )
+                .await?;
+                Err(failure.into())
+            }
+            Err(SendError::Unknown(message)) => {
+                let unknown = Resolution::Unknown {
+                    effect: effect.id,
+                    link: self.link.id,
+                    outcome: message.clone(),
+                };
+                self.driver.ledger.resolve(unknown).await?;
+                Err(Failure::transient(DeadClass::Unknown, message).into())
+            }
+        }
+    }
+
+    async fn complete(
+        &mut self,
+        effect: &Effect,
+        moved: Moved,
+        digest: Option<String>,
+        note: serde_json::Value,
+        keep_lease: bool,
+    ) -> Result<Flow, Halt> {
+        let own_keys = match &self.work.wish {
+            Wish::Content { content, .. } if !keep_lease => {
+                Some(content.keys.iter().map(|key| key.0.clone()).collect())
+            }
+            _ => None,
+        };
+        let completion = Completion {
+            effect: effect.id,
+            link: self.link.id,
+            token: self.token,
+            target_id: Some(moved.target_id),
+            base_hash: moved.base.hash(),
+            base: json!(moved.base),
+            parts: json!(moved.parts),
+            natural_keys: own_keys,
+            digest,
+            what: effect.operation.past().to_owned(),
+            note,
+            keep_lease,
+        };
+        let completed = self.driver.ledger.complete(completion).await?;
+        self.update(completed.link, completed.open)?;
+        if !completed.confirmed {
+            return Ok(self.lost());
+        }
+        if self.link.state == LinkState::Conflict {
+            return Ok(Flow::On);
+        }
+        failpoint::hit_for("after_complete", &self.work.event_id);
+        if effect.last && !keep_lease {
+            return Ok(Flow::End(Handled::Done(Done(AckReason::Applied))));
+        }
+        Ok(Flow::On)
+    }
+
+    async fn fail(&mut self, effect: &Effect, outcome: &str, doubtful: bool) -> Result<(), Halt> {
+        let recheck = self
+            .driver
+            .settings
+            .rechecks
+            .first()
+            .copied()
+            .filter(|_| doubtful);
+        let failed = Resolution::Failed {
+            effect: effect.id,
+            link: self.link.id,
+            outcome: outcome.to_owned(),
+            recheck,
+        };
+        self.driver.ledger.resolve(failed).await?;
+        Ok(())
+    }
+
+    /// Our token or our effect is somebody else's: the end only if the content is applied.
+    fn lost(&self) -> Flow {
+        match self.work.wish.k() {
+            Some(k) if self.link.covers(k) => {
+                Flow::End(Handled::Done(Done(AckReason::AlreadyDone)))
+            }
+            _ => self.wait(WaitCause::TokenLost),
+        }
+    }
+
+    fn wait(&self, cause: WaitCause) -> Flow {
+        Flow::End(self.later(cause))
+    }
+
+    /// As soon as a rung allows.
+    fn later(&self, cause: WaitCause) -> Handled {
+        Handled::Wait {
+            until: self.claimed_at,
+            cause,
+        }
+    }
+
+    fn update(
+        &mut self,
+        link: store::links::LinkRow,
+        open: Option<store::links::EffectRow>,
+    ) -> Result<(), Halt> {
+        self.link = Link::read(link).ok_or_else(unreadable)?;
+        self.open = open
+            .map(|row| Effect::read(row).ok_or_else(unreadable))
+            .transpose()?;
+        Ok(())
+    }
+
+    fn open_id(&self) -> Result<Uuid, Halt> {
+        self.open
+            .as_ref()
+            .map(|effect| effect.id)
+            .ok_or_else(no_effect)
+    }
+
+    fn finish(&self, end: End) -> Finish {
+        let content = match &self.work.wish {
+            Wish::Content { content, .. } => Some(content),
+            _ => None,
+        };
+        Finish {
+            link: self.link.id,
+            token: self.token,
+            end,
+            k: self.work.wish.k().cloned(),
+            source: self.work.source.clone(),
+            event_id: self.work.event_id.clone(),
+            generation: self.work.generation,
+            target_id: self.link.target_id.clone(),
+            base: json!(self.link.base),
+            base_hash: None,
+            parts: json!({}),
+            natural_keys: content
+                .map(|content| content.keys.iter().map(|key| key.0.clone()).collect()),
+            note: json!({}),
+            despite_open: false,
+            recheck: None,
+            recheck_step: self.link.recheck_step,
+        }
+    }
+
+    fn reservation(
+        &self,
+        call: &Call,
+        request: &Request,
+        last: bool,
+        settle: Duration,
+    ) -> Reservation {
+        let before = matches!(call, Call::Update { .. }).then(|| json!(self.link.base));
+        Reservation {
+            effect: (self.driver.new_id)(),
+            link: self.link.id,
+            token: self.token,
+            source: self.work.source.clone(),
+            event_id: self.work.event_id.clone(),
+            generation: self.work.generation,
+            k: self.work.wish.k().cloned(),
+            operation: call.operation().as_str(),
+            last,
+            request: json!(request),
+            digest: request.digest(),
+            before_image: before,
+            target_id: call.target_id().map(str::to_owned),
+            settle,
+            straight: !self.driver.settings.two_step_reserve,
+        }
+    }
+}
+
+fn look_failed(error: LookError) -> Halt {
+    error.0.into()
+}
+
+fn no_effect() -> Halt {
+    Failure::transient(DeadClass::Internal, "the open effect has gone").into()
+}
+
+fn unreadable() -> Failure {
+    Failure::transient(
+        DeadClass::Internal,
+        "the link was written by a newer build of Kurir",
+    )
+}

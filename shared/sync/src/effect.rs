@@ -1,0 +1,139 @@
+//! An effect: one partner call, planned, sent and resolved.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use event::OrderKey;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use store::links::EffectRow;
+use uuid::Uuid;
+
+use crate::content::{Fields, NaturalKey, Part};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    AppendPart,
+    ChangePart,
+    Delete,
+}
+
+impl Operation {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::AppendPart => "append_part",
+            Self::ChangePart => "change_part",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// The row in the record's history.
+    pub fn past(self) -> &'static str {
+        match self {
+            Self::Create => "created",
+            Self::Update => "updated",
+            Self::AppendPart => "part_added",
+            Self::ChangePart => "part_changed",
+            Self::Delete => "removed",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [
+            Self::Create,
+            Self::Update,
+            Self::AppendPart,
+            Self::ChangePart,
+            Self::Delete,
+        ]
+        .into_iter()
+        .find(|known| known.as_str() == text)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EffectState {
+    Planned,
+    Sent,
+    Unknown,
+    Dropped,
+    Failed,
+    Confirmed,
+    Abandoned,
+}
+
+impl EffectState {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "planned" => Self::Planned,
+            "sent" => Self::Sent,
+            "unknown" => Self::Unknown,
+            "dropped" => Self::Dropped,
+            "failed" => Self::Failed,
+            "confirmed" => Self::Confirmed,
+            "abandoned" => Self::Abandoned,
+            _ => return None,
+        })
+    }
+}
+
+/// What was sent, kept so that any later owner can prove it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Fields this call carries.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: Fields,
+    /// Parts this call carries: those of a create, or the one part of an append or change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+    /// The part that is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_id: Option<String>,
+    /// What a create is found by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<NaturalKey>,
+}
+
+impl Request {
+    pub fn digest(&self) -> String {
+        let text = serde_json::to_string(self).expect("a request serialises");
+        hex::encode(Sha256::digest(text.as_bytes()))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effect {
+    pub id: Uuid,
+    pub source: String,
+    pub event_id: String,
+    pub k: Option<OrderKey>,
+    pub operation: Operation,
+    pub state: EffectState,
+    pub last: bool,
+    pub request: Request,
+    /// Record it was sent to; a create has none before it is confirmed.
+    pub target_id: Option<String>,
+    pub settle_at: Option<DateTime<Utc>>,
+}
+
+impl Effect {
+    /// `None`: a row written by a build that knows more than this one.
+    pub fn read(row: EffectRow) -> Option<Self> {
+        Some(Self {
+            id: row.id,
+            source: row.source,
+            event_id: row.event_id,
+            k: row.k,
+            operation: Operation::parse(&row.operation)?,
+            state: EffectState::parse(&row.state)?,
+            last: row.last,
+            request: serde_json::from_value(row.request).ok()?,
+            target_id: row.target_id,
+            settle_at: row.settle_at,
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! A link as the engine reads it.
+
+use event::OrderKey;
+use store::links::LinkRow;
+
+use crate::content::{Base, Parts};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    Pending,
+    Linked,
+    /// A person must decide; events of the record are held.
+    Conflict,
+    /// Tombstone.
+    Deleted,
+    /// Merged into another record: references resolve through it, content never does.
+    Alias,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    pub id: i64,
+    pub state: LinkState,
+    pub target_id: Option<String>,
+    pub desired_k: Option<OrderKey>,
+    pub applied_k: Option<OrderKey>,
+    pub base: Base,
+    pub parts: Parts,
+    pub recheck_step: i32,
+}
+
+impl Link {
+    /// `None`: a row written by a build that knows more than this one.
+    pub fn read(row: LinkRow) -> Option<Self> {
+        Some(Self {
+            id: row.id,
+            state: match row.state.as_str() {
+                "pending" => LinkState::Pending,
+                "linked" => LinkState::Linked,
+                "conflict" => LinkState::Conflict,
+                "deleted" => LinkState::Deleted,
+                "alias" => LinkState::Alias,
+                _ => return None,
+            },
+            target_id: row.target_id,
+            desired_k: row.desired_k,
+            applied_k: row.applied_k,
+            base: serde_json::from_value(row.base).ok()?,
+            parts: serde_json::from_value(row.target_parts).ok()?,
+            recheck_step: row.recheck_step,
+        })
+    }
+
+    pub fn covers(&self, k: &OrderKey) -> bool {
+        self.applied_k.as_ref().is_some_and(|applied| k <= applied)
+    }
+}

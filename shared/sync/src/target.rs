@@ -1,0 +1,125 @@
+//! One entity at one partner, as the engine needs it.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use worker::{DeadClass, Failure, HoldCause};
+
+use crate::content::{Content, Fields, NaturalKey, Part, Record};
+use crate::effect::Operation;
+
+/// One partner call of an effect.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Call {
+    Create {
+        fields: Fields,
+        parts: Vec<Part>,
+    },
+    /// `changed` is what must change; `whole` is the record's content afterwards, for partners that want a group of
+    /// fields together.
+    Update {
+        id: String,
+        changed: Fields,
+        whole: Fields,
+    },
+    AppendPart {
+        id: String,
+        part: Part,
+    },
+    ChangePart {
+        id: String,
+        part_id: String,
+        part: Part,
+    },
+    Delete {
+        id: String,
+    },
+}
+
+impl Call {
+    pub fn operation(&self) -> Operation {
+        match self {
+            Self::Create { .. } => Operation::Create,
+            Self::Update { .. } => Operation::Update,
+            Self::AppendPart { .. } => Operation::AppendPart,
+            Self::ChangePart { .. } => Operation::ChangePart,
+            Self::Delete { .. } => Operation::Delete,
+        }
+    }
+
+    pub fn target_id(&self) -> Option<&str> {
+        match self {
+            Self::Create { .. } => None,
+            Self::Update { id, .. }
+            | Self::AppendPart { id, .. }
+            | Self::ChangePart { id, .. }
+            | Self::Delete { id } => Some(id),
+        }
+    }
+}
+
+/// A clear "done".
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub target_id: String,
+    /// Ids of the parts that this call made or changed, as far as the answer names them.
+    pub part_ids: Vec<(String, Part)>,
+    /// The record after the call, where it was answered or read back.
+    pub record: Option<Record>,
+    pub digest: Option<String>,
+}
+
+/// Why a call did not end in a clear "done": the class decides what becomes of its effect.
+#[derive(Debug)]
+pub enum SendError {
+    /// It provably never left: the effect failed.
+    NotSent(Failure),
+    /// Answered with a refusal that the client lists as "nothing stored": the effect failed.
+    Refused(Failure),
+    /// Everything else: it may have happened, or may still.
+    Unknown(String),
+}
+
+/// Why a look-up could not answer. Look-ups change nothing, so nothing is ever unknown.
+#[derive(Debug)]
+pub struct LookError(pub Failure);
+
+impl LookError {
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self(Failure::transient(DeadClass::Unavailable, message))
+    }
+
+    pub fn suspended(epoch: i64, message: impl Into<String>) -> Self {
+        Self(Failure::blocked(HoldCause::Suspended, Some(epoch), message))
+    }
+}
+
+/// Find, read, create, update, delete; natural keys, settle times, and what a refusal means. The second time a call is
+/// made it may do its work twice: the engine never makes one without an open effect, and never two.
+pub trait Target: Send + Sync {
+    /// Records that carry exactly one of these keys, compared by ourselves; keys are tried strongest first, and the
+    /// first one with a hit decides. A hit may be a deleted record of a stale index: it is read before it is adopted.
+    fn find<'a>(&'a self, keys: &'a [NaturalKey]) -> BoxFuture<'a, Result<Vec<Record>, LookError>>;
+
+    /// By id; `None` is "no such record (any more)".
+    fn read<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, LookError>>;
+
+    /// `left` is how long the call may still leave (send window); an attempt that cannot start within it is `NotSent`.
+    fn send<'a>(
+        &'a self,
+        call: &'a Call,
+        left: Duration,
+    ) -> BoxFuture<'a, Result<Answer, SendError>>;
+
+    /// From `sent` until an absent look-up is believed: W + P + L of delivery-model 1.1.
+    fn settle(&self, operation: Operation) -> Duration;
+
+    /// Longest a call may take; with less of the handler's deadline left it is not begun.
+    fn longest(&self, operation: Operation) -> Duration;
+
+    /// Whether a record is deleted at the partner when its source is. Where not, the tombstone ends the link.
+    fn deletes(&self) -> bool;
+
+    /// The parts that can ride with the create call; the others are appended one by one.
+    fn parts_in_create(&self, content: &Content) -> Vec<Part>;
+}
