@@ -147,6 +147,9 @@ pub struct Metakocka {
     #[serde(rename = "update_settle_seconds", deserialize_with = "seconds")]
     pub update_settle: Duration,
     pub in_flight: u16,
+    /// 0 = no limit.
+    pub calls_per_second: u32,
+    pub call_burst: u32,
     pub allow_private_addresses: bool,
 }
 

@@ -104,6 +104,8 @@ pub(super) const RULES: &[Rule] = &[
     whole("metakocka.create_settle_seconds", 1, 3600),
     whole("metakocka.update_settle_seconds", 1, 3600),
     whole("metakocka.in_flight", 1, 64),
+    whole("metakocka.calls_per_second", 0, 1000),
+    whole("metakocka.call_burst", 1, 1000),
     rule("metakocka.allow_private_addresses", Kind::Switch),
     Rule {
         path: "keys.current",
