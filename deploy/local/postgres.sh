@@ -19,7 +19,8 @@ data=$d/data
 as_owner() { (cd "$d" && env -i HOME="$d" PATH="$PATH" LANG=C.UTF-8 "$@"); }
 if [ "$(id -u)" = 0 ]; then
   owner=${PG_OS_USER:-postgres}
-  as_owner() { (cd "$d" && setpriv --reuid="$owner" --regid="$owner" --init-groups env -i HOME="$d" PATH="$PATH" LANG=C.UTF-8 "$@"); }
+  if [ -d "$data" ]; then owner=$(stat -c %U "$data"); fi # sudo in a checkout that its user started before
+  as_owner() { (cd "$d" && setpriv --reuid="$owner" --regid="$(id -g "$owner")" --init-groups env -i HOME="$d" PATH="$PATH" LANG=C.UTF-8 "$@"); }
 fi
 everything() { pids_working_in "$data"; }
 nothing() { [ -z "$(everything)" ]; }
@@ -36,7 +37,7 @@ sql() { PGPASSWORD=$(cat "$d/password") "$bin/psql" -X -qAt -h 127.0.0.1 -p "$po
 initialise() { # in a folder of its own first: initdb that is killed half-way leaves one that looks finished
   rm -rf "$d/data.new"
   (umask 077 && head -c 15 /dev/urandom | base64 | tr -dc A-Za-z0-9 >"$d/password")
-  if [ "$(id -u)" = 0 ]; then chown "$owner:" "$d" "$d/password"; fi
+  if [ "$(id -u)" = 0 ]; then chown "$owner" "$d" "$d/password"; fi
   # "password" over loopback: scram costs the clients thousands of hash rounds per connection in a debug build.
   as_owner "$bin/initdb" -D "$d/data.new" -U postgres -A password --pwfile="$d/password" -E UTF8 --locale=C.UTF-8 --no-sync \
     >"$d/initdb.log" 2>&1 || { cat "$d/initdb.log" >&2 && return 1; }

@@ -30,7 +30,8 @@ place() {
   echo "$away"
 }
 reachable() {
-  [ "$(id -u)" != 0 ] || (cd / && setpriv --reuid="${PG_OS_USER:-postgres}" --regid="${PG_OS_USER:-postgres}" --init-groups test -x "$1")
+  local owner=${PG_OS_USER:-postgres}
+  [ "$(id -u)" != 0 ] || (cd / && setpriv --reuid="$owner" --regid="$(id -g "$owner")" --init-groups test -x "$1")
 }
 
 port_taken() { # in use on any address, by whoever, except for what the kernel only remembers (06 = TIME_WAIT)
