@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -11,6 +11,10 @@ use crate::problem::Problem;
 
 /// Longest time a body may take from its first to its last byte.
 pub const BODY_TIME_LIMIT: Duration = Duration::from_secs(20);
+/// How much of an unwanted body is still taken off the wire, and how long: a client that is refused while it sends
+/// would else see a reset connection instead of the answer.
+const DRAIN_BYTES: usize = 4 * 1024 * 1024;
+const DRAIN_TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why there is no whole body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +38,7 @@ impl From<BodyError> for Problem {
     }
 }
 
-/// The whole body, at most `limit` bytes. One that announces more is refused before it is read.
+/// The whole body, at most `limit` bytes. What is longer is taken off the wire, as far as [`discard`] does, and refused.
 ///
 /// # Errors
 /// Longer, slower than [`BODY_TIME_LIMIT`], or cut off.
@@ -43,10 +47,11 @@ pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|announced| announced > limit) {
+        discard(headers, body).await;
         return Err(BodyError::TooLarge { limit });
     }
+    let mut stream = body.into_data_stream();
     let read = async {
-        let mut stream = body.into_data_stream();
         let mut whole = BytesMut::with_capacity(announced.unwrap_or_default());
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|_broken| BodyError::Broken)?;
@@ -57,7 +62,32 @@ pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<
         }
         Ok(whole.freeze())
     };
-    tokio::time::timeout(BODY_TIME_LIMIT, read)
+    let read = tokio::time::timeout(BODY_TIME_LIMIT, read)
         .await
-        .unwrap_or(Err(BodyError::TooSlow))
+        .unwrap_or(Err(BodyError::TooSlow));
+    if matches!(read, Err(BodyError::TooLarge { .. })) {
+        take_off(stream).await;
+    }
+    read
+}
+
+/// Takes a body that nobody wants off the wire, up to 4 MiB and 5 s; not one whose sender waits to be asked for it.
+pub async fn discard(headers: &HeaderMap, body: Body) {
+    if !headers.contains_key(header::EXPECT) {
+        take_off(body.into_data_stream()).await;
+    }
+}
+
+async fn take_off(mut stream: BodyDataStream) {
+    let taken = async {
+        let mut bytes = 0;
+        while let Some(Ok(chunk)) = stream.next().await {
+            bytes += chunk.len();
+            if bytes > DRAIN_BYTES {
+                break;
+            }
+        }
+    };
+    // Late or not: the answer goes out now.
+    let _ = tokio::time::timeout(DRAIN_TIME_LIMIT, taken).await;
 }
