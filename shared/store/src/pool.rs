@@ -63,7 +63,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A pool that has proven one connection. With `patience` an unreachable server is tried again until that time is
 /// over; a wrong password or database is an error at once.
 pub async fn connect(settings: &Settings, patience: Duration) -> Result<Pool, Error> {
-    let options = PgConnectOptions::from_str(settings.url.expose_secret())
+    let url = settings.url.expose_secret();
+    // The parser takes any scheme, and then waits for a server that is none.
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(Error::Invalid(
+            "the database url does not begin with postgres://".to_owned(),
+        ));
+    }
+    let options = PgConnectOptions::from_str(url)
         .map_err(|error| Error::Invalid(format!("the database url is not usable: {error}")))?
         .application_name(&settings.application_name)
         .options([(

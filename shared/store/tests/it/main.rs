@@ -1,0 +1,12 @@
+//! The statements on a real PostgreSQL: each test has a database of its own.
+
+mod connections;
+mod dead_letters;
+mod held;
+mod janitor;
+mod migrations;
+mod outbox;
+mod pins;
+mod rows;
+mod scopes;
+mod tokens;
