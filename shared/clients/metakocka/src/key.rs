@@ -1,0 +1,276 @@
+//! How a partner is found again (§8): by what identifies it, compared by ourselves.
+
+use crate::normalise;
+use crate::partner::{MkId, Partner};
+
+/// The one filter of a `get_partner` (§2.2). There is no empty one: it would mean everybody (§12).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    Id(MkId),
+    Name(FilterText),
+    TaxNumber(FilterText),
+    Email(FilterText),
+    Phone(FilterText),
+}
+
+impl Filter {
+    /// Its name in the request, and its value.
+    pub(crate) fn pair(&self) -> (&'static str, &str) {
+        match self {
+            Self::Id(id) => ("partner_id", id.as_str()),
+            Self::Name(text) => ("partner_name", text.as_str()),
+            Self::TaxNumber(text) => ("partner_tax_number", text.as_str()),
+            Self::Email(text) => ("partner_email", text.as_str()),
+            Self::Phone(text) => ("partner_phone_number", text.as_str()),
+        }
+    }
+}
+
+/// A text with at least one letter or digit in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterText(String);
+
+impl FilterText {
+    /// None for what could mean "no filter".
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let says_something = text.chars().any(char::is_alphanumeric);
+        says_something.then(|| Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A natural key of a partner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartnerKey(Kind);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    TaxNumber {
+        spellings: Vec<FilterText>,
+    },
+    Email {
+        spellings: Vec<FilterText>,
+    },
+    NameAndAddress {
+        name: FilterText,
+        street: String,
+        post_number: String,
+    },
+}
+
+impl PartnerKey {
+    /// None without a letter or digit. A number of Slovenian shape is looked for with and without `SI`.
+    pub fn tax_number(text: &str) -> Option<Self> {
+        let spellings = match normalise::slovenian_digits(text) {
+            Some(digits) => vec![format!("SI{digits}"), digits],
+            None => vec![normalise::tax_number(text)],
+        };
+        spelled(spellings).map(|spellings| Self(Kind::TaxNumber { spellings }))
+    }
+
+    /// None for what is no single mailbox. Looked for as given too, where that isn't lower case: whether Metakocka
+    /// minds the case is not known.
+    pub fn email(text: &str) -> Option<Self> {
+        let given = text.trim();
+        let has_mailbox = given
+            .split_once('@')
+            .is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
+        if !has_mailbox || normalise::emails(given).count() != 1 {
+            return None;
+        }
+        spelled(vec![normalise::email(given), given.to_owned()])
+            .map(|spellings| Self(Kind::Email { spellings }))
+    }
+
+    /// None unless all three say something: a name alone identifies nobody.
+    pub fn name_and_address(name: &str, street: &str, post_number: &str) -> Option<Self> {
+        let name = FilterText::new(&normalise::clean(name))?;
+        let street = normalise::street(street);
+        let post_number = normalise::post_number(post_number);
+        if street.is_empty() || post_number.is_empty() {
+            return None;
+        }
+        Some(Self(Kind::NameAndAddress {
+            name,
+            street,
+            post_number,
+        }))
+    }
+
+    /// The same text for every spelling of the same key: what a claim on the key is made of.
+    pub fn normalised(&self) -> String {
+        match &self.0 {
+            Kind::TaxNumber { spellings } => {
+                let number = spellings[0].as_str();
+                let digits = normalise::slovenian_digits(number);
+                format!("tax:{}", digits.as_deref().unwrap_or(number))
+            }
+            Kind::Email { spellings } => format!("email:{}", spellings[0].as_str()),
+            Kind::NameAndAddress {
+                name,
+                street,
+                post_number,
+            } => format!(
+                "name:{}|{street}|{post_number}",
+                normalise::name(name.as_str())
+            ),
+        }
+    }
+
+    /// One look-up each.
+    pub(crate) fn filters(&self) -> Vec<Filter> {
+        match &self.0 {
+            Kind::TaxNumber { spellings } => {
+                spellings.iter().cloned().map(Filter::TaxNumber).collect()
+            }
+            Kind::Email { spellings } => spellings.iter().cloned().map(Filter::Email).collect(),
+            Kind::NameAndAddress { name, .. } => vec![Filter::Name(name.clone())],
+        }
+    }
+
+    /// Whether the partner really has this key, whatever the search thought of it.
+    pub fn matches(&self, partner: &Partner) -> bool {
+        match &self.0 {
+            Kind::TaxNumber { spellings } => partner
+                .tax_id_number
+                .as_deref()
+                .is_some_and(|number| normalise::same_tax_number(number, spellings[0].as_str())),
+            Kind::Email { spellings } => partner
+                .contacts
+                .iter()
+                .filter_map(|contact| contact.email.as_deref())
+                .flat_map(normalise::emails)
+                .any(|email| email == spellings[0].as_str()),
+            Kind::NameAndAddress {
+                name,
+                street,
+                post_number,
+            } => {
+                let own_name = partner.customer.as_deref().unwrap_or_default();
+                normalise::name(own_name) == normalise::name(name.as_str())
+                    && partner.addresses.iter().any(|address| {
+                        let own_street = address.street.as_deref().unwrap_or_default();
+                        let own_post = address.post_number.as_deref().unwrap_or_default();
+                        normalise::street(own_street) == *street
+                            && normalise::post_number(own_post) == *post_number
+                    })
+            }
+        }
+    }
+}
+
+/// Without repetitions; None if any of them is empty. The first is the normalised one.
+fn spelled(spellings: Vec<String>) -> Option<Vec<FilterText>> {
+    let mut texts: Vec<FilterText> = Vec::new();
+    for spelling in spellings {
+        let text = FilterText::new(&spelling)?;
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    Some(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sent(key: Option<PartnerKey>) -> Vec<String> {
+        let filters = key.expect("a key").filters();
+        filters
+            .iter()
+            .map(|filter| {
+                let (name, value) = filter.pair();
+                format!("{name}={value}")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_slovenian_tax_number_is_looked_for_in_both_spellings() {
+        let both = [
+            "partner_tax_number=SI99999901",
+            "partner_tax_number=99999901",
+        ];
+        assert_eq!(sent(PartnerKey::tax_number(" si 9999 9901 ")), both);
+        assert_eq!(sent(PartnerKey::tax_number("99999901")), both);
+        assert_eq!(
+            sent(PartnerKey::tax_number("atu 12345678")),
+            ["partner_tax_number=ATU12345678"]
+        );
+    }
+
+    #[test]
+    fn a_mailbox_is_looked_for_as_given_too() {
+        assert_eq!(
+            sent(PartnerKey::email("Spela@zuzek.example")),
+            [
+                "partner_email=spela@zuzek.example",
+                "partner_email=Spela@zuzek.example"
+            ]
+        );
+        assert_eq!(
+            sent(PartnerKey::email("spela@zuzek.example")),
+            ["partner_email=spela@zuzek.example"]
+        );
+    }
+
+    #[test]
+    fn keys_that_identify_nobody_do_not_exist() {
+        for text in ["", " ", "-", "..", "\t"] {
+            assert_eq!(PartnerKey::tax_number(text), None);
+            assert_eq!(PartnerKey::email(text), None);
+            assert_eq!(PartnerKey::name_and_address(text, "a 1", "1000"), None);
+            assert_eq!(FilterText::new(text), None);
+        }
+        for text in ["a", "@", "a@", "@b", "a@x.example b@x.example"] {
+            assert_eq!(PartnerKey::email(text), None, "{text}");
+        }
+        assert_eq!(PartnerKey::name_and_address("Novak", "", "1000"), None);
+        assert_eq!(PartnerKey::name_and_address("Novak", "Ulica 1", " "), None);
+    }
+
+    #[test]
+    fn every_spelling_of_a_key_claims_the_same() {
+        let claims = |texts: &[&str], key: fn(&str) -> Option<PartnerKey>| {
+            let mut all: Vec<String> = texts
+                .iter()
+                .map(|text| key(text).expect("a key").normalised())
+                .collect();
+            all.dedup();
+            all
+        };
+        assert_eq!(
+            claims(
+                &["SI99999901", "99999901", "si 99999901"],
+                PartnerKey::tax_number
+            ),
+            ["tax:99999901"]
+        );
+        assert_eq!(
+            claims(&["A@B.example", "a@b.example "], PartnerKey::email),
+            ["email:a@b.example"]
+        );
+        let named = PartnerKey::name_and_address("Špela  ŽUŽEK", "Ulica 1.", "SI-8210").unwrap();
+        assert_eq!(named.normalised(), "name:špela žužek|ulica 1|8210");
+    }
+
+    proptest! {
+        #[test]
+        fn no_key_ever_sends_an_empty_filter(text in "\\PC{0,12}") {
+            let keys = [
+                PartnerKey::tax_number(&text),
+                PartnerKey::email(&text),
+                PartnerKey::name_and_address(&text, "Ulica 1", "1000"),
+            ];
+            for filter in keys.into_iter().flatten().flat_map(|key| key.filters()) {
+                prop_assert!(filter.pair().1.chars().any(char::is_alphanumeric));
+            }
+        }
+    }
+}
