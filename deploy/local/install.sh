@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Finds RabbitMQ and PostgreSQL, and installs what is missing from the distribution (Debian, Ubuntu). Sourced by stack.sh.
+# Finds RabbitMQ, PostgreSQL and a C compiler (Rust links with it), and installs what is missing from the distribution (Debian,
+# Ubuntu). Sourced by stack.sh.
 #
 # Only the programs are wanted: the packages would start a broker on 5672 and a database on 5432 of the whole machine, so they are
 # kept from it during the installation and switched off after it. What was installed before is not touched.
@@ -10,24 +11,27 @@ have_postgres() {
   [ -x "$bin/initdb" ] && [ -x "$bin/pg_ctl" ] && [ -x "$bin/psql" ] && [ -x "$bin/pg_isready" ]
 }
 
-# ensure_installed PACKAGE...: rabbitmq-server, postgresql.
+have_compiler() { command -v cc >/dev/null && [ -e /usr/include/stdlib.h ]; }
+
+# ensure_installed PACKAGE...: rabbitmq-server, postgresql, gcc.
 ensure_installed() {
   local missing=() package as_root=()
   for package in "$@"; do
     case $package in
       rabbitmq-server) have_rabbitmq || missing+=("$package") ;;
       postgresql) have_postgres || missing+=("$package") ;;
+      gcc) have_compiler || missing+=("$package" libc6-dev) ;;
     esac
   done
   if [ "${#missing[@]}" = 0 ]; then return 0; fi
 
   if [ "$(id -u)" != 0 ]; then as_root=(sudo); fi
   if ! command -v apt-get >/dev/null; then
-    fail "${missing[*]} missing, and this machine has no apt-get. Install them with its package manager and set RABBITMQ_BIN (folder of
+    fail "missing: ${missing[*]}, and this machine has no apt-get. Install them with its package manager and set RABBITMQ_BIN (folder of
   rabbitmq-server and rabbitmqctl) and PG_BIN (folder of initdb and pg_ctl), or set KURIR_AMQP_URL and KURIR_DATABASE_URL to servers of yours."
   fi
   if [ "$(id -u)" != 0 ] && ! { command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; }; then
-    fail "${missing[*]} missing. As root run:  apt-get update && apt-get install -y --no-install-recommends ${missing[*]}
+    fail "missing: ${missing[*]}. As root run:  apt-get update && apt-get install -y --no-install-recommends ${missing[*]}
   or set KURIR_AMQP_URL and KURIR_DATABASE_URL to servers of yours."
   fi
   note "installing ${missing[*]} (programs only, no system-wide server is started)"

@@ -8,6 +8,7 @@
 #   stack.sh status           what runs where
 #   stack.sh down             stops both
 #   stack.sh wipe             stops both and deletes their data
+#   stack.sh tools            checks for cargo and a C compiler, installs the latter where it is missing
 #
 # Where KURIR_AMQP_URL or KURIR_DATABASE_URL is set, that server is used and the private one is not started.
 #
@@ -260,6 +261,10 @@ case $command in
     unset KURIR_AMQP_URL KURIR_DATABASE_URL
     for kind in broker database; do destroy_server "$kind" "$local_dir/$kind"; done
     rm -rf "$local_dir" ;;
+  tools)
+    command -v cargo >/dev/null || fail "cargo is missing. Run:  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"
+    mkdir -p "$local_dir"
+    ensure_installed gcc ;;
   broker | database)
     [ $# = 2 ] || usage
     server "$command" "$@" ;;

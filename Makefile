@@ -1,0 +1,73 @@
+# `make help` lists everything. Needs Rust and root or sudo; the rest is installed where it is missing.
+# The private RabbitMQ and PostgreSQL live under .local/ (deploy/local/stack.sh); KURIR_AMQP_URL and KURIR_DATABASE_URL replace them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# A test run writes no snapshot files.
+export INSTA_UPDATE ?= no
+
+STACK := deploy/local/stack.sh
+# CI builds exactly what Cargo.lock says.
+LOCKED := $(if $(CI),--locked)
+# make test ARGS='-p sync random_schedules'
+ARGS ?= --workspace
+
+.PHONY: help demo test dev lint advisories ci build schemas stack-up stack-down stack-test clean tools
+
+help: ## This list
+	@echo 'make <target>:'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: build ## A day of a shop's events from the CRM to Metakocka, then what happened (DEMO_SEED=n another day, KEEP=1 keeps it running)
+	@$(STACK) run deploy/local/demo.sh
+
+test: tools ## All tests, with real servers (ARGS='-p store' only some)
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	  $(STACK) run bash -euo pipefail -c 'cargo nextest run $(LOCKED) $(if $(CI),--profile ci) $(ARGS) && $(if $(filter --workspace,$(ARGS)),cargo test -q $(LOCKED) --workspace --doc,true)'; \
+	else \
+	  echo 'cargo-nextest is not installed (cargo install --locked cargo-nextest), using cargo test'; \
+	  $(STACK) run cargo test $(LOCKED) $(ARGS); \
+	fi
+
+dev: build ## Everything on this machine: servers, simulators, all roles in one process; ctrl-C stops it
+	@$(STACK) run deploy/local/dev.sh
+
+lint: tools ## Format, clippy, rustdoc; shellcheck and cargo-deny where installed
+	cargo fmt --all --check
+	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc -q $(LOCKED) --workspace --no-deps
+	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/run $$(find deploy load-tests -name '*.sh'); \
+	  else echo 'skipped: shellcheck is not installed (apt-get install shellcheck)'; fi
+	@if command -v cargo-deny >/dev/null; then cargo deny --locked check --config deploy/ci/deny.toml bans licenses sources; \
+	  else echo 'skipped: cargo-deny is not installed (cargo install --locked cargo-deny)'; fi
+
+advisories: ## cargo-deny against the RustSec database (fetched from GitHub)
+	cargo deny --locked check --config deploy/ci/deny.toml advisories
+
+ci: lint test demo stack-test ## What CI runs: lint, all tests, the demo, the local stack's own tests
+	@changed=$$(git status --porcelain 2>/dev/null || true); \
+	  if [ -n "$(CI)" ] && [ -n "$$changed" ]; then echo "changed files are left behind:"; echo "$$changed"; exit 1; fi
+
+build: tools ## The kurir binary, target/debug/kurir
+	cargo build $(LOCKED) -p kurir
+
+schemas: build ## Write schemas/ anew from the Rust types
+	target/debug/kurir schemas write schemas
+
+stack-up: ## Start the private servers and leave them running; addresses in .local/env.sh
+	@$(STACK) up
+
+stack-down: ## Stop them
+	@$(STACK) down
+
+stack-test: ## Test the scripts in deploy/local
+	deploy/local/stack-test.sh
+
+clean: ## Stop the private servers, delete their data and target/
+	@$(STACK) wipe
+	rm -rf target
+
+tools:
+	@$(STACK) tools
