@@ -25,7 +25,7 @@ pub(crate) fn open(
     redactor: &Redactor,
 ) -> Result<Map<String, Value>, Error> {
     let reply = outcome.map_err(|error| unanswered(effect, error))?;
-    let excerpt = || redactor.excerpt(&reply.body);
+    let excerpt = || explanation(&reply.body, redactor);
     match reply.class() {
         StatusClass::Success => match object(&reply.body) {
             Some(object) => judge(effect, object, redactor),
@@ -79,7 +79,7 @@ fn refused(
     {
         return Err(error);
     }
-    let text = redactor.excerpt(&reply.body);
+    let text = explanation(&reply.body, redactor);
     let status = reply.status.as_u16();
     Err(match effect {
         Effect::Writes => Error::Ambiguous {
@@ -129,15 +129,32 @@ fn judge(
         app: app.map(|app| redactor.text(&app)),
         number,
     };
+    Err(meaning(effect, code, redactor.text(&texts(&object))))
+}
+
+/// What an answer says about its error.
+fn texts(object: &Map<String, Value>) -> String {
     let mut texts: Vec<String> = Vec::new();
     for name in ["opr_desc", "opr_desc_app", "error_desc"] {
-        if let Ok(Some(text)) = field(name)
+        let value = object.get(name).cloned().unwrap_or(Value::Null);
+        if let Ok(Some(text)) = as_text(value)
             && !texts.contains(&text)
         {
             texts.push(text);
         }
     }
-    Err(meaning(effect, code, redactor.text(&texts.join("; "))))
+    texts.join("; ")
+}
+
+/// What a useless answer has to say: a page's beginning, but of JSON only the error texts, because the rest is people.
+fn explanation(body: &[u8], redactor: &Redactor) -> String {
+    if let Some(object) = object(body) {
+        return redactor.text(&texts(&object));
+    }
+    match body.trim_ascii_start().first() {
+        Some(b'{' | b'[') => format!("{} bytes of unusable json", body.len()),
+        Some(_) | None => redactor.excerpt(body),
+    }
 }
 
 fn meaning(effect: Effect, code: Code, text: String) -> Error {

@@ -13,15 +13,16 @@ pub fn clean(text: &str) -> String {
 
 /// Names of people, companies and places: [`clean`], and in lower case.
 pub fn name(text: &str) -> String {
-    // Lower-casing can decompose (İ), so it comes before composing.
+    // Changing the case can decompose (İ), so it comes before composing.
     clean(&text.to_lowercase())
 }
 
 /// Upper case, without white space, dots and hyphens. A Slovenian number keeps its `SI` or its lack.
 pub fn tax_number(text: &str) -> String {
-    text.nfc()
+    text.chars()
         .filter(|letter| !letter.is_whitespace() && !matches!(letter, '.' | '-'))
         .flat_map(char::to_uppercase)
+        .nfc()
         .collect()
 }
 
