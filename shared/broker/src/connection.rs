@@ -292,7 +292,7 @@ impl Keeper {
                     let since = Instant::now();
                     self.attend(connection, epoch).await;
                     if since.elapsed() >= STEADY {
-                        pauses = Pauses::default();
+                        pauses.reset();
                     }
                 }
                 Ok(Err(error)) => self.failing(error.to_string()),
@@ -380,25 +380,36 @@ impl Keeper {
     }
 }
 
-/// Growing pauses with jitter, so that a fleet does not come back to a restarted broker at once.
+/// Growing pauses with jitter, so that a fleet does not come back to a restarted server at once.
 pub(crate) struct Pauses {
     bound: Duration,
+    longest: Duration,
 }
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self {
-            bound: RECONNECT.0 * 2,
-        }
+        Self::up_to(RECONNECT.1)
     }
 }
 
 impl Pauses {
+    pub(crate) fn up_to(longest: Duration) -> Self {
+        Self {
+            bound: RECONNECT.0 * 2,
+            longest,
+        }
+    }
+
     pub(crate) fn next(&mut self) -> Duration {
-        let (shortest, longest) = RECONNECT;
+        let shortest = RECONNECT.0;
         let pause = shortest + (self.bound - shortest).mul_f64(rand::random::<f64>());
-        self.bound = (self.bound * 2).min(longest);
+        self.bound = (self.bound * 2).min(self.longest);
         pause
+    }
+
+    /// From the shortest again.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::up_to(self.longest);
     }
 }
 

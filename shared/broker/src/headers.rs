@@ -13,15 +13,15 @@ use uuid::Uuid;
 use worker::{Attempt, DeadClass, Delivery, Trail};
 
 /// Longest `x-history`, as JSON; older attempts go first.
-pub const HISTORY_BYTES: usize = 4096;
+pub(crate) const HISTORY_BYTES: usize = 4096;
 /// Longest text kept of one attempt.
-pub const ATTEMPT_TEXT: usize = 300;
+pub(crate) const ATTEMPT_TEXT: usize = 300;
 /// Longest `x-dead-message`.
-pub const DEAD_MESSAGE: usize = 1024;
+pub(crate) const DEAD_MESSAGE: usize = 1024;
 /// A header longer than this is not kept, whoever set it.
-pub const HEADER_BYTES: usize = 4096;
+pub(crate) const HEADER_BYTES: usize = 4096;
 /// Headers of a publisher (`ce-*`) that are kept.
-pub const PUBLISHER_HEADERS: usize = 32;
+pub(crate) const PUBLISHER_HEADERS: usize = 32;
 
 const ATTEMPT: &str = "x-attempt";
 const WAITS: &str = "x-waits";

@@ -2,13 +2,34 @@
 //! Doesn't know what an event means or what a database is: it asks the ports of `worker`.
 //! Surprising: nothing is ever nacked. Waiting is a rung queue or a row; giving back is closing the channel.
 
+mod alone;
+mod claim;
 mod connection;
+mod consume;
+mod counters;
+mod drain;
+mod drain_queue;
 mod error;
-pub mod headers;
+mod handle;
+mod headers;
+mod hold;
+mod intake;
+mod lease;
+mod prepare;
 mod publish;
+mod pump;
+mod readiness;
+mod receipt;
+mod settle;
 mod topology;
 
+pub use alone::Alone;
 pub use connection::{Broker, Health, Settings, Status};
+pub use consume::{ConsumeSettings, Tracing, Worker, run};
+pub use counters::Counters;
+pub use drain_queue::{PEEK_LIMIT, RawDelivery, depth, peek, run_batches};
 pub use error::Error;
+pub use headers::{DeadNote, Death, Properties, TraceContext};
 pub use publish::{PublishError, Publisher};
+pub use readiness::Readiness;
 pub use topology::{Finding, Mismatch, Topology};

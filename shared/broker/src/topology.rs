@@ -354,10 +354,10 @@ impl Topology {
     }
 }
 
-const NOT_FOUND: u16 = 404;
+pub(crate) const NOT_FOUND: u16 = 404;
 const PRECONDITION_FAILED: u16 = 406;
 
-fn code(error: &lapin::Error) -> Option<u16> {
+pub(crate) fn code(error: &lapin::Error) -> Option<u16> {
     match error.kind() {
         lapin::ErrorKind::ProtocolError(error) => Some(error.get_id()),
         _ => None,

@@ -1,0 +1,194 @@
+//! Claims in batches: what is already waiting, never waiting to fill one. One statement for up to 32 events costs
+//! about as much as one for a single event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::time::{sleep, timeout};
+use worker::{
+    Claims, DeadClass, Failure, Handler, Outcome, PortError, Release, Verdict, WaitCause, decide,
+    failpoint,
+};
+
+use crate::alone::Presence;
+use crate::connection::Pauses;
+use crate::consume::Shared;
+use crate::counters::add;
+use crate::intake::Work;
+use crate::settle::Lease;
+
+/// What the loop does with an event that was to be claimed.
+pub(crate) enum Claimed<G> {
+    Granted(Work, G, Lease),
+    Decided(Work, Outcome),
+    /// Two claims of it never came back.
+    Suspect(Work),
+    /// The store did not answer, or the process stops.
+    Unanswered(Work),
+}
+
+/// How long a second suspect, or one that finds no quiet moment, stays away.
+const SUSPECT_AWAY: TimeDelta = TimeDelta::seconds(5);
+/// A suspect waits for the running handlers at most this much longer than one of them may take.
+const QUIET_EXTRA: Duration = Duration::from_secs(30);
+
+impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
+    /// Every event of the batch comes back.
+    pub(crate) async fn claim(&self, batch: Vec<Work>) -> Vec<Claimed<H::Grant>> {
+        let share = tokio::select! {
+            share = self.alone.share() => share,
+            () = self.draining.cancelled() => return batch.into_iter().map(Claimed::Unanswered).collect(),
+        };
+        for work in &batch {
+            failpoint::hit_for("before_claim", work.event_id());
+        }
+        let presence = || Presence::Shared(Arc::clone(&share));
+        match self.ask_for(&batch, false).await {
+            Ok(verdicts) => batch
+                .into_iter()
+                .zip(verdicts)
+                .map(|(work, verdict)| self.judge(work, verdict, presence()))
+                .collect(),
+            Err(_) if batch.len() == 1 => batch.into_iter().map(Claimed::Unanswered).collect(),
+            Err(_) => self.claim_singly(batch, presence).await,
+        }
+    }
+
+    /// One bad row must not fail its neighbours; and where they pass, its failure is its own.
+    async fn claim_singly(
+        &self,
+        batch: Vec<Work>,
+        presence: impl Fn() -> Presence,
+    ) -> Vec<Claimed<H::Grant>> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for work in batch {
+            let verdict = self.ask_for(std::slice::from_ref(&work), false).await;
+            answers.push((work, verdict.map(|mut verdicts| verdicts.swap_remove(0))));
+        }
+        let store_is_up = answers.iter().any(|(_, verdict)| verdict.is_ok());
+        let judge = |(work, verdict)| match verdict {
+            Ok(verdict) => self.judge(work, verdict, presence()),
+            Err(PortError(error)) if store_is_up => {
+                let failure = Failure::transient(
+                    DeadClass::Internal,
+                    format!("it could not be claimed: {error}"),
+                );
+                let outcome = decide::decide(Err(failure), self.context(&work.job));
+                Claimed::Decided(work, outcome)
+            }
+            Err(_) => Claimed::Unanswered(work),
+        };
+        answers.into_iter().map(judge).collect()
+    }
+
+    /// As many verdicts as events. After an error nothing is claimed.
+    async fn ask_for(
+        &self,
+        batch: &[Work],
+        alone: bool,
+    ) -> Result<Vec<Verdict<H::Grant>>, PortError> {
+        let jobs: Vec<_> = batch.iter().map(|work| work.job.clone()).collect();
+        add(&self.counters.claim_calls);
+        let error = match self.claims.claim(&jobs, alone).await {
+            Ok(verdicts) if verdicts.len() == batch.len() => {
+                self.counters.claimed(batch.len());
+                return Ok(verdicts);
+            }
+            Ok(verdicts) => PortError(format!(
+                "{} verdicts for {} events",
+                verdicts.len(),
+                batch.len()
+            )),
+            Err(error) => error,
+        };
+        add(&self.counters.claim_failures);
+        tracing::warn!(handler = self.handler.name(), events = batch.len(), %error, "a claim failed");
+        // It may be committed all the same: an unreturned claim would count as one that died.
+        let releases = jobs
+            .iter()
+            .map(|job| Release {
+                token: job.token,
+                last_error: None,
+            })
+            .collect();
+        if let Err(error) = self.claims.release(releases).await {
+            tracing::warn!(handler = self.handler.name(), %error, "a failed claim could not be given back");
+        }
+        Err(error)
+    }
+
+    fn judge(
+        &self,
+        work: Work,
+        verdict: Verdict<H::Grant>,
+        presence: Presence,
+    ) -> Claimed<H::Grant> {
+        match verdict {
+            Verdict::Granted(grant) => {
+                let token = work.job.token;
+                self.leases.add(token);
+                Claimed::Granted(work, grant, Lease { token, presence })
+            }
+            Verdict::Ack(reason) => Claimed::Decided(work, Outcome::Ack(reason)),
+            Verdict::Busy { left } => {
+                let outcome = decide::busy(left, self.context(&work.job));
+                Claimed::Decided(work, outcome)
+            }
+            Verdict::Alone => Claimed::Suspect(work),
+            Verdict::Hold { cause, reason } => Claimed::Decided(
+                work,
+                Outcome::Hold {
+                    cause,
+                    epoch: None,
+                    reason,
+                },
+            ),
+            Verdict::Dead { class, reason } => Claimed::Decided(work, decide::dead(class, reason)),
+        }
+    }
+
+    /// The third claim: nothing new is claimed in this process, its other handlers end, then this one runs by itself.
+    pub(crate) async fn claim_alone(&self, work: Work) -> Claimed<H::Grant> {
+        let Some(turn) = self.alone.turn() else {
+            return self.away(work);
+        };
+        let patience = self.handler.policy().deadline + QUIET_EXTRA;
+        let only = tokio::select! {
+            only = timeout(patience, self.alone.only(turn)) => only,
+            () = self.draining.cancelled() => return Claimed::Unanswered(work),
+        };
+        let Ok(presence) = only else {
+            return self.away(work);
+        };
+        let mut pauses = Pauses::default();
+        let verdict = loop {
+            match self.ask_for(std::slice::from_ref(&work), true).await {
+                Ok(mut verdicts) => break verdicts.swap_remove(0),
+                Err(_) if !work.receipt.valid() => return Claimed::Unanswered(work),
+                Err(_) => tokio::select! {
+                    () = sleep(pauses.next()) => {}
+                    () = self.draining.cancelled() => return Claimed::Unanswered(work),
+                },
+            }
+        };
+        match self.judge(work, verdict, presence) {
+            Claimed::Suspect(work) => self.away(work),
+            Claimed::Granted(work, grant, lease) => {
+                add(&self.counters.ran_alone);
+                Claimed::Granted(work, grant, lease)
+            }
+            other => other,
+        }
+    }
+
+    fn away(&self, work: Work) -> Claimed<H::Grant> {
+        let context = self.context(&work.job);
+        let outcome = decide::wait(
+            context.now + SUSPECT_AWAY,
+            WaitCause::Alone.as_str(),
+            context,
+        );
+        Claimed::Decided(work, outcome)
+    }
+}

@@ -1,0 +1,89 @@
+//! One claimed event in a slot: the handler runs against its deadline, and its answer becomes an outcome.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt as _;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tracing::Instrument as _;
+use worker::{Claims, DeadClass, Failure, Handled, Handler, Outcome, decide, failpoint};
+
+use crate::consume::Shared;
+use crate::counters::add;
+use crate::intake::{Subject, Work};
+use crate::settle::{Lease, Settling};
+
+impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
+    /// From the grant to the acknowledgement. The slot is free as soon as the handler has ended. `Some`: handle it as
+    /// if just received.
+    pub(crate) async fn handle(
+        &self,
+        work: Work,
+        grant: H::Grant,
+        lease: Lease,
+        slot: OwnedSemaphorePermit,
+    ) -> Option<Work> {
+        failpoint::hit_for("after_claim", work.event_id());
+        let link = (self.link_of)(&grant);
+        let outcome = self.answer(&work, grant).await;
+        drop(slot);
+        self.slot_freed.notify_one();
+        let Some(outcome) = outcome else {
+            // The drain is no failure: the next process gets the delivery with its attempt number unchanged.
+            add(&self.counters.aborted);
+            self.abandon(lease, "the process stopped").await;
+            return None;
+        };
+        self.settle(Settling {
+            subject: Subject::Event(work),
+            outcome,
+            lease: Some(lease),
+            link,
+        })
+        .await
+    }
+
+    /// `None`: stopped by the drain.
+    async fn answer(&self, work: &Work, grant: H::Grant) -> Option<Outcome> {
+        let job = &work.job;
+        let span = tracing::info_span!(
+            "handle",
+            event.id = job.event.id,
+            event.r#type = %job.event.event_type,
+            tenant.id = %job.event.tenant,
+            handler = self.handler.name(),
+            attempt = job.delivery.trail.attempt,
+        );
+        if let Some(tracing) = &self.tracing {
+            tracing.adopt(&span, &job.delivery.headers);
+        }
+        let deadline = self.handler.policy().deadline;
+        let handling = AssertUnwindSafe(self.handler.handle(job, grant, deadline))
+            .catch_unwind()
+            .instrument(span);
+        let answer = tokio::select! {
+            answer = timeout(deadline, handling) => answer,
+            () = self.aborting.cancelled() => return None,
+        };
+        let answer: Result<Handled, Failure> = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(panic)) => {
+                add(&self.counters.panics);
+                return Some(decide::panicked(panic_text(panic.as_ref())));
+            }
+            // The effect ledger covers a call that was under way.
+            Err(_) => {
+                add(&self.counters.timeouts);
+                let message = format!("the handler took longer than {} s", deadline.as_secs());
+                Err(Failure::transient(DeadClass::Timeout, message))
+            }
+        };
+        Some(decide::decide(answer, self.context(job)))
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}

@@ -1,0 +1,151 @@
+//! From a delivery to an event, or to the reason why it can never be one. No waiting, no I/O.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use event::{Event, EventType, Kind};
+use uuid::Uuid;
+use worker::{DeadClass, Delivery, Job, Outcome, decide};
+
+use crate::headers;
+use crate::receipt::Receipt;
+
+/// An event on its way through the loop.
+pub(crate) struct Work {
+    pub(crate) job: Job,
+    pub(crate) receipt: Receipt,
+    /// Its connection is asked from the store, not from memory: memory said something that was no longer true.
+    pub(crate) ask_store: bool,
+    /// How often it came back because the cause of its hold was gone.
+    pub(crate) bounced: u32,
+}
+
+impl Work {
+    pub(crate) fn event_id(&self) -> &str {
+        &self.job.event.id
+    }
+}
+
+/// What a settled delivery was: an event, or bytes that are none.
+pub(crate) enum Subject {
+    Event(Work),
+    Unreadable {
+        delivery: Arc<Delivery>,
+        identity: Box<event::Identity>,
+        receipt: Receipt,
+    },
+}
+
+impl Subject {
+    pub(crate) fn delivery(&self) -> &Arc<Delivery> {
+        match self {
+            Self::Event(work) => &work.job.delivery,
+            Self::Unreadable { delivery, .. } => delivery,
+        }
+    }
+
+    pub(crate) fn receipt(&self) -> &Receipt {
+        match self {
+            Self::Event(work) => &work.receipt,
+            Self::Unreadable { receipt, .. } => receipt,
+        }
+    }
+
+    pub(crate) fn into_receipt(self) -> Receipt {
+        match self {
+            Self::Event(work) => work.receipt,
+            Self::Unreadable { receipt, .. } => receipt,
+        }
+    }
+
+    pub(crate) fn event_id(&self) -> &str {
+        match self {
+            Self::Event(work) => work.event_id(),
+            Self::Unreadable { identity, .. } => identity.id.as_deref().unwrap_or_default(),
+        }
+    }
+}
+
+/// Who consumes: what a delivery is compared with.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    pub(crate) events_exchange: &'a str,
+    pub(crate) consumes: &'a [EventType],
+}
+
+/// `Err` with the outcome of a delivery that is no event for this worker.
+pub(crate) fn read(
+    mut raw: lapin::message::Delivery,
+    receipt: Receipt,
+    reader: Reader<'_>,
+    now: DateTime<Utc>,
+) -> Result<Work, (Subject, Outcome)> {
+    let body = Bytes::from(std::mem::take(&mut raw.data));
+    let delivery = Arc::new(headers::delivery(&raw, body, now));
+    let event = match event::decode(&delivery.body) {
+        Ok(event) => event,
+        Err(refused) => {
+            let class = DeadClass::parse(refused.class.as_str()).unwrap_or(match refused.class {
+                event::DecodeClass::TooDeep => DeadClass::Loop,
+                _ => DeadClass::Malformed,
+            });
+            let problems: Vec<String> = refused.problems.iter().map(ToString::to_string).collect();
+            let subject = Subject::Unreadable {
+                delivery,
+                identity: refused.identity,
+                receipt,
+            };
+            return Err((subject, decide::dead(class, problems.join("; "))));
+        }
+    };
+    let wrong = mismatch(&raw, &event, reader);
+    let job = Job {
+        delivery,
+        event: Arc::new(event),
+        token: Uuid::new_v4(),
+        connection: None,
+        version: None,
+    };
+    let work = Work {
+        job,
+        receipt,
+        ask_store: false,
+        bounced: 0,
+    };
+    match wrong {
+        None => Ok(work),
+        Some((class, reason)) => Err((Subject::Event(work), decide::dead(class, reason))),
+    }
+}
+
+fn mismatch(
+    raw: &lapin::message::Delivery,
+    event: &Event,
+    reader: Reader<'_>,
+) -> Option<(DeadClass, String)> {
+    let message_id = raw.properties.message_id().as_ref().map(|id| id.as_str());
+    if message_id.is_some_and(|id| !id.is_empty() && id != event.id) {
+        let reason =
+            "the property message_id is not the event's id; leave it out or make them equal";
+        return Some((DeadClass::IdMismatch, reason.to_owned()));
+    }
+    let direct = raw.exchange.as_str() == reader.events_exchange;
+    let said = raw
+        .routing_key
+        .as_str()
+        .rsplit('.')
+        .next()
+        .unwrap_or_default();
+    if direct && said != event.tenant.as_str() {
+        let reason = "the routing key must be <type>.<tenantid> of the event";
+        return Some((DeadClass::TenantMismatch, reason.to_owned()));
+    }
+    if event.kind() != Kind::Request && !reader.consumes.contains(&event.event_type) {
+        return Some((
+            DeadClass::UnknownType,
+            format!("this worker does not handle {}", event.event_type),
+        ));
+    }
+    None
+}

@@ -1,0 +1,67 @@
+//! The leases that this worker holds, prolonged together: one statement every 10 s, however many events run.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use worker::Claims;
+
+/// A third of a lease: one failed renewal does not lose it.
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+const RENEW_AGAIN: Duration = Duration::from_secs(1);
+
+/// Tokens of granted claims whose handling has not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Leases(Mutex<HashSet<Uuid>>);
+
+impl Leases {
+    pub(crate) fn add(&self, token: Uuid) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(token);
+    }
+
+    pub(crate) fn remove(&self, token: Uuid) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&token);
+    }
+
+    fn all(&self) -> Vec<Uuid> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .copied()
+            .collect()
+    }
+}
+
+pub(crate) async fn renew<C: Claims>(
+    leases: Arc<Leases>,
+    claims: Arc<C>,
+    worker: &'static str,
+    end: CancellationToken,
+) {
+    let mut pause = RENEW_EVERY;
+    loop {
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = end.cancelled() => return,
+        }
+        let tokens = leases.all();
+        pause = RENEW_EVERY;
+        if tokens.is_empty() {
+            continue;
+        }
+        if let Err(error) = claims.renew(tokens).await {
+            tracing::warn!(handler = worker, %error, "leases could not be renewed");
+            pause = RENEW_AGAIN;
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The loop's own moves: what has come moves on as far as it can without waiting, and the rest becomes a task.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use tokio::time::sleep;
+use uuid::Uuid;
+use worker::{CLAIM_BATCH_LIMIT, Claims, Handler, decide};
+
+use crate::claim::Claimed;
+use crate::consume::{Consuming, Report, Shared};
+use crate::intake::Work;
+use crate::prepare::Passed;
+use crate::settle::{Lease, Settling};
+
+/// A hold whose cause comes and goes this often waits on a rung instead.
+const BOUNCES: u32 = 3;
+const BOUNCED_AWAY: TimeDelta = TimeDelta::seconds(5);
+
+impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
+    /// Starts whatever can start now.
+    pub(crate) fn pump(&mut self) {
+        while !self.granted.is_empty() {
+            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+                break;
+            };
+            let Some((work, grant, lease)) = self.granted.pop_front() else {
+                break;
+            };
+            self.again_after(
+                move |shared| async move { shared.handle(work, grant, lease, slot).await },
+            );
+        }
+        if !self.preparing && !self.unprepared.is_empty() {
+            self.start_prepare();
+        }
+        // Only with an empty list of granted ones: a claimed event that waits for a slot holds a lease for nothing.
+        let free = self.slots.available_permits();
+        if !self.claiming && self.granted.is_empty() && free > 0 && !self.unclaimed.is_empty() {
+            self.start_claim(free);
+        }
+    }
+
+    /// Where a decoded event begins.
+    pub(crate) fn enter(&mut self, work: Work) {
+        match self.shared.pass(work) {
+            Passed::Ready(work) => self.unclaimed.push_back(work),
+            Passed::Decided(work, outcome) => self.settle(Settling::of(work, outcome)),
+            Passed::Unknown(work) => self.unprepared.push(work),
+        }
+    }
+
+    pub(crate) fn settle(&self, settling: Settling) {
+        self.again_after(move |shared| async move { shared.settle(settling).await });
+    }
+
+    /// What comes from a channel that is over is dropped: the broker has it back.
+    pub(crate) fn take(&mut self, report: Report<H::Grant>) {
+        let dropped = |work: &Work, draining: bool| draining || !work.receipt.valid();
+        let draining = self.shared.draining.is_cancelled();
+        match report {
+            Report::Prepared(passed, unanswered) => {
+                if unanswered.is_empty() {
+                    self.prepare_pauses.reset();
+                }
+                for passed in passed {
+                    match passed {
+                        Passed::Ready(work) | Passed::Unknown(work) | Passed::Decided(work, _)
+                            if dropped(&work, draining) => {}
+                        Passed::Ready(work) => self.unclaimed.push_back(work),
+                        Passed::Decided(work, outcome) => self.settle(Settling::of(work, outcome)),
+                        Passed::Unknown(work) => self.unprepared.push(work),
+                    }
+                }
+                self.unprepared.extend(
+                    unanswered
+                        .into_iter()
+                        .filter(|work| !dropped(work, draining)),
+                );
+            }
+            Report::PrepareNext => self.preparing = false,
+            Report::Claimed(claimed) => {
+                if !claimed
+                    .iter()
+                    .any(|claimed| matches!(claimed, Claimed::Unanswered(_)))
+                {
+                    self.claim_pauses.reset();
+                }
+                for claimed in claimed {
+                    match claimed {
+                        Claimed::Granted(work, _, lease) if dropped(&work, draining) => {
+                            self.abandon(lease)
+                        }
+                        Claimed::Granted(work, grant, lease) => {
+                            self.granted.push_back((work, grant, lease))
+                        }
+                        // Already committed as decided.
+                        Claimed::Decided(work, outcome) => self.settle(Settling::of(work, outcome)),
+                        Claimed::Suspect(work) | Claimed::Unanswered(work)
+                            if dropped(&work, draining) => {}
+                        Claimed::Suspect(work) => self.start_alone(work),
+                        Claimed::Unanswered(work) => self.unclaimed.push_front(work),
+                    }
+                }
+            }
+            Report::ClaimNext => self.claiming = false,
+            Report::Again(work) if dropped(&work, draining) => {}
+            Report::Again(work) => self.again(work),
+        }
+    }
+
+    fn again(&mut self, mut work: Work) {
+        work.bounced += 1;
+        work.ask_store = true;
+        // Whoever handled it before may still believe in its token.
+        work.job.token = Uuid::new_v4();
+        work.job.connection = None;
+        if work.bounced < BOUNCES {
+            return self.enter(work);
+        }
+        let context = self.shared.context(&work.job);
+        let outcome = decide::wait(
+            context.now + BOUNCED_AWAY,
+            "the cause of its hold comes and goes",
+            context,
+        );
+        self.settle(Settling::of(work, outcome));
+    }
+
+    fn start_prepare(&mut self) {
+        self.preparing = true;
+        let works = std::mem::take(&mut self.unprepared);
+        let pause = self.prepare_pauses.next();
+        let (shared, report) = (Arc::clone(&self.shared), self.report.clone());
+        self.tasks.spawn(async move {
+            let (passed, unanswered) = shared.prepare(works).await;
+            let failed = !unanswered.is_empty();
+            let _ = report.send(Report::Prepared(passed, unanswered)).await;
+            if failed {
+                shared.pause(pause).await;
+            }
+            let _ = report.send(Report::PrepareNext).await;
+        });
+    }
+
+    fn start_claim(&mut self, free: usize) {
+        self.claiming = true;
+        // Half a round more than there are free slots: under a backlog one call serves at least half the slots.
+        let most = CLAIM_BATCH_LIMIT.min(free + self.slots_in_all / 2).max(1);
+        let batch: Vec<Work> = self
+            .unclaimed
+            .drain(..most.min(self.unclaimed.len()))
+            .collect();
+        let pause = self.claim_pauses.next();
+        let (shared, report) = (Arc::clone(&self.shared), self.report.clone());
+        self.tasks.spawn(async move {
+            let claimed = shared.claim(batch).await;
+            let failed = claimed
+                .iter()
+                .any(|claimed| matches!(claimed, Claimed::Unanswered(_)));
+            let _ = report.send(Report::Claimed(claimed)).await;
+            if failed {
+                shared.pause(pause).await;
+            }
+            let _ = report.send(Report::ClaimNext).await;
+        });
+    }
+
+    fn start_alone(&self, work: Work) {
+        let (shared, report) = (Arc::clone(&self.shared), self.report.clone());
+        self.tasks.spawn(async move {
+            let claimed = shared.claim_alone(work).await;
+            let _ = report.send(Report::Claimed(vec![claimed])).await;
+        });
+    }
+
+    pub(crate) fn abandon(&self, lease: Lease) {
+        let shared = Arc::clone(&self.shared);
+        self.tasks
+            .spawn(async move { shared.abandon(lease, "not started").await });
+    }
+
+    fn again_after<F>(&self, task: impl FnOnce(Arc<Shared<H, C>>) -> F)
+    where
+        F: Future<Output = Option<Work>> + Send + 'static,
+    {
+        let (running, report) = (task(Arc::clone(&self.shared)), self.report.clone());
+        self.tasks.spawn(async move {
+            if let Some(work) = running.await {
+                let _ = report.send(Report::Again(work)).await;
+            }
+        });
+    }
+}
+
+impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
+    async fn pause(&self, pause: std::time::Duration) {
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = self.draining.cancelled() => {}
+        }
+    }
+}

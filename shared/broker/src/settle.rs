@@ -1,0 +1,289 @@
+//! What was decided is carried out, and only then is the delivery acknowledged.
+//!
+//! The order never changes: give the lease back, write the copy (confirmed) or the row (committed), acknowledge. So a
+//! crash leaves the message at least once somewhere, and no lease outlives a decision. A step whose result is
+//! unknown is repeated, which can make two copies; the second one finds the work done.
+//! This is the last of an event's files: after the acknowledgement nothing of the delivery is left here.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use uuid::Uuid;
+use worker::{AckReason, Claims, Handler, HoldItem, HoldVerdict, Outcome, Release, failpoint};
+
+use crate::alone::Presence;
+use crate::consume::Shared;
+use crate::counters::add;
+use crate::headers::{Destination, forward};
+use crate::intake::{Subject, Work};
+use crate::receipt::Receipt;
+
+/// Pauses between repeats of a failed step.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A settle that takes longer closes its channel: everything on it comes back. Below the broker's own limit of 30 min.
+const SETTLE_LIMIT: Duration = Duration::from_secs(600);
+
+/// A claimed link whose handling has not ended yet: renewed until it is given back.
+pub(crate) struct Lease {
+    pub(crate) token: Uuid,
+    pub(crate) presence: Presence,
+}
+
+/// A decision with what is needed to carry it out.
+pub(crate) struct Settling {
+    pub(crate) subject: Subject,
+    pub(crate) outcome: Outcome,
+    /// Present where a lease was taken.
+    pub(crate) lease: Option<Lease>,
+    pub(crate) link: Option<i64>,
+}
+
+impl Settling {
+    pub(crate) fn of(work: Work, outcome: Outcome) -> Self {
+        Self {
+            subject: Subject::Event(work),
+            outcome,
+            lease: None,
+            link: None,
+        }
+    }
+}
+
+impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
+    /// `Some`: the cause of the hold is gone, and the event is handled as if just received.
+    pub(crate) async fn settle(&self, settling: Settling) -> Option<Work> {
+        let Settling {
+            subject,
+            outcome,
+            lease,
+            link,
+        } = settling;
+        self.tell(&subject, &outcome);
+        let since = Instant::now();
+        if let Some(lease) = lease {
+            self.give_back(lease, &outcome, subject.receipt(), since)
+                .await?;
+        }
+        match &outcome {
+            Outcome::Ack(_) => failpoint::hit_for("before_ack", subject.event_id()),
+            Outcome::RetryLater {
+                rung,
+                counted,
+                due,
+                class,
+                reason,
+            } => {
+                let to = Destination::Rung {
+                    counted: *counted,
+                    due: *due,
+                    class: *class,
+                    reason,
+                };
+                let queue = self.topology.rung(self.handler.name(), *rung);
+                self.copy(&subject, &queue, to, since).await?;
+                failpoint::hit_for("after_retry_copy", subject.event_id());
+            }
+            Outcome::DeadLetter {
+                class,
+                fingerprint,
+                reason,
+            } => {
+                let to = Destination::Dead {
+                    class: *class,
+                    fingerprint,
+                    reason,
+                    link,
+                };
+                let queue = self.topology.dead(self.handler.name());
+                self.copy(&subject, &queue, to, since).await?;
+                failpoint::hit_for("after_dead_copy", subject.event_id());
+            }
+            Outcome::Hold {
+                cause,
+                epoch,
+                reason,
+            } => {
+                let Subject::Event(work) = subject else {
+                    // Only a decoded event is ever held: what can't be read is a dead letter.
+                    return None;
+                };
+                let item = HoldItem {
+                    worker: self.handler.name(),
+                    target_system: self.handler.target_system(),
+                    job: work.job.clone(),
+                    cause: *cause,
+                    epoch: *epoch,
+                    reason: reason.clone(),
+                };
+                failpoint::hit_for("before_hold", work.event_id());
+                let hold = || self.holder.hold(item.clone());
+                match self.persist("hold", &work.receipt, since, hold).await? {
+                    HoldVerdict::Held => failpoint::hit_for("after_hold", work.event_id()),
+                    HoldVerdict::CauseGone => {
+                        add(&self.counters.cause_gone);
+                        return Some(work);
+                    }
+                    HoldVerdict::Covered => {
+                        return self
+                            .acknowledge(work.receipt, &Outcome::Ack(AckReason::Superseded))
+                            .await;
+                    }
+                }
+                return self.acknowledge(work.receipt, &outcome).await;
+            }
+        }
+        self.acknowledge(subject.into_receipt(), &outcome).await
+    }
+
+    async fn acknowledge(&self, receipt: Receipt, outcome: &Outcome) -> Option<Work> {
+        self.counters.settled(outcome);
+        if !receipt.ack().await {
+            add(&self.counters.settle_lost);
+        }
+        None
+    }
+
+    /// A completed handling has returned its lease with its last statement.
+    async fn give_back(
+        &self,
+        lease: Lease,
+        outcome: &Outcome,
+        receipt: &Receipt,
+        since: Instant,
+    ) -> Option<()> {
+        let last_error = match outcome {
+            Outcome::Ack(_) => {
+                self.leases.remove(lease.token);
+                return Some(());
+            }
+            Outcome::RetryLater { reason, .. }
+            | Outcome::Hold { reason, .. }
+            | Outcome::DeadLetter { reason, .. } => reason.clone(),
+        };
+        let release = || {
+            self.claims.release(vec![Release {
+                token: lease.token,
+                last_error: Some(last_error.clone()),
+            }])
+        };
+        let released = match release().await {
+            Ok(()) => Some(()),
+            // Not ours any more or not now: an unreturned lease expires.
+            Err(_) => self.persist("release", receipt, since, release).await,
+        };
+        self.leases.remove(lease.token);
+        drop(lease.presence);
+        released
+    }
+
+    async fn copy(
+        &self,
+        subject: &Subject,
+        queue: &str,
+        to: Destination<'_>,
+        since: Instant,
+    ) -> Option<()> {
+        failpoint::hit_for("before_settle_copy", subject.event_id());
+        let delivery = subject.delivery();
+        let trace = self.tracing.as_ref().and_then(|tracing| tracing.current());
+        let properties = forward(delivery, to, self.now(), trace.as_ref());
+        let publish = || {
+            self.publisher
+                .publish("", queue, delivery.body.clone(), &properties)
+        };
+        self.persist("copy", subject.receipt(), since, publish)
+            .await?;
+        failpoint::hit_for("after_copy", subject.event_id());
+        Some(())
+    }
+
+    /// Repeats a step while the delivery is ours. `None`: it is not any more, or the process stops; the broker has it.
+    async fn persist<T, E, F>(
+        &self,
+        step: &'static str,
+        receipt: &Receipt,
+        since: Instant,
+        mut attempt: impl FnMut() -> F,
+    ) -> Option<T>
+    where
+        E: std::fmt::Display,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if !receipt.valid() {
+                return None;
+            }
+            match attempt().await {
+                Ok(done) => return Some(done),
+                Err(error) => {
+                    tracing::warn!(handler = self.handler.name(), step, %error, "a settle step failed")
+                }
+            }
+            add(&self.counters.settle_repeated);
+            if since.elapsed() + pause > SETTLE_LIMIT {
+                tracing::error!(
+                    handler = self.handler.name(),
+                    step,
+                    "given up: the channel is closed"
+                );
+                add(&self.counters.settle_abandoned);
+                receipt.close_channel();
+                return None;
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = receipt.lost() => return None,
+                () = self.aborting.cancelled() => return None,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// One line per decision. Never a body: it holds personal data.
+    fn tell(&self, subject: &Subject, outcome: &Outcome) {
+        let (name, detail, reason) = match outcome {
+            Outcome::Ack(reason) => ("ack", reason.as_str(), ""),
+            Outcome::RetryLater {
+                rung,
+                counted: true,
+                reason,
+                ..
+            } => ("retry", rung.name, reason.as_str()),
+            Outcome::RetryLater {
+                rung,
+                counted: false,
+                reason,
+                ..
+            } => ("wait", rung.name, reason.as_str()),
+            Outcome::Hold { cause, reason, .. } => ("hold", cause.as_str(), reason.as_str()),
+            Outcome::DeadLetter { class, reason, .. } => {
+                ("dead_letter", class.as_str(), reason.as_str())
+            }
+        };
+        let (event_type, tenant) = match subject {
+            Subject::Event(work) => (
+                work.job.event.event_type.as_str(),
+                work.job.event.tenant.as_str(),
+            ),
+            Subject::Unreadable { identity, .. } => (
+                identity.event_type.as_deref().unwrap_or_default(),
+                identity.tenant.as_deref().unwrap_or_default(),
+            ),
+        };
+        let trail = &subject.delivery().trail;
+        tracing::info!(
+            event.id = subject.event_id(),
+            event.r#type = event_type,
+            tenant.id = tenant,
+            handler = self.handler.name(),
+            attempt = trail.attempt,
+            generation = trail.generation,
+            outcome = name,
+            detail,
+            reason,
+            "settling"
+        );
+    }
+}
