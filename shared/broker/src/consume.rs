@@ -32,7 +32,7 @@ use crate::counters::{Counters, add};
 use crate::error::Error;
 use crate::headers::TraceContext;
 use crate::hold::Holder;
-use crate::intake::{Reader, Work, read};
+use crate::intake::{Read, Reader, Work, read};
 use crate::lease::{Leases, renew};
 use crate::prepare::{Passed, Schemes};
 use crate::publish::Publisher;
@@ -362,11 +362,11 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
             consumes: shared.handler.consumes(),
         };
         match read(delivery, receipt, reader, shared.now()) {
-            Ok(work) => {
+            Read::Event(work) => {
                 failpoint::hit_for("after_receive", work.event_id());
                 self.enter(work);
             }
-            Err((subject, outcome)) => {
+            Read::Refused(subject, outcome) => {
                 failpoint::hit_for("after_receive", subject.event_id());
                 self.settle(Settling {
                     subject,

@@ -67,6 +67,13 @@ impl Subject {
     }
 }
 
+/// What a delivery turned out to be.
+pub(crate) enum Read {
+    Event(Work),
+    /// No event for this worker, with what becomes of it.
+    Refused(Subject, Outcome),
+}
+
 /// Who consumes: what a delivery is compared with.
 #[derive(Clone, Copy)]
 pub(crate) struct Reader<'a> {
@@ -74,13 +81,12 @@ pub(crate) struct Reader<'a> {
     pub(crate) consumes: &'a [EventType],
 }
 
-/// `Err` with the outcome of a delivery that is no event for this worker.
 pub(crate) fn read(
     mut raw: lapin::message::Delivery,
     receipt: Receipt,
     reader: Reader<'_>,
     now: DateTime<Utc>,
-) -> Result<Work, (Subject, Outcome)> {
+) -> Read {
     let body = Bytes::from(std::mem::take(&mut raw.data));
     let delivery = Arc::new(headers::delivery(&raw, body, now));
     let event = match event::decode(&delivery.body) {
@@ -96,7 +102,7 @@ pub(crate) fn read(
                 identity: refused.identity,
                 receipt,
             };
-            return Err((subject, decide::dead(class, problems.join("; "))));
+            return Read::Refused(subject, decide::dead(class, problems.join("; ")));
         }
     };
     let wrong = mismatch(&raw, &event, reader);
@@ -114,8 +120,8 @@ pub(crate) fn read(
         bounced: 0,
     };
     match wrong {
-        None => Ok(work),
-        Some((class, reason)) => Err((Subject::Event(work), decide::dead(class, reason))),
+        None => Read::Event(work),
+        Some((class, reason)) => Read::Refused(Subject::Event(work), decide::dead(class, reason)),
     }
 }
 
