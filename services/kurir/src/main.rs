@@ -1,1 +1,53 @@
-fn main() {}
+//! Owns the command line and the wiring of roles: which parts a process is made of and how it ends. Knows no business
+//! rules: what an event means stands in the crates of the workers.
+//! Surprising: settings are read and checked whole before anything is opened, and each command asks only for the
+//! settings that it needs.
+
+mod cli;
+mod commands;
+mod context;
+mod exit;
+mod fleet;
+mod http;
+mod output;
+mod partners;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::Kurir;
+use crate::exit::Exit;
+
+fn main() -> ExitCode {
+    let kurir = match Kurir::try_parse() {
+        Ok(kurir) => kurir,
+        Err(refusal) => {
+            let asked_for_help = !refusal.use_stderr();
+            // Nothing can be said where standard output is gone.
+            let _ = refusal.print();
+            return if asked_for_help {
+                Exit::Done
+            } else {
+                Exit::Usage
+            }
+            .into();
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return exit::report(&exit::Failed::new(
+                Exit::Failed,
+                format!("no runtime: {error}"),
+            ));
+        }
+    };
+    match runtime.block_on(commands::run(kurir)) {
+        Ok(()) => Exit::Done.into(),
+        Err(failed) => exit::report(&failed),
+    }
+}

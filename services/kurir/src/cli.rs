@@ -1,0 +1,607 @@
+//! The command line: names, arguments and help. What a command does stands in `commands`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use event::TenantId;
+use uuid::Uuid;
+
+use crate::exit;
+use crate::output::Output;
+
+/// Rows that a list shows unless asked for more.
+const LIST_LIMIT: &str = "50";
+
+/// Carries every change of a CRM's records on to the systems that must know of it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kurir",
+    version,
+    after_help = "`kurir COMMAND --help` explains a command with an example; `kurir --help` also lists the exit codes.",
+    after_long_help = exit::TABLE,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 110
+)]
+pub(crate) struct Kurir {
+    /// Settings file (TOML); the environment overrides it. `kurir config --help` says more
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "KURIR_CONFIG",
+        hide_env_values = true,
+        global = true
+    )]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs all roles in one process
+    #[command(
+        after_help = "Example:\n  kurir migrate && kurir up\n\nStops in order on SIGTERM or Ctrl-C, within 25 seconds; a second one stops at once."
+    )]
+    Up,
+    /// Runs the gateway: takes events over HTTP and publishes them
+    #[command(after_help = "Example:\n  KURIR_GATEWAY__LISTEN=0.0.0.0:8080 kurir gateway")]
+    Gateway,
+    /// Runs one worker; start as many processes of it as the load needs
+    #[command(after_help = "Example:\n  KURIR_WORKER__SLOTS=32 kurir worker metakocka-sync")]
+    Worker { name: WorkerName },
+    /// Runs the keeper: outbox, dead-letter ledger, janitor; any number of processes
+    #[command(after_help = "Example:\n  kurir keeper")]
+    Keeper,
+    /// Brings the database's schema up to date; the second time it does nothing
+    #[command(
+        after_help = "Example:\n  KURIR_DATABASE_URL=postgres://kurir:secret@localhost/kurir kurir migrate"
+    )]
+    Migrate {
+        /// Only says what is missing; exit code 1 if anything is
+        #[arg(long)]
+        check: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// The exchanges and queues at the broker
+    #[command(subcommand)]
+    Topology(Topology),
+    /// Publishes CloudEvents from a file or standard input
+    #[command(after_help = "\
+One event, a JSON array of events, or one event per line. Each is checked before anything is published.
+Over HTTP the token is read from KURIR_TOKEN or --token-file.
+
+Examples:
+  kurir publish contact.json
+  kurir publish --http http://127.0.0.1:8080 --token-file token < events.jsonl")]
+    Publish(Publish),
+    /// Tenants
+    #[command(subcommand)]
+    Tenant(Tenant),
+    /// Tokens that upstream apps use at the gateway
+    #[command(subcommand)]
+    Token(Token),
+    /// Tenants' accounts at partner systems
+    #[command(subcommand)]
+    Connection(Connection),
+    /// Events that wait until their cause is gone
+    #[command(subcommand)]
+    Held(Held),
+    /// Events that nothing but an edit or a repair helps
+    #[command(name = "dead-letters", subcommand)]
+    DeadLetters(DeadLetters),
+    /// Records and their copies in partner systems
+    #[command(subcommand)]
+    Links(Links),
+    /// Stand-ins for partner systems, with faults on request
+    #[command(subcommand)]
+    Simulate(Simulate),
+    /// Shows the settings in force, secrets hidden, and where each comes from
+    #[command(after_help = "\
+Settings come from the defaults, then the file of --config or KURIR_CONFIG, then the environment. A setting
+`worker.slots` is the variable KURIR_WORKER__SLOTS; lists are separated by commas. KURIR_AMQP_URL,
+KURIR_DATABASE_URL, KURIR_RABBITMQ_MANAGEMENT_URL and KURIR_LOG_FORMAT work under these plain names.
+
+Examples:
+  kurir config
+  kurir config --defaults > kurir.toml      every setting, explained, to start a file from")]
+    Config {
+        /// Prints the commented defaults instead
+        #[arg(long, conflicts_with = "json")]
+        defaults: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Keys that seal credentials in the database
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Shows everything at work: an invented day of contact events against a simulated partner
+    #[command(after_help = "\
+Needs a broker and a database of its own (`make demo` starts private ones); it creates tenants named `demo-...`.
+Ends by itself and removes nothing: `kurir links list` shows the records afterwards.
+
+Example:
+  DEMO_SEED=7 make demo")]
+    Demo(Demo),
+}
+
+/// The workers of this build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WorkerName {
+    /// Carries CRM contacts to Metakocka
+    MetakockaSync,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Topology {
+    /// Compares what is at the broker with what this build needs; exit code 4 if they differ
+    #[command(after_help = "\
+Policies can only be seen through the management API: set KURIR_RABBITMQ_MANAGEMENT_URL.
+
+Example:
+  kurir topology check")]
+    Check {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Declares everything; what exists already stays
+    #[command(
+        after_help = "Roles do this at their start; it is for set-ups where they may not.\n\nExample:\n  kurir topology declare"
+    )]
+    Declare {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// File with events; `-` or nothing is standard input
+    pub(crate) file: Option<PathBuf>,
+    /// Through the gateway at this address, instead of the broker
+    #[arg(long, value_name = "URL")]
+    pub(crate) http: Option<String>,
+    /// File that holds the token for --http
+    #[arg(long, value_name = "FILE", requires = "http")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Publishes what was given without checking it (to see what becomes of bad input)
+    #[arg(long)]
+    pub(crate) unchecked: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tenant {
+    /// Adds a tenant
+    #[command(after_help = "Example:\n  kurir tenant add acme --name \"Acme d.o.o.\"")]
+    Add {
+        /// 1 to 64 letters, digits, `_` or `-`
+        #[arg(value_parser = tenant)]
+        id: TenantId,
+        #[arg(long, default_value = "")]
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Lists tenants
+    #[command(after_help = "Example:\n  kurir tenant list --json | jq -r '.[].id'")]
+    List {
+        /// Begins after this id
+        #[arg(long, value_name = "ID")]
+        after: Option<String>,
+        #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
+        limit: i64,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Makes a token; it is shown once and never again
+    #[command(
+        after_help = "Example:\n  kurir token create --tenant acme --name crm --source urn:kurir:acme:crm:default"
+    )]
+    Create {
+        #[arg(long, value_parser = tenant)]
+        tenant: TenantId,
+        /// Who uses it, for the list
+        #[arg(long)]
+        name: String,
+        /// Only events of this source; without it, any of the tenant's
+        #[arg(long)]
+        source: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Lists tokens, newest first; never their secrets
+    #[command(after_help = "Example:\n  kurir token list --tenant acme")]
+    List {
+        #[arg(long, value_parser = tenant)]
+        tenant: Option<TenantId>,
+        #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
+        limit: i64,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Revokes a token; gateways believe it at most `gateway.token_cache_seconds` longer
+    #[command(after_help = "Example:\n  kurir token revoke 0192f0c1-7a4e-4b1f-9d3e-5f0a1b2c3d4e")]
+    Revoke {
+        id: Uuid,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Credentials {
+    /// File with the credentials as a JSON object
+    #[arg(long, value_name = "FILE", conflicts_with = "credentials_env")]
+    pub(crate) credentials_file: Option<PathBuf>,
+    /// Environment variable with the credentials as a JSON object
+    #[arg(long, value_name = "NAME")]
+    pub(crate) credentials_env: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Connection {
+    /// Connects a tenant to a partner and lets go the events that waited for it
+    #[command(after_help = "\
+Credentials are a JSON object, read from standard input, --credentials-file or --credentials-env, never from the
+command line. For metakocka: {\"secret_key\": \"...\", \"company_id\": \"...\"}. They are sealed and never shown again.
+
+Example:
+  kurir connection add --tenant acme --system metakocka < credentials.json")]
+    Add {
+        #[arg(long, value_parser = tenant)]
+        tenant: TenantId,
+        #[arg(long)]
+        system: System,
+        /// Name of the account at the partner
+        #[arg(long, default_value = "default")]
+        account: String,
+        /// The partner's address, where it is not the usual one
+        #[arg(long)]
+        url: Option<String>,
+        /// A setting of the connection: NAME=VALUE, the value as JSON or text; may be repeated
+        #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+        settings: Vec<(String, serde_json::Value)>,
+        #[command(flatten)]
+        credentials: Credentials,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Lists connections; never their credentials
+    #[command(after_help = "Example:\n  kurir connection list --tenant acme")]
+    List {
+        #[arg(long, value_parser = tenant)]
+        tenant: Option<TenantId>,
+        #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
+        limit: i64,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Asks the partner whether it accepts the credentials; a suspended connection goes on if it does
+    #[command(
+        after_help = "Only reads at the partner.\n\nExample:\n  kurir connection test --tenant acme --system metakocka"
+    )]
+    Test {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Replaces the credentials
+    #[command(
+        after_help = "Then run `kurir connection test`.\n\nExample:\n  kurir connection update --tenant acme --system metakocka < credentials.json"
+    )]
+    Update {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        credentials: Credentials,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Switches a connection on
+    #[command(after_help = "Example:\n  kurir connection enable --tenant acme --system metakocka")]
+    Enable {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Switches a connection off: its events are acknowledged and dropped, not kept
+    #[command(after_help = "Example:\n  kurir connection disable --tenant acme --system metakocka")]
+    Disable {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// A connection, by id or by tenant and system.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// Id of the connection
+    #[arg(required_unless_present_all = ["tenant", "system"], conflicts_with_all = ["tenant", "system"])]
+    pub(crate) id: Option<Uuid>,
+    #[arg(long, value_parser = tenant, requires = "system")]
+    pub(crate) tenant: Option<TenantId>,
+    #[arg(long, requires = "tenant")]
+    pub(crate) system: Option<System>,
+}
+
+/// Partner systems of this build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum System {
+    Metakocka,
+}
+
+impl System {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Metakocka => "metakocka",
+        }
+    }
+}
+
+/// Which held events.
+#[derive(Debug, Args)]
+pub(crate) struct HeldFilter {
+    #[arg(long, value_parser = tenant)]
+    pub(crate) tenant: Option<TenantId>,
+    #[arg(long)]
+    pub(crate) worker: Option<WorkerName>,
+    /// Why they wait: budget, suspended, circuit, prerequisite, no_connection, poison, panic, conflict, wait_expired, append_unknown
+    #[arg(long, value_parser = cause)]
+    pub(crate) cause: Option<worker::HoldCause>,
+    /// Contained in subject, event id or detail
+    #[arg(long)]
+    pub(crate) text: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Held {
+    /// Lists held events, oldest first
+    #[command(after_help = "Example:\n  kurir held list --tenant acme --cause no_connection")]
+    List {
+        #[command(flatten)]
+        filter: HeldFilter,
+        /// Begins after this id
+        #[arg(long, value_name = "ID")]
+        after: Option<i64>,
+        #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
+        limit: i64,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Sends held events back to their worker
+    #[command(after_help = "\
+One by its id, or all that match; --all alone means every one. What is still blocked is held again.
+
+Example:
+  kurir held release 17
+  kurir held release --tenant acme --cause poison")]
+    Release {
+        #[arg(conflicts_with_all = ["tenant", "worker", "cause", "text"])]
+        id: Option<i64>,
+        #[command(flatten)]
+        filter: HeldFilter,
+        /// Every held event of every tenant
+        #[arg(long, conflicts_with_all = ["id", "tenant", "worker", "cause", "text"])]
+        all: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetters {
+    /// Lists dead letters, latest first
+    #[command(after_help = "Example:\n  kurir dead-letters list --tenant acme --class refused")]
+    List {
+        #[arg(long, value_parser = tenant)]
+        tenant: Option<TenantId>,
+        /// open, replaying, resolved, overtaken, discarded, or any
+        #[arg(long, default_value = "open", value_parser = ["open", "replaying", "resolved", "overtaken", "discarded", "any"])]
+        state: String,
+        #[arg(long)]
+        worker: Option<WorkerName>,
+        /// For example schema, unknown_tenant, refused, exhausted
+        #[arg(long, value_parser = class)]
+        class: Option<worker::DeadClass>,
+        /// Contained in subject, event id, source or message
+        #[arg(long)]
+        text: Option<String>,
+        #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
+        limit: i64,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Shows one dead letter: why it died, its attempts, its message
+    #[command(
+        after_help = "Example:\n  kurir dead-letters show 3f0f6c0e-6c1b-5a54-9f56-0f6d9d8c8c11"
+    )]
+    Show {
+        id: Uuid,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Sends one open dead letter to its worker again
+    #[command(
+        after_help = "Repair the cause first; `show` names it.\n\nExample:\n  kurir dead-letters replay 3f0f6c0e-6c1b-5a54-9f56-0f6d9d8c8c11"
+    )]
+    Replay {
+        id: Uuid,
+        /// Who does it, for the history
+        #[arg(long, default_value = "kurir cli", env = "USER", hide_env = true)]
+        actor: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Links {
+    /// Lists records and their copies
+    #[command(after_help = "Example:\n  kurir links list --tenant acme --state conflict")]
+    List {
+        #[arg(long, value_parser = tenant)]
+        tenant: Option<TenantId>,
+        /// pending, linked, conflict, deleted or alias
+        #[arg(long, value_parser = ["pending", "linked", "conflict", "deleted", "alias"])]
+        state: Option<String>,
+        /// The record's id at its source
+        #[arg(long, value_name = "ID")]
+        record: Option<String>,
+        /// The record's id at the partner
+        #[arg(long, value_name = "ID")]
+        target: Option<String>,
+        /// Begins after this link
+        #[arg(long, value_name = "ID")]
+        after: Option<i64>,
+        #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
+        limit: i64,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Tells one record's whole story: versions, calls to the partner, what waits, what happened
+    #[command(
+        after_help = "Example:\n  kurir links show 12\n  kurir links show contact/512 --tenant acme"
+    )]
+    Show {
+        /// The link's number, or the record as kind/id
+        record: String,
+        /// Whose record; needed where several tenants have one of this id
+        #[arg(long, value_parser = tenant)]
+        tenant: Option<TenantId>,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Simulate {
+    /// A Metakocka company with its partners; answers as the real one does, faults included
+    #[command(after_help = "\
+Prints its address, then runs until Ctrl-C. `/_sim/` at that address sets faults and shows what was called.
+
+Example:
+  kurir simulate metakocka --port 8099
+  printf '{\"secret_key\":\"sim-key\",\"company_id\":\"4711\"}' |
+    kurir connection add --tenant acme --system metakocka --url http://127.0.0.1:8099/rest/eshop/v1/
+  (connections to 127.x need KURIR_METAKOCKA__ALLOW_PRIVATE_ADDRESSES=true)")]
+    Metakocka(SimulateMetakocka),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateMetakocka {
+    /// 0 takes any free port
+    #[arg(long, default_value_t = 8099)]
+    pub(crate) port: u16,
+    /// Another address to listen on
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "port")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// How the contract's open questions are answered
+    #[arg(long, default_value = "kind")]
+    pub(crate) readings: Readings,
+    /// Refuses requests that the contract does not allow, instead of guessing as the real one does
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Options as a JSON file: companies, readings, random faults, seed, what is stored
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["readings", "strict"])]
+    pub(crate) options: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Readings {
+    Kind,
+    Nasty,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Makes a key and prints the settings that use it
+    #[command(after_help = "\
+The key is printed once and stored nowhere. Keep older keys in keys.ring: they open what they sealed.
+
+Example:
+  kurir keys new --id 2026-08 >> kurir.env")]
+    New {
+        /// Its name in the ring; lower-case letters, digits, `-` and `_`
+        #[arg(long, default_value = "k1", value_parser = key_id)]
+        id: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Another seed is another day
+    #[arg(long, env = "DEMO_SEED", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Goes on running after the summary, until Ctrl-C
+    #[arg(long, env = "KEEP", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    pub(crate) keep: bool,
+}
+
+fn tenant(text: &str) -> Result<TenantId, String> {
+    TenantId::parse(text)
+        .ok_or_else(|| "a tenant id is 1 to 64 letters, digits, `_` or `-`".to_owned())
+}
+
+fn limit(text: &str) -> Result<i64, String> {
+    const MOST: i64 = 1000;
+    text.parse()
+        .ok()
+        .filter(|limit| (1..=MOST).contains(limit))
+        .ok_or_else(|| format!("a number from 1 to {MOST}"))
+}
+
+fn setting(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or("expected NAME=VALUE")?;
+    Ok((
+        name.to_owned(),
+        serde_json::from_str(value).unwrap_or_else(|_| value.into()),
+    ))
+}
+
+fn key_id(text: &str) -> Result<String, String> {
+    let fits = (1..=60).contains(&text.len())
+        && text.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte)
+        });
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| "1 to 60 lower-case letters, digits, `-` or `_`".to_owned())
+}
+
+fn cause(text: &str) -> Result<worker::HoldCause, String> {
+    worker::HoldCause::parse(text).ok_or_else(|| {
+        let known: Vec<&str> = worker::HoldCause::ALL
+            .iter()
+            .map(|cause| cause.as_str())
+            .collect();
+        format!("one of {}", known.join(", "))
+    })
+}
+
+fn class(text: &str) -> Result<worker::DeadClass, String> {
+    worker::DeadClass::parse(text).ok_or_else(|| {
+        let known: Vec<&str> = worker::DeadClass::ALL
+            .iter()
+            .map(|class| class.as_str())
+            .collect();
+        format!("one of {}", known.join(", "))
+    })
+}

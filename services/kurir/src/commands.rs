@@ -1,0 +1,55 @@
+//! Every command: settings first, then what it was asked for.
+
+mod config;
+mod connection;
+mod dead_letters;
+mod held;
+mod keys;
+mod links;
+mod migrate;
+mod publish;
+mod simulate;
+mod tenant;
+mod token;
+mod topology;
+
+use runtime::Need;
+
+use crate::cli::{Command, Kurir};
+use crate::context::Context;
+use crate::exit::Done;
+
+/// What commands on stored things need.
+const STORED: &[Need] = &[Need::Database];
+/// What commands at the broker need.
+const BUS: &[Need] = &[Need::Amqp];
+/// What commands on credentials need.
+const SEALED: &[Need] = &[Need::Database, Need::Keys];
+
+pub(crate) async fn run(kurir: Kurir) -> Done {
+    let file = kurir.config;
+    match kurir.command {
+        Command::Migrate { check, output } => {
+            migrate::run(&Context::load(file, STORED)?, check, output).await
+        }
+        Command::Tenant(command) => tenant::run(&Context::load(file, STORED)?, command).await,
+        Command::Token(command) => token::run(&Context::load(file, STORED)?, command).await,
+        Command::Connection(command) => {
+            connection::run(&Context::load(file, SEALED)?, command).await
+        }
+        Command::Held(command) => held::run(&Context::load(file, STORED)?, command).await,
+        Command::DeadLetters(command) => {
+            dead_letters::run(&Context::load(file, STORED)?, command).await
+        }
+        Command::Links(command) => links::run(&Context::load(file, STORED)?, command).await,
+        Command::Config { defaults, output } => config::run(file, defaults, output),
+        Command::Keys(command) => keys::run(command),
+        Command::Topology(command) => topology::run(&Context::load(file, BUS)?, command).await,
+        Command::Publish(command) => {
+            let needs = if command.http.is_some() { &[] } else { BUS };
+            publish::run(&Context::load(file, needs)?, command).await
+        }
+        Command::Simulate(command) => simulate::run(command).await,
+        _ => unreachable!(),
+    }
+}

@@ -1,0 +1,38 @@
+//! `kurir config`: the settings in force, secrets hidden.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use crate::context::Context;
+use crate::exit::Done;
+use crate::output::{Output, say, table};
+
+pub(crate) fn run(file: Option<PathBuf>, defaults: bool, output: Output) -> Done {
+    if defaults {
+        return say(runtime::DEFAULTS);
+    }
+    let shown = Context::load(file, &[])?.loaded.shown;
+    let by_path: Map<String, Value> = shown
+        .iter()
+        .map(|one| {
+            (
+                one.path.to_owned(),
+                json!({ "value": one.value, "from": one.origin }),
+            )
+        })
+        .collect();
+    output.show(&by_path, |_| {
+        let rows = shown
+            .iter()
+            .map(|one| {
+                vec![
+                    one.path.to_owned(),
+                    one.value.to_string(),
+                    one.origin.clone(),
+                ]
+            })
+            .collect();
+        table(&["setting", "value", "from"], rows, "")
+    })
+}

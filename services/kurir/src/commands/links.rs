@@ -1,0 +1,351 @@
+//! `kurir links`: records, their copies at partners, and their whole story.
+
+use store::Scope;
+use store::links_read::{Change, Effect, Filter, LinkSummary, Story};
+
+use crate::cli::Links;
+use crate::commands::dead_letters::said;
+use crate::context::{Context, scope};
+use crate::exit::{Done, Exit, Failed};
+use crate::output::{at, at_both, at_or_empty, facts, short, table};
+
+const ERROR_WIDTH: usize = 50;
+const DETAIL_WIDTH: usize = 90;
+/// Enough to tell that a record is not named clearly.
+const NAMESAKES: i64 = 10;
+
+pub(crate) async fn run(context: &Context, command: Links) -> Done {
+    let pool = context.pool().await?;
+    match command {
+        Links::List {
+            tenant,
+            state,
+            record,
+            target,
+            after,
+            limit,
+            output,
+        } => {
+            let filter = Filter {
+                state,
+                source_id: record,
+                target_id: target,
+                ..Filter::default()
+            };
+            let links =
+                store::links_read::list(&pool, scope(tenant.as_ref()), &filter, after, limit)
+                    .await?;
+            output.show(&links, |links| {
+                let heads = [
+                    "link",
+                    "tenant",
+                    "record",
+                    "target",
+                    "its id there",
+                    "state",
+                    "version",
+                    "changed",
+                    "last error",
+                ];
+                table(&heads, links.iter().map(row).collect(), "no links")
+            })
+        }
+        Links::Show {
+            record,
+            tenant,
+            output,
+        } => {
+            let scope = scope(tenant.as_ref());
+            let id = match record.parse() {
+                Ok(id) => id,
+                Err(_) => find(&pool, scope, &record).await?,
+            };
+            let story = store::links_read::story(&pool, scope, id).await?;
+            output.show(&story, tell)
+        }
+    }
+}
+
+async fn find(pool: &store::Pool, scope: Scope<'_>, record: &str) -> Done<i64> {
+    let Some((kind, source_id)) = record.split_once('/') else {
+        return Err(Failed::new(
+            Exit::Usage,
+            format!("`{record}` is neither a link's number nor kind/id, for example contact/512"),
+        ));
+    };
+    let filter = Filter {
+        kind: Some(kind.to_owned()),
+        source_id: Some(source_id.to_owned()),
+        ..Filter::default()
+    };
+    let found = store::links_read::list(pool, scope, &filter, None, NAMESAKES).await?;
+    match found.as_slice() {
+        [one] => Ok(one.id),
+        [] => Err(Failed::new(Exit::NotFound, format!("no link of {record}"))
+            .next("`kurir links list` shows what there is")),
+        several => {
+            let rows = several
+                .iter()
+                .map(|link| format!("  {} ({} at {})", link.id, link.tenant, link.target_system));
+            let message = format!(
+                "several links of {record}:\n{}",
+                rows.collect::<Vec<_>>().join("\n")
+            );
+            Err(Failed::new(Exit::Refused, message).next("name one by its number"))
+        }
+    }
+}
+
+fn row(link: &LinkSummary) -> Vec<String> {
+    vec![
+        link.id.to_string(),
+        link.tenant.clone(),
+        format!("{}/{}", link.kind, link.source_id),
+        link.target_system.clone(),
+        link.target_id.clone().unwrap_or_default(),
+        link.state.clone(),
+        agreement(link),
+        at(link.updated_at),
+        short(link.last_error.as_deref().unwrap_or_default(), ERROR_WIDTH),
+    ]
+}
+
+fn agreement(link: &LinkSummary) -> String {
+    match (&link.desired_k, &link.applied_k) {
+        (None, None) => "none".to_owned(),
+        (desired, applied) if desired <= applied => "current".to_owned(),
+        (_, None) => "not there yet".to_owned(),
+        (_, Some(_)) => "behind".to_owned(),
+    }
+}
+
+fn tell(story: &Story) -> String {
+    let link = &story.link;
+    let version = |key: &Option<store::StoredKey>| {
+        key.as_ref()
+            .map_or_else(|| "none".to_owned(), ToString::to_string)
+    };
+    let working = story
+        .content
+        .lease_until
+        .filter(|until| *until > chrono::Utc::now());
+    let mut parts = vec![facts(&[
+        ("link", link.id.to_string()),
+        (
+            "record",
+            format!(
+                "{}/{} of {} ({} {})",
+                link.kind, link.source_id, link.tenant, link.source_system, link.source_account
+            ),
+        ),
+        (
+            "target",
+            format!("{}, connection {}", link.target_system, link.connection_id),
+        ),
+        (
+            "its id there",
+            link.target_id.clone().unwrap_or_else(|| "none".to_owned()),
+        ),
+        (
+            "state",
+            format!("{}: {}", link.state, state_in_words(&link.state)),
+        ),
+        ("newest seen", version(&link.desired_k)),
+        ("target holds", version(&link.applied_k)),
+        (
+            "at work",
+            working
+                .map(|until| {
+                    format!(
+                        "event {} until {}",
+                        story.content.claim_event.as_deref().unwrap_or("?"),
+                        at(until)
+                    )
+                })
+                .unwrap_or_default(),
+        ),
+        ("look again", at_or_empty(link.recheck_at)),
+        ("last error", link.last_error.clone().unwrap_or_default()),
+        ("keys", story.natural_keys.join(", ")),
+        ("since", at_both(link.created_at)),
+    ])];
+    let content: Vec<Vec<String>> = story
+        .content
+        .base
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(field, value)| {
+            let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+            vec![field.clone(), text("sent"), text("stored")]
+        })
+        .collect();
+    if !content.is_empty() {
+        parts.push(format!(
+            "Content that both sides agreed on\n{}",
+            table(&["field", "sent", "stored as"], content, "")
+        ));
+    }
+    parts.push(format!(
+        "Calls to the partner\n{}",
+        table(
+            &["booked", "what", "for event", "ended", "outcome"],
+            story.effects.iter().map(effect).collect(),
+            "none yet",
+        )
+    ));
+    if !story.kept.is_empty() {
+        let rows = story
+            .kept
+            .iter()
+            .map(|one| vec![one.k.to_string(), at(one.kept_at)])
+            .collect();
+        parts.push(format!(
+            "Older versions kept until a newer one is there\n{}",
+            table(&["version", "since"], rows, "")
+        ));
+    }
+    if !story.unsettled.is_empty() {
+        let rows = story
+            .unsettled
+            .iter()
+            .map(|one| vec![one.event_id.clone(), at(one.taken_over_at)])
+            .collect();
+        parts.push(format!(
+            "Handlings that never came back\n{}",
+            table(&["event", "taken over"], rows, "")
+        ));
+    }
+    if !story.held.is_empty() {
+        let rows = story
+            .held
+            .iter()
+            .map(|one| {
+                vec![
+                    one.id.to_string(),
+                    one.event_id.clone(),
+                    one.reason.clone(),
+                    at(one.held_at),
+                ]
+            })
+            .collect();
+        parts.push(format!(
+            "Held\n{}",
+            table(&["id", "event", "cause", "since"], rows, "")
+        ));
+    }
+    if !story.dead_letters.is_empty() {
+        let rows = story.dead_letters.iter().map(|one| {
+            vec![
+                one.id.to_string(),
+                one.event_id.clone().unwrap_or_default(),
+                one.state.clone(),
+                one.class.clone(),
+                at(one.last_at),
+            ]
+        });
+        parts.push(format!(
+            "Dead letters\n{}",
+            table(
+                &["id", "event", "state", "class", "last died"],
+                rows.collect(),
+                ""
+            )
+        ));
+    }
+    parts.push(format!(
+        "What happened\n{}",
+        table(
+            &["at", "what", "event", "id there", "detail"],
+            story.history.iter().map(change).collect(),
+            "nothing yet",
+        )
+    ));
+    parts.join("\n\n")
+}
+
+fn state_in_words(state: &str) -> &'static str {
+    match state {
+        "pending" => "known, not at the target yet",
+        "linked" => "both sides are joined",
+        "conflict" => "waits for a person; see the last error",
+        "deleted" => "gone at its source",
+        "alias" => "merged into another record",
+        _ => "unknown to this build",
+    }
+}
+
+fn effect(effect: &Effect) -> Vec<String> {
+    let ended = match (effect.state.as_str(), effect.resolved_at, effect.settle_at) {
+        ("planned", ..) => "not sent yet".to_owned(),
+        ("sent" | "unknown", None, Some(settle)) => format!("open, clear by {}", at(settle)),
+        (state, Some(resolved), _) => format!("{state} {}", at(resolved)),
+        (state, ..) => state.to_owned(),
+    };
+    let last = if effect.last { "" } else { ", more to come" };
+    vec![
+        at(effect.sent_at.unwrap_or(effect.created_at)),
+        format!("{}{last}", effect.operation.replace('_', " ")),
+        format!("{}{}", effect.event_id, life(effect.generation)),
+        ended,
+        short(
+            &[effect.target_id.clone(), effect.outcome.clone()]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" "),
+            DETAIL_WIDTH,
+        ),
+    ]
+}
+
+fn change(change: &Change) -> Vec<String> {
+    vec![
+        at(change.at),
+        happened(&change.what).to_owned(),
+        format!(
+            "{}{}",
+            change.event_id.as_deref().unwrap_or_default(),
+            life(change.generation.unwrap_or(0))
+        ),
+        change.target_id.clone().unwrap_or_default(),
+        short(&said(&change.detail), DETAIL_WIDTH),
+    ]
+}
+
+fn life(generation: i32) -> String {
+    if generation > 0 {
+        format!(" (replay {generation})")
+    } else {
+        String::new()
+    }
+}
+
+/// A row of the history in words; what a later build wrote is shown as it is.
+fn happened(what: &str) -> &str {
+    match what {
+        "create" => "created there",
+        "update" => "updated there",
+        "append_part" => "part added there",
+        "change_part" => "part changed there",
+        "delete" => "deleted there",
+        "unchanged" => "nothing to change",
+        "deleted" => "given up: deleted at its source",
+        "adopted" => "found there and adopted",
+        "noted" => "read there",
+        "conflict" => "conflict, waits for a person",
+        "resolved" => "unclear call cleared up",
+        "rechecked" => "looked again",
+        "dropped" => "call dropped, it never left",
+        "failed" => "call refused, nothing stored",
+        "unknown" => "call's outcome unclear",
+        "abandoned" => "call given up, nothing was stored",
+        "late_answer" => "answer came too late",
+        "held" => "held",
+        "held_overtaken" => "held event overtaken",
+        "discarded" => "held event discarded",
+        "dead" => "event died",
+        "kept_out" => "oldest kept version put aside",
+        other => other,
+    }
+}

@@ -1,0 +1,97 @@
+//! What commands share: settings, the database, the key ring, the broker.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use event::TenantId;
+use runtime::{Loaded, Need, Settings, Sources};
+use store::sealing::KeyRing;
+use store::{Pool, QueuePrefix, Scope};
+
+use crate::exit::{Done, Exit, Failed};
+
+/// How long a command tries to reach the database or the broker; roles try for ever.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Settings of this process, read once.
+pub(crate) struct Context {
+    pub(crate) loaded: Loaded,
+}
+
+impl Context {
+    /// # Errors
+    /// Every mistake in the settings at once; nothing was opened.
+    pub(crate) fn load(file: Option<PathBuf>, needs: &[Need]) -> Done<Self> {
+        let loaded = runtime::load(&Sources::of_process(file), needs)?;
+        Ok(Self { loaded })
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.loaded.settings
+    }
+
+    pub(crate) fn prefix(&self) -> QueuePrefix {
+        QueuePrefix::new(&self.settings().amqp.prefix)
+    }
+
+    fn store_settings(&self) -> Done<store::Settings> {
+        let url = self
+            .settings()
+            .database
+            .url
+            .clone()
+            .ok_or_else(|| unasked("database.url"))?;
+        let mut settings = store::Settings::new(url);
+        settings.max_connections = self.settings().database.max_connections;
+        Ok(settings)
+    }
+
+    /// A pool that has reached the server, trying as long as `patience`.
+    pub(crate) async fn pool_within(&self, patience: Duration) -> Done<Pool> {
+        Ok(store::connect(&self.store_settings()?, patience).await?)
+    }
+
+    /// A pool on a database that has this build's schema.
+    pub(crate) async fn pool(&self) -> Done<Pool> {
+        let pool = self.pool_within(PATIENCE).await?;
+        check_schema(&pool).await?;
+        Ok(pool)
+    }
+
+    pub(crate) fn key_ring(&self) -> Done<KeyRing> {
+        let keys = &self.settings().keys;
+        let current = keys
+            .current
+            .as_deref()
+            .ok_or_else(|| unasked("keys.current"))?;
+        let ring = keys.ring.iter().map(|(id, key)| (id.as_str(), key));
+        KeyRing::new(current, ring)
+            .map_err(|error| Failed::new(Exit::Configuration, error.to_string()))
+    }
+}
+
+/// A command that uses a setting names it in its needs; this is what a missing name looks like.
+fn unasked(path: &str) -> Failed {
+    Failed::new(Exit::Configuration, format!("{path} is missing"))
+}
+
+/// # Errors
+/// Migrations are pending: refused, because statements of this build would fail one by one.
+pub(crate) async fn check_schema(pool: &Pool) -> Done {
+    let pending = store::migrate::pending(pool).await?;
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the database lacks {} of this build: {}",
+        crate::output::count(pending.len() as u64, "migration"),
+        pending.join(", ")
+    );
+    Err(Failed::new(Exit::Configuration, message)
+        .next("run `kurir migrate` once, then start again"))
+}
+
+/// All tenants, or the one that was named.
+pub(crate) fn scope(tenant: Option<&TenantId>) -> Scope<'_> {
+    tenant.map_or(Scope::Everything, Scope::Tenant)
+}

@@ -1,0 +1,159 @@
+//! How a command ends: exit codes, and what a person is told to do next.
+
+use std::fmt;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// The exit codes, in the order of `kurir --help`. From 64 on they are those of sysexits.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Done,
+    Failed,
+    NotFound,
+    Refused,
+    Usage,
+    Unavailable,
+    Configuration,
+}
+
+impl Exit {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::NotFound => 3,
+            Self::Refused => 4,
+            Self::Usage => 64,
+            Self::Unavailable => 69,
+            Self::Configuration => 78,
+        }
+    }
+}
+
+/// The table of `kurir --help`.
+pub(crate) const TABLE: &str = "\
+Exit codes:
+   0  done
+   1  failed; the message says why
+   3  not found: what was named does not exist
+   4  refused: it contradicts what is stored, or the input is not valid
+  64  usage: the command line cannot be understood
+  69  unavailable: broker, database, gateway or partner cannot be reached; try again later
+  78  configuration: the settings have mistakes; all of them are listed
+ 130  ended by a second Ctrl-C (143: by a second SIGTERM)";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// A command that did not do what was asked.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
+    /// What to do next, where that can be known.
+    pub(crate) next: Option<String>,
+}
+
+impl Failed {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            message: message.into(),
+            next: None,
+        }
+    }
+
+    pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        match &self.next {
+            Some(next) => write!(f, "\n next: {next}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a command answers: nothing to say besides what it printed, or why not.
+pub(crate) type Done<T = ()> = Result<T, Failed>;
+
+/// Writes the failure to standard error.
+pub(crate) fn report(failed: &Failed) -> ExitCode {
+    // A closed standard error cannot be told to anybody.
+    let _ = writeln!(std::io::stderr().lock(), "{failed}");
+    failed.exit.into()
+}
+
+impl From<store::Error> for Failed {
+    fn from(error: store::Error) -> Self {
+        let message = error.with_causes();
+        match error {
+            store::Error::Unavailable(_) | store::Error::Transient(_) => Self::new(Exit::Unavailable, message)
+                .next("check KURIR_DATABASE_URL and that Postgres runs (`make dev` starts a local one)"),
+            store::Error::Conflict(_) | store::Error::Invalid(_) => Self::new(Exit::Refused, message),
+            store::Error::Missing { what, .. } => {
+                let failed = Self::new(Exit::NotFound, message);
+                match listing(what) {
+                    Some(command) => failed.next(format!("`{command}` shows what there is")),
+                    None => failed,
+                }
+            }
+            store::Error::Sealed(_) => Self::new(Exit::Configuration, message)
+                .next("keys.ring must hold the key that sealed them; `kurir config` shows the ids that are there"),
+            store::Error::Refused(_) => Self::new(Exit::Failed, message)
+                .next("if the database is older than this binary, run `kurir migrate`"),
+            store::Error::Migration(_) | store::Error::Unreadable(_) => Self::new(Exit::Failed, message),
+            store::Error::Closing => Self::new(Exit::Unavailable, message),
+        }
+    }
+}
+
+fn listing(what: &str) -> Option<&'static str> {
+    Some(match what {
+        "tenant" => "kurir tenant list",
+        "token" => "kurir token list",
+        "connection" => "kurir connection list",
+        "held event" => "kurir held list",
+        "dead letter" => "kurir dead-letters list",
+        "link" => "kurir links list",
+        _ => return None,
+    })
+}
+
+impl From<runtime::Mistakes> for Failed {
+    fn from(mistakes: runtime::Mistakes) -> Self {
+        Self::new(Exit::Configuration, mistakes.to_string())
+    }
+}
+
+impl From<broker::Error> for Failed {
+    fn from(error: broker::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            broker::Error::Topology(_) => Self::new(Exit::Configuration, message),
+            broker::Error::Address(_) => {
+                Self::new(Exit::Configuration, format!("amqp.url: {message}"))
+            }
+            broker::Error::Disconnected(_)
+            | broker::Error::TimedOut(_)
+            | broker::Error::Amqp(_) => Self::new(Exit::Unavailable, message).next(
+                "check KURIR_AMQP_URL and that RabbitMQ runs (`make dev` starts a local one)",
+            ),
+        }
+    }
+}
+
+/// Input that cannot be read, output that cannot be written.
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(Exit::Failed, error.to_string())
+    }
+}

@@ -1,0 +1,51 @@
+//! The workers of this build, by name.
+
+use broker::{Broker, Topology};
+use event::EventType;
+
+use crate::cli::WorkerName;
+use crate::context::{Context, PATIENCE};
+use crate::exit::{Done, Exit, Failed};
+
+/// Queue name and consumed types of each worker: what the broker must hold for it.
+pub(crate) const WORKERS: &[(&str, &[EventType])] = &[(
+    METAKOCKA_SYNC,
+    &[
+        EventType::CrmContactCreated,
+        EventType::CrmContactUpdated,
+        EventType::CrmContactDeleted,
+    ],
+)];
+const METAKOCKA_SYNC: &str = "metakocka-sync";
+
+pub(crate) fn worker_name(name: WorkerName) -> &'static str {
+    match name {
+        WorkerName::MetakockaSync => METAKOCKA_SYNC,
+    }
+}
+
+/// A connected broker for a command, trying as long as commands do.
+pub(crate) async fn broker(context: &Context, name: &str) -> Done<Broker> {
+    let broker = start_broker(context, name)?;
+    broker.connected(PATIENCE).await?;
+    Ok(broker)
+}
+
+/// A broker for a role: connects in the background, for ever.
+pub(crate) fn start_broker(context: &Context, name: &str) -> Done<Broker> {
+    let amqp = &context.settings().amqp;
+    let url = amqp
+        .url
+        .clone()
+        .ok_or_else(|| Failed::new(Exit::Configuration, "amqp.url is missing"))?;
+    let settings = broker::Settings {
+        prefix: amqp.prefix.clone(),
+        name: format!("kurir-{name}"),
+        ..broker::Settings::new(url)
+    };
+    Ok(Broker::start(settings)?)
+}
+
+pub(crate) fn topology(context: &Context) -> Topology {
+    Topology::new(&context.settings().amqp.prefix)
+}

@@ -1,0 +1,146 @@
+//! Partner systems as the command line knows them: which credentials and settings a connection has, and how it is
+//! tried out. What their calls mean stands in their clients.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use metakocka::Metakocka;
+use outbound::address::Private;
+use outbound::{Client, NotSent, Rate, Url};
+use runtime::Settings;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Map, Value};
+
+use crate::cli::System;
+use crate::exit::{Done, Exit, Failed};
+
+/// Setting of a connection: the partner's address.
+pub(crate) const URL: &str = "url";
+const SECRET_KEY: &str = "secret_key";
+const COMPANY_ID: &str = "company_id";
+
+/// # Errors
+/// Refused: members are missing or not text. Values are not quoted.
+pub(crate) fn check_credentials(system: System, credentials: &SecretString) -> Done {
+    let System::Metakocka = system;
+    let shape = "a JSON object {\"secret_key\": \"...\", \"company_id\": \"...\"}";
+    let refused = |why: String| {
+        Failed::new(Exit::Refused, why).next(format!("credentials for metakocka are {shape}"))
+    };
+    let object: Map<String, Value> = serde_json::from_str(credentials.expose_secret())
+        .map_err(|_quotes_them| refused("the credentials are not a JSON object".to_owned()))?;
+    for name in [SECRET_KEY, COMPANY_ID] {
+        if object
+            .get(name)
+            .and_then(Value::as_str)
+            .is_none_or(str::is_empty)
+        {
+            return Err(refused(format!(
+                "the credentials lack `{name}`, or it is not text"
+            )));
+        }
+    }
+    match object
+        .keys()
+        .find(|name| ![SECRET_KEY, COMPANY_ID].contains(&name.as_str()))
+    {
+        Some(unknown) => Err(refused(format!(
+            "the credentials have an unknown member `{unknown}`"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// # Errors
+/// Refused: the address of the connection is none.
+pub(crate) fn check_settings(_system: System, connection: &Map<String, Value>) -> Done {
+    match connection.get(URL) {
+        None => Ok(()),
+        Some(url) => parse_url(url).map(drop),
+    }
+}
+
+fn parse_url(url: &Value) -> Done<Url> {
+    let parsed = url.as_str().and_then(|text| Url::parse(text).ok());
+    parsed
+        .filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host())
+        .ok_or_else(|| Failed::new(Exit::Refused, "the connection's url is no http address"))
+}
+
+/// The process's way out, for all connections of all partners.
+pub(crate) fn client(settings: &Settings) -> Done<Client> {
+    let settings = outbound::Settings {
+        connect_timeout: settings.metakocka.connect_timeout,
+        private: if settings.metakocka.allow_private_addresses {
+            Private::Allow
+        } else {
+            Private::Refuse
+        },
+        ..outbound::Settings::default()
+    };
+    Client::new(settings).map_err(|error| Failed::new(Exit::Failed, error.to_string()))
+}
+
+/// How Metakocka's client is used with these settings.
+pub(crate) fn metakocka_settings(settings: &Settings) -> metakocka::Settings {
+    let given = &settings.metakocka;
+    let defaults = metakocka::Settings::default();
+    let rate = NonZeroU32::new(given.calls_per_second).map(|requests| Rate {
+        requests,
+        per: Duration::from_secs(1),
+        burst: NonZeroU32::new(given.call_burst).unwrap_or(NonZeroU32::MIN),
+    });
+    metakocka::Settings {
+        read_timeout: given.read_timeout,
+        write_timeout: given.write_timeout,
+        limits: outbound::Limits {
+            in_flight: usize::from(given.in_flight),
+            rate,
+            ..defaults.limits
+        },
+        settle: metakocka::Settle {
+            add_partner: given.create_settle,
+            update_partner: given.update_settle,
+        },
+        ..defaults
+    }
+}
+
+/// Tries the credentials with one reading call. `Err` inside: the partner refuses them, in its words.
+///
+/// # Errors
+/// The partner cannot be reached or answers something else; says nothing about the credentials.
+pub(crate) async fn test(
+    settings: &Settings,
+    connection: &store::connections::Connection,
+    credentials: &SecretString,
+) -> Done<Result<(), String>> {
+    let opened: Map<String, Value> =
+        serde_json::from_str(credentials.expose_secret()).map_err(|_quotes_them| {
+            Failed::new(
+                Exit::Refused,
+                "the stored credentials are not a JSON object",
+            )
+        })?;
+    let text = |name: &str| opened.get(name).and_then(Value::as_str).unwrap_or_default();
+    let root = connection
+        .settings
+        .get(URL)
+        .cloned()
+        .unwrap_or_else(|| settings.metakocka.url.clone().into());
+    let key = SecretString::from(text(SECRET_KEY));
+    let metakocka = Metakocka::new(
+        &client(settings)?,
+        parse_url(&root)?,
+        text(COMPANY_ID),
+        key,
+        metakocka_settings(settings),
+    );
+    match metakocka.check_credentials().await {
+        Ok(()) => Ok(Ok(())),
+        Err(metakocka::Error::Credentials { text }) => Ok(Err(text)),
+        Err(metakocka::Error::NotSent { kind: NotSent::Address, text }) => Err(Failed::new(Exit::Configuration, text)
+            .next("for a simulator or a server of your own, set KURIR_METAKOCKA__ALLOW_PRIVATE_ADDRESSES=true here and for the workers")),
+        Err(other) => Err(Failed::new(Exit::Unavailable, other.to_string()).next("check the connection's url, then test again")),
+    }
+}
