@@ -34,7 +34,6 @@ type Answered = Result<Json<Value>, Error>;
 
 pub(super) fn routes(shared: Arc<Shared>) -> Router {
     let routes = Router::new()
-        .route("/", get(overview))
         .route("/state", get(state).put(restore))
         .route("/reset", post(reset))
         .route("/readings", get(readings).put(set_readings))
@@ -65,6 +64,9 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
         );
     Router::new()
         .nest(ROOT, routes)
+        .route("/_sim", get(overview))
+        .route("/_sim/", get(overview))
+        .fallback(no_such_route)
         .layer(DefaultBodyLimit::max(MAX_CONTROL_BODY))
         .layer(from_fn_with_state(Arc::clone(&shared), check_token))
         .with_state(shared)
@@ -115,6 +117,14 @@ async fn check_token(State(shared): State<Arc<Shared>>, request: Request, next: 
     (
         StatusCode::UNAUTHORIZED,
         Json(json!({"error": "this simulator wants its control token: Authorization: Bearer …"})),
+    )
+        .into_response()
+}
+
+async fn no_such_route() -> Response {
+    (
+        StatusCode::NOT_FOUND,
+        Json(json!({"error": "the simulator has no such route; its README lists them"})),
     )
         .into_response()
 }

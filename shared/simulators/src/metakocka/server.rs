@@ -79,7 +79,7 @@ async fn do_and_tell(
     from: IpAddr,
     mut send: oneshot::Sender<Wire>,
 ) {
-    let (seq, wire) = handle(shared, method, path, body, from).await;
+    let (seq, wire) = handle(shared, method, path, body, from, &mut send).await;
     if wire.manner == Manner::Never {
         send.closed().await;
         shared
@@ -114,6 +114,7 @@ async fn handle(
     path: &str,
     body: &[u8],
     from: IpAddr,
+    caller: &mut oneshot::Sender<Wire>,
 ) -> (u64, Wire) {
     let call = Call::at_path(path);
     let company_id = Ordered::parse(body).and_then(|fields| fields.company_id());
@@ -151,11 +152,11 @@ async fn handle(
     let wire = match plan {
         Plan::Now(wire) => wire,
         Plan::Then(due, wire) => {
-            shared.clock.sleep_until(due).await;
+            wait(shared, due, seq, caller).await;
             wire
         }
         Plan::Late(due, ticket) => loop {
-            shared.clock.sleep_until(due).await;
+            wait(shared, due, seq, caller).await;
             let late = shared
                 .world()
                 .take_late(company_id.as_deref().unwrap_or_default(), ticket);
@@ -168,6 +169,19 @@ async fn handle(
         },
     };
     (seq, wire)
+}
+
+/// Waits for a time, whether or not the caller does; that he left is seen in the log at once.
+async fn wait(shared: &Shared, due: DateTime<Utc>, seq: u64, caller: &mut oneshot::Sender<Wire>) {
+    tokio::select! {
+        () = shared.clock.sleep_until(due) => return,
+        () = caller.closed() => {}
+    }
+    shared
+        .world()
+        .log
+        .tell(seq, |entry| entry.outcome = Outcome::CallerLeft);
+    shared.clock.sleep_until(due).await;
 }
 
 /// Waits for the reads before this one, where the readings say that reads of a company run one after another.
