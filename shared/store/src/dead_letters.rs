@@ -119,6 +119,21 @@ pub async fn list(
     .await?)
 }
 
+/// When an open one of this generation died last: a copy that came again without the time of its death is that death.
+pub async fn open_since(
+    pool: &Pool,
+    id: Uuid,
+    generation: u32,
+) -> Result<Option<DateTime<Utc>>, Error> {
+    Ok(sqlx::query_scalar(
+        "select last_at from dead_letter where id = $1 and generation = $2 and state = 'open'",
+    )
+    .bind(id)
+    .bind(i64::from(generation))
+    .fetch_optional(pool)
+    .await?)
+}
+
 row! {
     /// The message itself, and what was noted with it.
     pub struct Message {

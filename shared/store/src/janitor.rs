@@ -37,24 +37,24 @@ pub async fn take_due(transaction: &mut PgConnection, limit: i64) -> Result<Vec<
               coalesce(e.settle_at, e.created_at + $3 * interval '1 second') as due
             from effect e join link l on l.id = e.link_id
             where e.state in ('planned', 'sent', 'unknown')
-              and coalesce(e.settle_at, e.created_at + $3 * interval '1 second') <= kurir_now()
-              and (l.lease_until is null or l.lease_until <= kurir_now())
+              and coalesce(e.settle_at, e.created_at + $3 * interval '1 second') <= (select kurir_now())
+              and (l.lease_until is null or l.lease_until <= (select kurir_now()))
               and not exists (select 1 from janitor_request r where r.link_id = l.id and r.what = 'resolve'
                 and r.due = coalesce(e.settle_at, e.created_at + $3 * interval '1 second')
-                and r.asked_at > kurir_now() - $2 * interval '1 second')
+                and r.asked_at > (select kurir_now()) - $2 * interval '1 second')
             order by 5 limit $1)
            union all
            (select l.id, l.tenant, l.target_system, 'recheck', l.recheck_at
             from link l
-            where l.recheck_at <= kurir_now() and (l.lease_until is null or l.lease_until <= kurir_now())
+            where l.recheck_at <= (select kurir_now()) and (l.lease_until is null or l.lease_until <= (select kurir_now()))
               and not exists (select 1 from janitor_request r where r.link_id = l.id and r.what = 'recheck'
-                and r.due = l.recheck_at and r.asked_at > kurir_now() - $2 * interval '1 second')
+                and r.due = l.recheck_at and r.asked_at > (select kurir_now()) - $2 * interval '1 second')
             order by 5 limit $1)),
          noted as (
            insert into janitor_request as r (link_id, what, due, asked_at)
            select link, what, due, kurir_now() from due order by link, what
            on conflict (link_id, what) do update set due = excluded.due, asked_at = excluded.asked_at
-           where r.due <> excluded.due or r.asked_at <= kurir_now() - $2 * interval '1 second'
+           where r.due <> excluded.due or r.asked_at <= (select kurir_now()) - $2 * interval '1 second'
            returning r.link_id, r.what)
          select d.* from due d join noted n on n.link_id = d.link and n.what = d.what order by d.due",
     )

@@ -89,6 +89,15 @@ pub struct Batch {
     pub due: Vec<Due>,
 }
 
+/// Whether a look is worth a transaction. Rows that another relay has count too.
+pub async fn any_due(pool: &Pool) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar(
+        "select exists (select 1 from outbox where next_try_at <= (select kurir_now()))",
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
 /// Takes at most `limit` due rows, oldest first.
 pub async fn take(pool: &Pool, limit: i64) -> Result<Batch, Error> {
     let mut transaction = pool.begin().await?;
@@ -99,7 +108,7 @@ pub async fn take(pool: &Pool, limit: i64) -> Result<Batch, Error> {
         .await?;
     let rows = sqlx::query(
         "select seq, exchange, routing_key, body, properties, headers, attempts from outbox
-         where next_try_at <= kurir_now() order by next_try_at, seq limit $1 for update skip locked",
+         where next_try_at <= (select kurir_now()) order by next_try_at, seq limit $1 for update skip locked",
     )
     .bind(limit)
     .fetch_all(&mut *transaction)

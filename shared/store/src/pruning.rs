@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::{Error, Pool};
 
+// `(select kurir_now())`: a volatile function asked once can use an index, asked per row it cannot.
+
 /// A copy of an event later than this gets a new version.
 pub const PINS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Notes of janitor requests; one that is still due is made again long before.
@@ -15,7 +17,7 @@ pub const STEP: i64 = 5_000;
 pub async fn prune_pins(pool: &Pool) -> Result<u64, Error> {
     Ok(sqlx::query(
         "delete from event_pin where ctid = any(array(
-           select ctid from event_pin where pinned_at < kurir_now() - $1 * interval '1 second'
+           select ctid from event_pin where pinned_at < (select kurir_now()) - $1 * interval '1 second'
            order by pinned_at limit $2 for update skip locked))",
     )
     .bind(PINS_KEPT.as_secs_f64())
@@ -29,7 +31,7 @@ pub async fn prune_pins(pool: &Pool) -> Result<u64, Error> {
 pub async fn prune_requests(pool: &Pool) -> Result<u64, Error> {
     Ok(sqlx::query(
         "delete from janitor_request where ctid = any(array(
-           select ctid from janitor_request where asked_at < kurir_now() - $1 * interval '1 second'
+           select ctid from janitor_request where asked_at < (select kurir_now()) - $1 * interval '1 second'
            limit $2 for update skip locked))",
     )
     .bind(REQUESTS_KEPT.as_secs_f64())

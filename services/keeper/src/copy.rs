@@ -1,0 +1,232 @@
+//! A dead copy as far as it can be understood: whatever comes out of a dead-letter queue becomes a row, and as much of
+//! its identity as is certain, so that the row meets its event's other copies, its link and its tenant.
+
+use broker::RawDelivery;
+use chrono::{DateTime, Utc};
+use event::{Event, Kind, Payload, SubjectVersion, TenantId, derived_id};
+use sha2::{Digest as _, Sha256};
+use store::links::{DeadItem, dead_id};
+use uuid::Uuid;
+use worker::DeadClass;
+
+use crate::keeper::Worker;
+
+/// Longest text kept of a message.
+const MESSAGE_LIMIT: usize = 1024;
+
+/// A delivery of a dead-letter queue: its trail and note are the broker's readings, empty where not believed.
+#[derive(Clone, Debug)]
+pub(crate) struct DeadCopy {
+    pub(crate) raw: RawDelivery,
+    /// When this process saw it: stands for the time of death where nobody wrote one.
+    pub(crate) seen_at: DateTime<Utc>,
+}
+
+/// Why it died, and when.
+struct Cause {
+    class: String,
+    fingerprint: String,
+    message: String,
+    at: DateTime<Utc>,
+}
+
+impl DeadCopy {
+    /// The event in it. Of a message that came under another tenant's key nothing is believed.
+    pub(crate) fn event(&self) -> Option<Event> {
+        let foreign = self
+            .raw
+            .note
+            .as_ref()
+            .is_some_and(|note| note.class == DeadClass::TenantMismatch.as_str());
+        if foreign {
+            return None;
+        }
+        event::decode(&self.raw.body).ok()
+    }
+
+    /// Made by the broker, which writes no time that we read: a copy that comes again would look like another death.
+    pub(crate) fn may_be_a_repeat(&self) -> bool {
+        self.raw.redelivered && self.raw.note.is_none()
+    }
+
+    fn cause(&self) -> Cause {
+        let stated = |class: &str, message: String, at: DateTime<Utc>| Cause {
+            fingerprint: format!("ledger:{class}"),
+            class: class.to_owned(),
+            message,
+            at,
+        };
+        if let Some(note) = &self.raw.note {
+            return Cause {
+                class: note.class.clone(),
+                fingerprint: match note.fingerprint.as_str() {
+                    "" => note.class.clone(),
+                    given => given.to_owned(),
+                },
+                message: note.message.clone(),
+                at: note.at,
+            };
+        }
+        if let Some(death) = &self.raw.death {
+            let at = self.seen_at;
+            return match death.reason.as_str() {
+                "delivery_limit" => stated(
+                    DeadClass::DeliveryLimit.as_str(),
+                    "its worker ended again and again while it had this event; the broker gave up"
+                        .to_owned(),
+                    at,
+                ),
+                other => stated(
+                    DeadClass::Internal.as_str(),
+                    format!("dead-lettered by the broker: {other}"),
+                    at,
+                ),
+            };
+        }
+        match event::decode(&self.raw.body) {
+            Err(error) => stated(error.class.as_str(), error.to_string(), self.seen_at),
+            Ok(_) => stated(
+                DeadClass::Internal.as_str(),
+                "found in the dead-letter queue without a word about its death".to_owned(),
+                self.seen_at,
+            ),
+        }
+    }
+
+    /// `version` of a state event: its own, or its pinned one. `connection`: the tenant's, if it has one.
+    pub(crate) fn item(
+        self,
+        worker: &Worker,
+        event: Option<&Event>,
+        version: Option<&SubjectVersion>,
+        connection: Option<Uuid>,
+    ) -> DeadItem {
+        let cause = self.cause();
+        let generation = self.raw.trail.generation;
+        let traceparent = self
+            .raw
+            .headers
+            .get("traceparent")
+            .and_then(serde_json::Value::as_str)
+            .or(event.and_then(|event| event.traceparent.as_deref()));
+        let trace_id = traceparent
+            .and_then(|text| text.split('-').nth(1))
+            .map(storable);
+        let mut item = DeadItem {
+            dead_id: undecodable_id(&worker.name, &self.raw.body),
+            worker: worker.name.clone(),
+            target_system: worker.target_system.clone(),
+            tenant: None,
+            connection_id: None,
+            link_id: self.raw.note.as_ref().and_then(|note| note.link),
+            kind: None,
+            source_system: None,
+            source_account: None,
+            source_id: None,
+            k: None,
+            source: None,
+            event_id: None,
+            event_type: None,
+            subject: None,
+            generation,
+            attempt: self.raw.trail.attempt,
+            class: storable(&cause.class),
+            fingerprint: storable(&cause.fingerprint),
+            message: Some(storable(&cut(&cause.message))),
+            trace_id,
+            at: cause.at,
+            body: self.raw.body.to_vec(),
+            properties: self.raw.properties,
+            headers: self.raw.headers,
+        };
+        match event {
+            Some(event) => understood(&mut item, worker, event, version, connection),
+            None => glimpsed(&mut item),
+        }
+        item
+    }
+
+    /// As little as can always be stored: found by its body alone, by the operator alone.
+    pub(crate) fn bare_item(self, worker: &Worker, why: &str) -> DeadItem {
+        let mut item = self.item(worker, None, None, None);
+        item.tenant = None;
+        item.link_id = None;
+        item.source = None;
+        item.event_id = None;
+        item.event_type = None;
+        item.subject = None;
+        item.message = Some(storable(&cut(&format!(
+            "could not be stored with its link ({why}); {}",
+            item.message.unwrap_or_default()
+        ))));
+        item
+    }
+}
+
+fn understood(
+    item: &mut DeadItem,
+    worker: &Worker,
+    event: &Event,
+    version: Option<&SubjectVersion>,
+    connection: Option<Uuid>,
+) {
+    item.tenant = Some(event.tenant.as_str().to_owned());
+    item.source = Some(event.source.clone());
+    item.event_id = Some(event.id.clone());
+    item.event_type = Some(event.event_type.as_str().to_owned());
+    item.subject = Some(event.subject.clone());
+    match event.kind() {
+        Kind::State { .. } => {
+            item.k = version.map(|version| event.order_key(version, item.generation));
+            item.kind = Some(event.entity().to_owned());
+            item.source_system = Some(event.system.clone());
+            item.source_account = Some(event.account.clone());
+            item.source_id = Some(event.record_id().to_owned());
+            item.connection_id = connection;
+        }
+        Kind::Fact => item.connection_id = connection,
+        Kind::Hint => item.connection_id = connection,
+        // It names its link, whichever connection that has.
+        Kind::Request => {
+            if let Payload::SyncRequested(request) = &event.payload {
+                item.link_id = Some(request.link);
+            }
+        }
+    }
+    item.dead_id = dead_id(&worker.name, &event.source, &event.id, item.connection_id);
+}
+
+/// Of a body that is no event: what it says of itself helps to find it, and decides nothing.
+fn glimpsed(item: &mut DeadItem) {
+    let Err(error) = event::decode(&item.body) else {
+        return;
+    };
+    let identity = error.identity;
+    item.tenant = identity
+        .tenant
+        .filter(|_| error.class != event::DecodeClass::TenantMismatch)
+        .and_then(|tenant| TenantId::parse(&tenant))
+        .map(|tenant| tenant.as_str().to_owned());
+    item.source = identity.source.as_deref().map(storable);
+    item.event_id = identity.id.as_deref().map(storable);
+    item.event_type = identity.event_type.as_deref().map(storable);
+    item.subject = identity.subject.as_deref().map(storable);
+    item.link_id = None;
+}
+
+fn undecodable_id(worker: &str, body: &[u8]) -> Uuid {
+    let digest: String = Sha256::digest(body)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    derived_id(&["undecodable", worker, &digest])
+}
+
+/// Postgres keeps no NUL in a text.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{2400}")
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MESSAGE_LIMIT).collect()
+}

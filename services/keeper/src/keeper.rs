@@ -1,0 +1,87 @@
+//! The parts of a keeper side by side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::links::Links;
+use store::{Pool, QueuePrefix};
+use tokio_util::sync::CancellationToken;
+use worker::{Connections, Pins};
+
+use crate::janitor::Janitor;
+use crate::ledger::Ledger;
+use crate::readiness::Readiness;
+use crate::relay::Relay;
+
+/// A worker whose dead letters and links this keeper looks after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// Its queues are `<prefix>.<name>` and `<prefix>.<name>.dead`.
+    pub name: String,
+    /// The partner system that its links lead to.
+    pub target_system: String,
+}
+
+/// Which parts run. Several keepers may run the same parts.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub workers: Vec<Worker>,
+    pub relay: bool,
+    /// Off: dead letters stay in RabbitMQ, for who wants to look there (`KURIR_LEDGER=off`).
+    pub ledger: bool,
+    pub janitor: bool,
+    pub janitor_every: Duration,
+}
+
+/// What it works with.
+#[derive(Clone)]
+pub struct Deps {
+    pub pool: Pool,
+    pub broker: broker::Broker,
+    pub prefix: QueuePrefix,
+    pub links: Links,
+    pub connections: Arc<dyn Connections>,
+    pub pins: Arc<dyn Pins>,
+}
+
+/// Until the shutdown: each part finishes what it has in hand, within about 10 s. Outages of the database and the
+/// broker are waited for, and said by `readiness` meanwhile.
+pub async fn run(
+    deps: Deps,
+    settings: Settings,
+    readiness: Arc<Readiness>,
+    shutdown: CancellationToken,
+) {
+    let relay = async {
+        if settings.relay {
+            let relay = Relay {
+                pool: &deps.pool,
+                publisher: deps.broker.publisher(),
+                readiness: &readiness,
+            };
+            relay.run(shutdown.clone()).await;
+        }
+    };
+    let ledger = async {
+        if settings.ledger {
+            let ledger = Ledger {
+                deps: deps.clone(),
+                readiness: readiness.clone(),
+            };
+            ledger.run(&settings.workers, shutdown.clone()).await;
+        }
+    };
+    let janitor = async {
+        if settings.janitor {
+            let janitor = Janitor {
+                pool: &deps.pool,
+                prefix: &deps.prefix,
+                workers: &settings.workers,
+                every: settings.janitor_every,
+                readiness: &readiness,
+            };
+            janitor.run(shutdown.clone()).await;
+        }
+    };
+    tokio::join!(relay, ledger, janitor);
+}

@@ -1,0 +1,258 @@
+//! From the dead-letter queues to the database: each batch is committed with its links in one transaction, then
+//! acknowledged. Nothing is refused and nothing is given up: what the database cannot take now stays in its queue.
+//! Killed before or after the commit, the batch comes again and changes nothing (DESIGN §12, 13).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::RawDelivery;
+use event::{Event, Kind, SubjectVersion};
+use futures_util::future::join_all;
+use store::Error;
+use store::dead_letters::open_since;
+use store::links::{Buried, DeadItem};
+use tokio_util::sync::CancellationToken;
+use worker::{ConnectionAnswer, PinItem, PortError, failpoint};
+
+use crate::copy::DeadCopy;
+use crate::keeper::{Deps, Worker};
+use crate::readiness::{Part, Readiness, add};
+
+pub(crate) struct Ledger {
+    pub(crate) deps: Deps,
+    pub(crate) readiness: Arc<Readiness>,
+}
+
+/// Nothing of the batch is decided; it comes again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("the store does not answer")]
+    Port(#[source] PortError),
+    #[error("the dead letters could not be committed")]
+    Store(#[source] Error),
+}
+
+/// Copies of one commit.
+const PREFETCH: u16 = 200;
+/// A batch is complete when nothing more came for this long.
+const GATHER: Duration = Duration::from_millis(50);
+/// How often it is looked whether the queues are read.
+const LOOK: Duration = Duration::from_secs(10);
+/// Looks that may fail in a row before the silence is a problem.
+pub(crate) const SILENCE: Duration = Duration::from_secs(60);
+
+impl Ledger {
+    /// Until the shutdown; the batches in hand are finished.
+    pub(crate) async fn run(self, workers: &[Worker], shutdown: CancellationToken) {
+        self.readiness.expect(Part::Ledger, SILENCE);
+        let ledger = Arc::new(self);
+        let topology = ledger.deps.broker.topology();
+        let reading = workers.iter().map(|worker| {
+            let (queue, ledger, shutdown) = (
+                topology.dead(&worker.name),
+                ledger.clone(),
+                shutdown.clone(),
+            );
+            async move {
+                let broker = ledger.deps.broker.clone();
+                let commit = |batch: Vec<RawDelivery>| {
+                    let (ledger, worker) = (ledger.clone(), worker.clone());
+                    async move { ledger.take(&worker, batch).await }
+                };
+                broker::run_batches(&broker, &queue, PREFETCH, GATHER, shutdown, commit).await;
+            }
+        });
+        let watching = ledger.watch(workers, &shutdown);
+        tokio::join!(join_all(reading), watching);
+    }
+
+    async fn take(&self, worker: &Worker, batch: Vec<RawDelivery>) -> Result<(), Refused> {
+        let seen_at = self.deps.pins.now();
+        let copies = batch
+            .into_iter()
+            .map(|raw| DeadCopy { raw, seen_at })
+            .collect();
+        let taken = self.commit(worker, copies).await;
+        match &taken {
+            Ok(()) => self.readiness.worked(Part::Ledger),
+            Err(refused) => self.readiness.hindered(Part::Ledger, refused.to_string()),
+        }
+        taken
+    }
+
+    /// A queue that nobody reads looks like a quiet one from here.
+    async fn watch(&self, workers: &[Worker], shutdown: &CancellationToken) {
+        let topology = self.deps.broker.topology();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = shutdown.cancelled() => return,
+            }
+            let mut obstacle = None;
+            for worker in workers {
+                let queue = topology.dead(&worker.name);
+                match broker::depth(&self.deps.broker, &queue).await {
+                    Ok(Some((_, consumers))) if consumers > 0 => {}
+                    Ok(Some(_)) => obstacle = Some(format!("nobody reads {queue}")),
+                    Ok(None) => {
+                        obstacle =
+                            Some(format!("there is no queue {queue}; its worker declares it"))
+                    }
+                    Err(error) => obstacle = Some(error.to_string()),
+                }
+            }
+            match obstacle {
+                None => self.readiness.worked(Part::Ledger),
+                Some(obstacle) => self.readiness.hindered(Part::Ledger, obstacle),
+            }
+        }
+    }
+
+    /// One commit for the batch. Where a row of it cannot be stored as it is, each is stored alone, and that one
+    /// without its link: a dead letter must never hold up the ones behind it.
+    pub(crate) async fn commit(
+        &self,
+        worker: &Worker,
+        copies: Vec<DeadCopy>,
+    ) -> Result<(), Refused> {
+        let count = copies.len();
+        let events: Vec<Option<Event>> = copies.iter().map(DeadCopy::event).collect();
+        let items = self
+            .items(worker, &copies, &events)
+            .await
+            .map_err(Refused::Port)?;
+        failpoint::hit("ledger_before_commit");
+        match self.deps.links.bury(items.clone()).await {
+            Ok(verdicts) => log(worker, &items, &verdicts),
+            Err(error) if error.is_transient() => return Err(Refused::Store(error)),
+            Err(_) => self.one_by_one(worker, items, copies).await?,
+        }
+        failpoint::hit("ledger_after_commit");
+        add(&self.readiness.buried, count);
+        Ok(())
+    }
+
+    async fn one_by_one(
+        &self,
+        worker: &Worker,
+        items: Vec<DeadItem>,
+        copies: Vec<DeadCopy>,
+    ) -> Result<(), Refused> {
+        for (item, copy) in items.into_iter().zip(copies) {
+            match self.deps.links.bury(vec![item.clone()]).await {
+                Ok(verdicts) => log(worker, &[item], &verdicts),
+                Err(error) if error.is_transient() => return Err(Refused::Store(error)),
+                Err(error) => {
+                    let why = error.with_causes();
+                    tracing::error!(
+                        worker = worker.name,
+                        event.id = item.event_id,
+                        error = why,
+                        "a dead letter is stored without its link"
+                    );
+                    let bare = copy.bare_item(worker, &why);
+                    self.deps
+                        .links
+                        .bury(vec![bare])
+                        .await
+                        .map_err(Refused::Store)?;
+                    add(&self.readiness.buried_bare, 1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn items(
+        &self,
+        worker: &Worker,
+        copies: &[DeadCopy],
+        events: &[Option<Event>],
+    ) -> Result<Vec<DeadItem>, PortError> {
+        let versions = self.versions(copies, events).await?;
+        let mut items = Vec::with_capacity(copies.len());
+        for ((copy, event), version) in copies.iter().zip(events).zip(versions) {
+            let mut connection = copy.raw.trail.connection;
+            if let (None, Some(event)) = (connection, event) {
+                connection = self.connection(worker, event).await?;
+            }
+            let mut item = copy
+                .clone()
+                .item(worker, event.as_ref(), version.as_ref(), connection);
+            if copy.may_be_a_repeat()
+                && let Some(at) = open_since(&self.deps.pool, item.dead_id, item.generation).await?
+            {
+                item.at = at;
+            }
+            items.push(item);
+        }
+        Ok(items)
+    }
+
+    /// The order keys' versions, the pinned ones where a publisher gave none.
+    async fn versions(
+        &self,
+        copies: &[DeadCopy],
+        events: &[Option<Event>],
+    ) -> Result<Vec<Option<SubjectVersion>>, PortError> {
+        let mut versions = Vec::with_capacity(events.len());
+        let (mut pins, mut places) = (Vec::new(), Vec::new());
+        for (place, (copy, event)) in copies.iter().zip(events).enumerate() {
+            let state = event
+                .as_ref()
+                .filter(|event| matches!(event.kind(), Kind::State { .. }));
+            versions.push(
+                state.and_then(|event| event.version.as_ref().map(|version| version.value.clone())),
+            );
+            if let Some(event) = state.filter(|event| event.version.is_none()) {
+                places.push(place);
+                pins.push(PinItem {
+                    tenant: event.tenant.clone(),
+                    source: event.source.clone(),
+                    event_id: event.id.clone(),
+                    received_at: copy.raw.trail.first_received.unwrap_or(copy.seen_at),
+                });
+            }
+        }
+        if !pins.is_empty() {
+            for (place, version) in places.into_iter().zip(self.deps.pins.pin(pins).await?) {
+                versions[place] = Some(version);
+            }
+        }
+        Ok(versions)
+    }
+
+    /// The connection that its worker resolved too: it is part of the row's identity.
+    async fn connection(
+        &self,
+        worker: &Worker,
+        event: &Event,
+    ) -> Result<Option<uuid::Uuid>, PortError> {
+        let connections = &self.deps.connections;
+        let answer = match connections.cached(&event.tenant, &worker.target_system) {
+            Some(answer) => answer,
+            None => {
+                connections
+                    .resolve(&event.tenant, &worker.target_system)
+                    .await?
+            }
+        };
+        Ok(match answer {
+            ConnectionAnswer::Known(connection) => Some(connection.id),
+            ConnectionAnswer::NoConnection | ConnectionAnswer::UnknownTenant => None,
+        })
+    }
+}
+
+fn log(worker: &Worker, items: &[DeadItem], verdicts: &[Buried]) {
+    for (item, verdict) in items.iter().zip(verdicts) {
+        tracing::info!(
+            worker = worker.name,
+            dead.id = %item.dead_id,
+            dead.class = item.class,
+            event.id = item.event_id,
+            verdict = ?verdict,
+            "dead letter committed"
+        );
+    }
+}

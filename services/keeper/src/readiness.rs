@@ -1,0 +1,161 @@
+//! What the health route of a keeper asks: each part tells when it last did its work, and what stood in its way.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// One part of the keeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Relay,
+    Ledger,
+    Janitor,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Relay, Self::Ledger, Self::Janitor];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+            Self::Ledger => "ledger",
+            Self::Janitor => "janitor",
+        }
+    }
+}
+
+/// Shared with the health route. Counters are read by metrics and never reset.
+#[derive(Debug)]
+pub struct Readiness {
+    started: Instant,
+    parts: [State; 3],
+    /// Outbox rows that were confirmed by the broker and deleted.
+    pub relayed: AtomicU64,
+    /// Publishes that were refused or unconfirmed; their rows come back.
+    pub relay_failures: AtomicU64,
+    /// Dead copies committed, repeats included.
+    pub buried: AtomicU64,
+    /// Dead copies that could be stored only without their link.
+    pub buried_bare: AtomicU64,
+    /// Requests written for workers.
+    pub requested: AtomicU64,
+    /// Rows removed because they had served their time.
+    pub pruned: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How long it may be silent; zero: switched off.
+    limit_ms: AtomicU64,
+    /// Milliseconds since `started`.
+    worked_ms: AtomicU64,
+    obstacle: Mutex<Option<String>>,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            parts: [State::default(), State::default(), State::default()],
+            relayed: AtomicU64::new(0),
+            relay_failures: AtomicU64::new(0),
+            buried: AtomicU64::new(0),
+            buried_bare: AtomicU64::new(0),
+            requested: AtomicU64::new(0),
+            pruned: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Readiness {
+    /// Why the keeper is not ready, in words for a person; empty where it is.
+    pub fn problems(&self) -> Vec<String> {
+        let now = self.now();
+        Part::ALL
+            .into_iter()
+            .filter_map(|part| {
+                let state = &self.parts[part as usize];
+                let limit = state.limit_ms.load(Ordering::Relaxed);
+                if let Some(obstacle) = self.obstacle(part).as_ref() {
+                    return Some(format!("{}: {obstacle}", part.as_str()));
+                }
+                let silent = now.saturating_sub(state.worked_ms.load(Ordering::Relaxed));
+                (limit > 0 && silent > limit)
+                    .then(|| format!("{} has done nothing for {} s", part.as_str(), silent / 1000))
+            })
+            .collect()
+    }
+
+    pub fn ready(&self) -> bool {
+        self.problems().is_empty()
+    }
+
+    /// A part that does not say `worked` within `silence` is a problem from now on.
+    pub(crate) fn expect(&self, part: Part, silence: Duration) {
+        self.worked(part);
+        let limit = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
+        self.parts[part as usize]
+            .limit_ms
+            .store(limit, Ordering::Relaxed);
+    }
+
+    pub(crate) fn worked(&self, part: Part) {
+        self.parts[part as usize]
+            .worked_ms
+            .store(self.now(), Ordering::Relaxed);
+        *self.obstacle(part) = None;
+    }
+
+    pub(crate) fn hindered(&self, part: Part, obstacle: String) {
+        *self.obstacle(part) = Some(obstacle);
+    }
+
+    fn obstacle(&self, part: Part) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.parts[part as usize]
+            .obstacle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+pub(crate) fn add(counter: &AtomicU64, n: usize) {
+    counter.fetch_add(n as u64, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_stands_in_the_way_until_it_works_again() {
+        let readiness = Readiness::default();
+        assert!(
+            readiness.ready(),
+            "a part that is switched off is no problem"
+        );
+        readiness.expect(Part::Relay, Duration::from_secs(30));
+        assert!(readiness.ready());
+        readiness.hindered(Part::Relay, "the database cannot be reached".to_owned());
+        assert_eq!(
+            readiness.problems(),
+            ["relay: the database cannot be reached"]
+        );
+        readiness.worked(Part::Relay);
+        assert!(readiness.ready());
+    }
+
+    #[test]
+    fn silence_is_a_problem() {
+        let readiness = Readiness::default();
+        readiness.expect(Part::Janitor, Duration::from_millis(1));
+        let began = Instant::now();
+        while readiness.ready() && began.elapsed() < Duration::from_secs(5) {
+            std::thread::yield_now();
+        }
+        assert_eq!(readiness.problems(), ["janitor has done nothing for 0 s"]);
+    }
+}
