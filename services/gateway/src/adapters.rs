@@ -1,6 +1,6 @@
 //! The ports as Kurir's own rooms fill them: tokens from Postgres, messages through RabbitMQ.
 
-use broker::headers::Properties;
+use broker::Properties;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;

@@ -30,7 +30,7 @@ pub const MAX_BATCH_EVENTS: usize = 100;
 /// Bytes of one batch.
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
 /// Longest time to hand one request's events to the broker; the publisher's own confirm limit is shorter.
-pub const PUBLISH_LIMIT: Duration = Duration::from_secs(15);
+pub const PUBLISH_LIMIT: Duration = Duration::from_secs(12);
 /// What a sender is told to wait while the broker or the database is away.
 pub const AWAY_RETRY_AFTER: Duration = Duration::from_secs(5);
 

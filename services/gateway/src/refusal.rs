@@ -15,8 +15,6 @@ const MAX_ERRORS: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) kind: Kind,
-    /// Where in the body the event is: empty, or `/<index>` in a batch.
-    pub(crate) at: String,
     pub(crate) errors: Vec<FieldError>,
 }
 
@@ -31,16 +29,13 @@ pub(crate) enum Kind {
 }
 
 impl Refused {
+    /// `at` is where in the body the event is: empty, or `/<index>` in a batch.
     pub(crate) fn new(kind: Kind, at: &str, pointer: &str, detail: impl Into<String>) -> Self {
         let errors = vec![FieldError {
             pointer: format!("{at}{pointer}"),
             detail: detail.into(),
         }];
-        Self {
-            kind,
-            at: at.to_owned(),
-            errors,
-        }
+        Self { kind, errors }
     }
 
     pub(crate) fn decode(at: &str, error: DecodeError) -> Self {
@@ -50,7 +45,6 @@ impl Refused {
         };
         Self {
             kind: Kind::Decode(error.class),
-            at: at.to_owned(),
             errors: error.problems.into_iter().map(field).collect(),
         }
     }
@@ -78,7 +72,7 @@ impl Kind {
         match self {
             Self::Forbidden => "the token may not publish this",
             Self::Decode(DecodeClass::Malformed) => "the body is not a CloudEvent in JSON",
-            Self::Decode(DecodeClass::TooLarge) => "an event is too large",
+            Self::Decode(DecodeClass::TooLarge) => "the request is too large",
             Self::Decode(DecodeClass::SpecVersion) => "only CloudEvents 1.0 is understood",
             Self::Decode(DecodeClass::NewerMajor) => {
                 "the type's version is newer than this build; a deploy helps"

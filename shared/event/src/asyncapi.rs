@@ -18,7 +18,7 @@ pub fn asyncapi() -> String {
 }
 
 const HEAD: &str = r"# Generated from shared/event; `cargo run -p event --example schemas` writes it again.
-asyncapi: 3.0.0
+asyncapi: 3.1.0
 info:
   title: Kurir events
   version: 1.0.0

@@ -28,6 +28,7 @@ pub enum DecodeClass {
     /// `source` or the routing key names another tenant than `tenantid`.
     TenantMismatch,
     /// `causationdepth` above 16: workers are answering each other in a loop.
+    #[serde(rename = "loop")]
     TooDeep,
     /// An attribute or a field of `data` breaks its schema.
     Schema,
@@ -53,7 +54,7 @@ impl DecodeClass {
             Self::NewerMajor => "newer_major",
             Self::UnknownType => "unknown_type",
             Self::TenantMismatch => "tenant_mismatch",
-            Self::TooDeep => "too_deep",
+            Self::TooDeep => "loop",
             Self::Schema => "schema",
         }
     }

@@ -225,7 +225,7 @@ fn each_refusal_has_its_class_and_names_the_field() {
         "/causationdepth",
         json!(17),
         TooDeep,
-        "too_deep: /causationdepth is more than 16: events are causing each other in a loop",
+        "loop: /causationdepth is more than 16: events are causing each other in a loop",
     );
     check_refused(
         "/causationdepth",
