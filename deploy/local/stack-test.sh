@@ -143,6 +143,9 @@ check "a database of a test" grep -q KURIR_DATABASE_URL <<<"$exports"
 "$a" database kill "$own"
 check "is killed" fails "$a" database running "$own"
 check "and starts again on the same port" same "$exports" "$("$a" database start "$own")"
+mkdir -p "$work/precious"
+check "a folder without a server is not destroyed" fails "$a" database destroy "$work/precious" 2>/dev/null
+check "and stays" test -d "$work/precious"
 "$a" database pause "$own" && "$a" database resume "$own"
 rm -rf "$own"
 "$a" up >/dev/null

@@ -45,16 +45,30 @@ server() { # KIND COMMAND DIR
   local kind=$1 command=$2 dir
   dir=$(realpath -m "$3")
   case $command in
-    start) start_server "$kind" "$dir" && exports "$kind" "$dir" ;;
+    start)
+      install_for "$kind"
+      start_server "$kind" "$dir"
+      exports "$kind" "$dir" ;;
     env) [ -s "$dir/port" ] || fail "no $kind was started in $dir" && exports "$kind" "$dir" ;;
     stop | kill | pause | resume | running)
       if [ ! -s "$dir/port" ]; then # never started: nothing to stop
         if [ "$command" = running ]; then return 1; else return 0; fi
       fi
       "${SCRIPT[$kind]}" "$command" "$(place "$dir" "$kind")" "$(cat "$dir/port")" ;;
-    destroy) destroy_server "$kind" "$dir" ;;
+    destroy)
+      if [ ! -e "$dir" ]; then return; fi
+      [ -e "$dir/lock" ] || fail "no $kind was started in $dir, so it is not deleted"
+      destroy_server "$kind" "$dir" ;;
     *) usage ;;
   esac
+}
+
+declare -A PACKAGE=([broker]=rabbitmq-server [database]=postgresql [compiler]=gcc)
+install_for() { # broker, database, compiler; one at a time
+  local what packages=()
+  for what in "$@"; do packages+=("${PACKAGE[$what]}"); done
+  mkdir -p "$local_dir"
+  (flock 7 && ensure_installed "${packages[@]}" 7>&-) 7>"$local_dir/install.lock"
 }
 
 start_server() { # KIND DIR, one at a time per DIR: a second caller waits and then finds it running
@@ -132,16 +146,12 @@ wants() { # KIND: no address was given from outside
 }
 
 start_stack() {
-  local kind packages=() jobs=() job
-  mkdir -p "$local_dir"
-  if wants broker; then packages+=(rabbitmq-server); fi
-  if wants database; then packages+=(postgresql); fi
-  if [ "${#packages[@]}" -gt 0 ]; then
-    (flock 7 && ensure_installed "${packages[@]}" 7>&-) 7>"$local_dir/install.lock"
-  fi
+  local kind kinds=() jobs=() job
   for kind in broker database; do
-    if wants "$kind"; then start_server "$kind" "$local_dir/$kind" & jobs+=($!); fi
+    if wants "$kind"; then kinds+=("$kind"); fi
   done
+  install_for "${kinds[@]}"
+  for kind in "${kinds[@]}"; do start_server "$kind" "$local_dir/$kind" & jobs+=($!); done
   for job in "${jobs[@]}"; do wait "$job" || fail "could not start the private servers"; done
 }
 
@@ -263,8 +273,7 @@ case $command in
     rm -rf "$local_dir" ;;
   tools)
     command -v cargo >/dev/null || fail "cargo is missing. Run:  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"
-    mkdir -p "$local_dir"
-    ensure_installed gcc ;;
+    install_for compiler ;;
   broker | database)
     [ $# = 2 ] || usage
     server "$command" "$@" ;;
