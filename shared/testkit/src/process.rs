@@ -6,6 +6,7 @@
 mod log;
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -82,25 +83,30 @@ impl Kurir {
         self.env(database::VARIABLE, database.url())
     }
 
-    /// Points it to the test's part of the broker; `prefix_variable` is the setting that holds the prefix.
-    pub fn broker(self, broker: &Broker, prefix_variable: &str) -> Self {
+    /// A setting by its path: `setting("sync.lease_seconds", 3)` is `KURIR_SYNC__LEASE_SECONDS=3`.
+    pub fn setting(self, path: &str, value: impl Display) -> Self {
+        self.env(variable_of(path), value.to_string())
+    }
+
+    /// Points it to the test's part of the broker, with its prefix.
+    pub fn broker(self, broker: &Broker) -> Self {
         let kurir = self
             .env(broker::VARIABLE, broker.amqp_url())
-            .env(prefix_variable, broker.prefix());
+            .setting("amqp.prefix", broker.prefix());
         match broker.management_url() {
             Some(url) => kurir.env(broker::MANAGEMENT_VARIABLE, url),
             None => kurir,
         }
     }
 
-    /// Reserves a port for a listener of this process and writes `127.0.0.1:<port>` into `variable`.
-    /// `Running::http(name)` speaks to it. The one named "health" tells `Running::ready`.
-    pub fn listen(mut self, name: &str, variable: &str) -> Self {
+    /// Reserves a port for a listener of this process and writes `127.0.0.1:<port>` into a setting:
+    /// `listen("gateway", "gateway.listen")`. `Running::http(name)` speaks to it. The one named "health" (its setting
+    /// is `health.<role>`) tells `Running::ready`.
+    pub fn listen(mut self, name: &str, setting: &str) -> Self {
         let port = Port::reserve();
-        self.command
-            .env(variable, format!("127.0.0.1:{}", port.number()));
+        let address = format!("127.0.0.1:{}", port.number());
         self.ports.push((name.to_owned(), port));
-        self
+        self.setting(setting, address)
     }
 
     /// Arms a fail point: `after_sent:kill`, `after_sent:stop:1:evt-7`. The test fails if it is not reached before
@@ -158,6 +164,11 @@ impl Kurir {
             stderr: running.log.text(Stream::Err),
         }
     }
+}
+
+fn variable_of(setting: &str) -> String {
+    let name = setting.replace('.', "__").to_uppercase();
+    format!("{OUR_VARIABLES}{name}")
 }
 
 /// A command that ran to its end.

@@ -24,13 +24,16 @@ async fn a_command_tells_its_code_and_what_it_wrote() {
 #[tokio::test]
 async fn the_environment_is_the_one_that_was_given() {
     let database = database().await;
-    let ended = script("echo $KURIR_AMQP_URL; echo $KURIR_DATABASE_URL; echo $X")
-        .database(&database)
-        .env("X", "y")
-        .run(LIMIT)
-        .await
-        .expect(0);
-    assert_eq!(ended.stdout, format!("\n{}\ny\n", database.url()));
+    let ended = script(
+        "echo $KURIR_AMQP_URL; echo $KURIR_DATABASE_URL; echo $KURIR_SYNC__LEASE_SECONDS; echo $X",
+    )
+    .database(&database)
+    .setting("sync.lease_seconds", 3)
+    .env("X", "y")
+    .run(LIMIT)
+    .await
+    .expect(0);
+    assert_eq!(ended.stdout, format!("\n{}\n3\ny\n", database.url()));
 }
 
 #[tokio::test]
@@ -97,11 +100,11 @@ class Health(http.server.BaseHTTPRequestHandler):
         Health.looks += 1
         self.send_response(200 if Health.looks > 2 else 503)
         self.end_headers()
-host, port = os.environ["LISTEN"].split(":")
+host, port = os.environ["KURIR_HEALTH__WORKER"].split(":")
 http.server.HTTPServer((host, int(port)), Health).serve_forever()
 "#;
     let running = Kurir::new("python3", ["-c", server])
-        .listen("health", "LISTEN")
+        .listen("health", "health.worker")
         .start();
     running.ready(LIMIT).await;
     let answer = running
@@ -115,7 +118,7 @@ http.server.HTTPServer((host, int(port)), Health).serve_forever()
 #[tokio::test]
 #[should_panic(expected = "ended before it was ready: exit status: 64")]
 async fn a_process_that_ends_is_not_waited_for() {
-    let running = script("exit 64").listen("health", "LISTEN").start();
+    let running = script("exit 64").listen("health", "health.worker").start();
     running.ready(LIMIT).await;
 }
 
