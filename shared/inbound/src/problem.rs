@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -35,9 +35,9 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
     /// Members of this problem's own.
     #[serde(flatten)]
-    pub extensions: Map<String, Value>,
+    pub extensions: Box<Map<String, Value>>,
     #[serde(skip)]
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Box<HeaderMap>,
 }
 
 impl Problem {
@@ -49,8 +49,8 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
-            extensions: Map::new(),
-            headers: Vec::new(),
+            extensions: Box::default(),
+            headers: Box::default(),
         }
     }
 
@@ -68,12 +68,12 @@ impl Problem {
     pub fn retry_after(mut self, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         self.headers
-            .push((header::RETRY_AFTER, HeaderValue::from(seconds.max(1))));
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         self
     }
 
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.headers.append(name, value);
         self
     }
 
@@ -88,9 +88,7 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self).expect("a problem always serialises");
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
-        for (name, value) in self.headers {
-            response.headers_mut().append(name, value);
-        }
+        response.headers_mut().extend(*self.headers);
         response
     }
 }
