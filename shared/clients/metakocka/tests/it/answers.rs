@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
+use axum::{Json, Router};
 use metakocka::{Error, MkId, PartnerKey, PartnerUpdate, Stored};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -25,6 +26,10 @@ impl Answering {
             .collect();
         let body = body.to_owned();
         let router = Router::new().fallback(move || async move { (status, headers, body) });
+        Self::serve(router).await
+    }
+
+    async fn serve(router: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let root = format!("http://{}/rest/eshop", listener.local_addr().unwrap());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -209,6 +214,25 @@ async fn a_server_that_ignores_filter_and_offset_ends_all_the_same() {
     assert_eq!(client.partner(&MkId::new("2").unwrap()).await, Ok(None));
     let same = PartnerKey::tax_number("11111111").unwrap();
     assert_eq!(client.find_partners(&same).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_with_smaller_pages_is_read_on_while_it_promises_more() {
+    const ALL: usize = 5;
+    const PAGE: usize = 2;
+    let router = Router::new().fallback(|Json(request): Json<Value>| async move {
+        let offset: usize = request["offset"].as_str().unwrap().parse().unwrap();
+        let page: Vec<Value> = (offset..ALL.min(offset + PAGE))
+            .map(|number| json!({"mk_id": number + 1, "tax_id_number": number.to_string()}))
+            .collect();
+        Json(json!({"partner_list_count": ALL.to_string(), "partner_list": page}))
+    });
+    let server = Answering::serve(router).await;
+    let last = PartnerKey::tax_number("4").unwrap();
+    let found = client(&server.root, KEY, settings())
+        .find_partners(&last)
+        .await;
+    assert_eq!(found.unwrap().len(), 1);
 }
 
 #[tokio::test]
