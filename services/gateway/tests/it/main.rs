@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bus;
+mod docs;
 mod edge;
 mod tokens;
 
