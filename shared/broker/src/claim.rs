@@ -61,25 +61,38 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         batch: Vec<Work>,
         presence: impl Fn() -> Presence,
     ) -> Vec<Claimed<H::Grant>> {
-        let mut answers = Vec::with_capacity(batch.len());
+        let (mut claimed, mut failed) = (Vec::with_capacity(batch.len()), Vec::new());
         for work in batch {
-            let verdict = self.ask_for(std::slice::from_ref(&work), false).await;
-            answers.push((work, verdict.map(|mut verdicts| verdicts.swap_remove(0))));
-        }
-        let store_is_up = answers.iter().any(|(_, verdict)| verdict.is_ok());
-        let judge = |(work, verdict)| match verdict {
-            Ok(verdict) => self.judge(work, verdict, presence()),
-            Err(PortError(error)) if store_is_up => {
-                let failure = Failure::transient(
-                    DeadClass::Internal,
-                    format!("it could not be claimed: {error}"),
-                );
-                let outcome = decide::decide(Err(failure), self.context(&work.job));
-                Claimed::Decided(work, outcome)
+            match self.ask_for_one(&work, false).await {
+                Ok(verdict) => claimed.push(self.judge(work, verdict, presence())),
+                Err(_) => failed.push(work),
             }
-            Err(_) => Claimed::Unanswered(work),
-        };
-        answers.into_iter().map(judge).collect()
+        }
+        let store_is_up = !claimed.is_empty();
+        for work in failed {
+            if !store_is_up {
+                claimed.push(Claimed::Unanswered(work));
+                continue;
+            }
+            // The store may just have come back.
+            claimed.push(match self.ask_for_one(&work, false).await {
+                Ok(verdict) => self.judge(work, verdict, presence()),
+                Err(PortError(error)) => {
+                    let failure = Failure::transient(
+                        DeadClass::Internal,
+                        format!("it could not be claimed: {error}"),
+                    );
+                    let outcome = decide::decide(Err(failure), self.context(&work.job));
+                    Claimed::Decided(work, outcome)
+                }
+            });
+        }
+        claimed
+    }
+
+    async fn ask_for_one(&self, work: &Work, alone: bool) -> Result<Verdict<H::Grant>, PortError> {
+        let mut verdicts = self.ask_for(std::slice::from_ref(work), alone).await?;
+        Ok(verdicts.swap_remove(0))
     }
 
     /// As many verdicts as events. After an error nothing is claimed.
@@ -163,8 +176,8 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         };
         let mut pauses = Pauses::default();
         let verdict = loop {
-            match self.ask_for(std::slice::from_ref(&work), true).await {
-                Ok(mut verdicts) => break verdicts.swap_remove(0),
+            match self.ask_for_one(&work, true).await {
+                Ok(verdict) => break verdict,
                 Err(_) if !work.receipt.valid() => return Claimed::Unanswered(work),
                 Err(_) => tokio::select! {
                     () = sleep(pauses.next()) => {}

@@ -543,3 +543,6 @@ fn cut(text: &str, bytes: usize) -> String {
     }
     text[..end].to_owned()
 }
+
+#[cfg(test)]
+mod tests;

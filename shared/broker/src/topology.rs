@@ -163,28 +163,43 @@ impl Topology {
         format!("{event_type}.{tenant}")
     }
 
-    fn events_block(&self) -> Block {
+    /// What nobody is bound for has its queue before anything can be published.
+    fn events_blocks(&self) -> [Block; 2] {
         let unrouted = self.unrouted();
-        Block {
-            objects: vec![
-                Object {
-                    kind: Kind::Fanout,
-                    name: unrouted.clone(),
-                    arguments: vec![],
-                },
-                kept_queue(unrouted.clone()),
-                Object {
-                    kind: Kind::Topic,
-                    name: self.events(),
-                    arguments: vec![("alternate-exchange", text(&unrouted))],
-                },
-            ],
-            bindings: vec![Binding {
-                exchange: unrouted.clone(),
-                queue: unrouted,
-                key: String::new(),
-            }],
-        }
+        let alternate = vec![("alternate-exchange", text(&unrouted))];
+        let events = Object {
+            kind: Kind::Topic,
+            name: self.events(),
+            arguments: alternate,
+        };
+        let fanout = Object {
+            kind: Kind::Fanout,
+            name: unrouted.clone(),
+            arguments: vec![],
+        };
+        let bound = Binding {
+            exchange: unrouted.clone(),
+            queue: unrouted.clone(),
+            key: String::new(),
+        };
+        [
+            Block {
+                objects: vec![fanout, kept_queue(unrouted)],
+                bindings: vec![bound],
+            },
+            Block {
+                objects: vec![events],
+                bindings: vec![],
+            },
+        ]
+    }
+
+    fn blocks(&self, workers: &[(&str, &[EventType])]) -> impl Iterator<Item = Block> {
+        let workers: Vec<Block> = workers
+            .iter()
+            .map(|(worker, consumes)| self.worker_block(worker, consumes))
+            .collect();
+        self.events_blocks().into_iter().chain(workers)
     }
 
     fn worker_block(&self, worker: &str, consumes: &[EventType]) -> Block {
@@ -227,7 +242,14 @@ impl Topology {
     pub async fn declare_events(&self, broker: &Broker) -> Result<(), Error> {
         let session = broker.session_within(CONNECT_LIMIT).await?;
         let channel = session.connection.create_channel().await?;
-        self.events_block().declare(&channel).await
+        self.declare_events_on(&channel).await
+    }
+
+    async fn declare_events_on(&self, channel: &lapin::Channel) -> Result<(), Error> {
+        for block in self.events_blocks() {
+            block.declare(channel).await?;
+        }
+        Ok(())
     }
 
     /// Everything of one worker, bindings last. Repeating it changes nothing and costs about 10 ms.
@@ -248,7 +270,7 @@ impl Topology {
         worker: &str,
         consumes: &[EventType],
     ) -> Result<(), Error> {
-        self.events_block().declare(channel).await?;
+        self.declare_events_on(channel).await?;
         self.worker_block(worker, consumes).declare(channel).await
     }
 
@@ -315,13 +337,7 @@ impl Topology {
             })
             .collect();
         let there = list(bindings);
-        let wanted = std::iter::once(self.events_block())
-            .chain(
-                workers
-                    .iter()
-                    .map(|(worker, consumes)| self.worker_block(worker, consumes)),
-            )
-            .flat_map(|block| block.bindings);
+        let wanted = self.blocks(workers).flat_map(|block| block.bindings);
         findings.extend(wanted.filter_map(|binding| {
             let found = there.iter().any(|row| {
                 is(row, "source", &binding.exchange)
@@ -343,12 +359,7 @@ impl Topology {
     }
 
     fn objects(&self, workers: &[(&str, &[EventType])]) -> Vec<Object> {
-        std::iter::once(self.events_block())
-            .chain(
-                workers
-                    .iter()
-                    .map(|(worker, consumes)| self.worker_block(worker, consumes)),
-            )
+        self.blocks(workers)
             .flat_map(|block| block.objects)
             .collect()
     }
@@ -577,11 +588,8 @@ mod tests {
             EventType::CrmContactUpdated,
             EventType::CrmContactDeleted,
         ];
-        let blocks = [
-            topology.events_block(),
-            topology.worker_block("metakocka-sync", &consumes),
-        ];
-        insta::assert_snapshot!(blocks.each_ref().map(written).join("\n\n"));
+        let blocks: Vec<Block> = topology.blocks(&[("metakocka-sync", &consumes)]).collect();
+        insta::assert_snapshot!(blocks.iter().map(written).collect::<Vec<_>>().join("\n\n"));
     }
 
     /// Either argument alone loses messages silently (measured).

@@ -1,0 +1,198 @@
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use broker::ConsumeSettings;
+use lapin::options::QueueDeleteOptions;
+use testkit::wait_until;
+use worker::AckReason;
+
+use crate::ports::Act;
+use crate::scene::{SOON, Scene, created, id};
+
+/// The broker tells only the consumer; channel and connection stay open (research fact 28).
+#[tokio::test]
+async fn a_deleted_queue_is_declared_and_consumed_again() {
+    let scene = Scene::new().await;
+    let consuming = scene.consume().await;
+    let channel = scene.kit.channel().await.unwrap();
+    channel
+        .queue_delete(
+            scene.queue("").as_str().into(),
+            QueueDeleteOptions::default(),
+        )
+        .await
+        .unwrap();
+    let opened = || consuming.counters.consumers_opened.load(Ordering::Relaxed);
+    wait_until(
+        "consuming again",
+        SOON,
+        async || opened(),
+        |opened| *opened == 2,
+    )
+    .await;
+    scene.publish(&created(3)).await;
+    scene.handles(3).await;
+    assert_eq!(consuming.readiness.problems(), Vec::<String>::new());
+    consuming.stop().await.unwrap();
+}
+
+/// What was running is handled to its end, but its acknowledgement belongs to a channel that is gone.
+#[tokio::test]
+async fn a_delivery_of_a_lost_channel_is_never_acknowledged_on_another() {
+    let scene = Scene::new().await;
+    let events = created(5);
+    scene.ports.act(id(&events[0]), Act::Stay);
+    let consuming = scene.consume().await;
+    scene.publish(&events[..1]).await;
+    scene.handles(1).await;
+    let closed = async || {
+        scene
+            .kit
+            .management()
+            .close_connections(scene.kit.vhost())
+            .await
+            .unwrap()
+    };
+    wait_until("connections to close", SOON, closed, |closed| *closed >= 2).await;
+    // Redelivered, and claimed as a stranger by the same process.
+    scene.handles(2).await;
+    let tokens: HashSet<_> = scene.ports.seen().tokens[id(&events[0])]
+        .iter()
+        .copied()
+        .collect();
+    assert_eq!(tokens.len(), 2);
+    scene.ports.go_on();
+    let lost = || consuming.counters.settle_lost.load(Ordering::Relaxed);
+    wait_until(
+        "one acknowledgement is lost",
+        SOON,
+        async || lost(),
+        |lost| *lost == 1,
+    )
+    .await;
+    scene.publish(&events[1..]).await;
+    scene.handles(6).await;
+    wait_until(
+        "nothing in hand",
+        SOON,
+        async || consuming.readiness.in_flight(),
+        |left| *left == 0,
+    )
+    .await;
+    assert_eq!(consuming.counters.acked(AckReason::Applied), 6);
+    consuming.stop().await.unwrap();
+    assert_eq!(scene.depth(&scene.queue("")).await, Some(0));
+}
+
+/// Running handlers end and are acknowledged; what was not claimed is the broker's again, untouched.
+#[tokio::test]
+async fn a_stop_acknowledges_what_was_done_and_nothing_else() {
+    let scene = Scene::new().await;
+    let events = created(60);
+    for event in &events {
+        scene.ports.act(id(event), Act::Stay);
+    }
+    let consuming = scene
+        .consume_with(ConsumeSettings {
+            slots: 4,
+            prefetch: 32,
+        })
+        .await;
+    scene.publish(&events).await;
+    scene.handles(4).await;
+    wait_until(
+        "the prefetch is full",
+        SOON,
+        async || consuming.readiness.in_flight(),
+        |n| *n == 32,
+    )
+    .await;
+    let readiness = std::sync::Arc::clone(&consuming.readiness);
+    let counters = std::sync::Arc::clone(&consuming.counters);
+    let ending = async {
+        wait_until(
+            "stopping",
+            SOON,
+            async || readiness.problems(),
+            |now| *now == ["is stopping"],
+        )
+        .await;
+        scene.ports.go_on();
+    };
+    let (stopped, ()) = tokio::join!(consuming.stop(), ending);
+    stopped.unwrap();
+    assert_eq!(
+        (scene.ports.handled(), counters.acked(AckReason::Applied)),
+        (4, 4)
+    );
+    assert_eq!(counters.settle_lost.load(Ordering::Relaxed), 0);
+    scene.holds(&scene.queue(""), 56).await;
+    // Claimed ones that never started gave their claims back.
+    let claimed: usize = scene
+        .ports
+        .seen()
+        .claims
+        .iter()
+        .map(|(ids, _)| ids.len())
+        .sum();
+    assert_eq!(scene.ports.seen().released.len(), claimed - 4);
+    let done: HashSet<String> = scene
+        .ports
+        .seen()
+        .handled
+        .iter()
+        .map(|(id, _)| id.clone())
+        .collect();
+    let left: HashSet<String> = scene
+        .kit
+        .take(&scene.queue(""), 100)
+        .await
+        .unwrap()
+        .iter()
+        .map(|message| message.json()["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        done.intersection(&left).count(),
+        0,
+        "what was done does not come again"
+    );
+    assert_eq!(done.len() + left.len(), 60);
+}
+
+/// 25 s are enough for a call; a handler that takes longer is dropped and its lease given back. Until then the lease is
+/// prolonged.
+#[tokio::test]
+async fn a_handler_that_does_not_end_is_stopped_without_an_outcome() {
+    let scene = Scene::new().await;
+    let events = created(1);
+    scene.ports.act(id(&events[0]), Act::Hang);
+    let consuming = scene.consume().await;
+    scene.publish(&events).await;
+    scene.handles(1).await;
+    let counters = std::sync::Arc::clone(&consuming.counters);
+    let begin = std::time::Instant::now();
+    consuming.stop().await.unwrap();
+    let took = begin.elapsed();
+    assert!(
+        (Duration::from_secs(24)..Duration::from_secs(35)).contains(&took),
+        "{took:?}"
+    );
+    assert_eq!(
+        (
+            counters.aborted.load(Ordering::Relaxed),
+            scene.ports.running()
+        ),
+        (1, 0)
+    );
+    let seen = scene.ports.seen();
+    assert!(seen.renewed >= 2, "{}", seen.renewed);
+    assert_eq!(seen.released.len(), 1);
+    drop(seen);
+    scene.holds(&scene.queue(""), 1).await;
+    assert_eq!(
+        scene.depth(&scene.queue(".retry.1s")).await,
+        Some(0),
+        "a stop is no failure"
+    );
+}

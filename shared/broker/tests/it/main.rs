@@ -1,0 +1,10 @@
+//! The broker crate on a real RabbitMQ. The ports of `worker` are this crate's boundary, so here, and only here, they are
+//! small and in memory.
+
+mod consumer;
+mod endings;
+mod ports;
+mod publisher;
+mod queues;
+mod scene;
+mod topology;

@@ -1,0 +1,161 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use broker::{Properties, RawDelivery, depth, peek, run_batches};
+use bytes::Bytes;
+use lapin::options::{BasicGetOptions, BasicNackOptions};
+use testkit::wait_until;
+use tokio_util::sync::CancellationToken;
+
+use crate::ports::Act;
+use crate::scene::{SOON, Scene, created, id};
+
+const WAIT: Duration = Duration::from_millis(50);
+
+/// Everything a queue holds, read in batches; the first batch fails.
+#[tokio::test]
+async fn a_batch_that_was_not_taken_over_is_read_again() {
+    let scene = Scene::new().await;
+    scene
+        .broker
+        .topology()
+        .declare_worker(&scene.broker, "probe", &[])
+        .await
+        .unwrap();
+    let (queue, publisher) = (scene.queue(".dead"), scene.broker.publisher());
+    for n in 0..25 {
+        let body = Bytes::from(n.to_string());
+        publisher
+            .publish("", &queue, body, &Properties::default())
+            .await
+            .unwrap();
+    }
+    assert_eq!(depth(&scene.broker, &queue).await.unwrap(), Some((25, 0)));
+    assert_eq!(depth(&scene.broker, "missing").await.unwrap(), None);
+    assert_eq!(peek(&scene.broker, &queue, 3).await.unwrap().len(), 3);
+    scene.holds(&queue, 25).await;
+
+    let (calls, bodies) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(Mutex::new(Vec::new())),
+    );
+    let shutdown = CancellationToken::new();
+    let taking = |batch: Vec<RawDelivery>| {
+        let (calls, bodies) = (Arc::clone(&calls), Arc::clone(&bodies));
+        async move {
+            assert!(batch.len() <= 10, "{}", batch.len());
+            if calls.fetch_add(1, Ordering::SeqCst) == 0 {
+                return Err("the database is away");
+            }
+            bodies.lock().unwrap().extend(
+                batch
+                    .into_iter()
+                    .map(|raw| String::from_utf8(raw.body.to_vec()).unwrap()),
+            );
+            Ok(())
+        }
+    };
+    let reading = run_batches(&scene.broker, &queue, 10, WAIT, shutdown.clone(), taking);
+    let watching = async {
+        wait_until(
+            "all taken over",
+            SOON,
+            async || bodies.lock().unwrap().len(),
+            |taken| *taken >= 25,
+        )
+        .await;
+        shutdown.cancel();
+    };
+    tokio::join!(reading, watching);
+    let mut taken: Vec<u32> = bodies
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|body| body.parse().unwrap())
+        .collect();
+    taken.sort_unstable();
+    assert_eq!(
+        taken,
+        (0..25).collect::<Vec<_>>(),
+        "nothing missing, nothing twice"
+    );
+    assert_eq!(scene.depth(&queue).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_dead_letter_says_why_and_after_how_many_attempts() {
+    let scene = Scene::new().await;
+    let event = created(1).remove(0);
+    scene.ports.act(id(&event), Act::Refuse);
+    let consuming = scene.consume().await;
+    scene.publish(std::slice::from_ref(&event)).await;
+    scene.holds(&scene.queue(".dead"), 1).await;
+    let dead = peek(&scene.broker, &scene.queue(".dead"), 1)
+        .await
+        .unwrap()
+        .remove(0);
+    let note = dead.note.expect("a worker's copy has a note");
+    assert_eq!(
+        (note.class.as_str(), note.message.as_str(), note.link),
+        ("refused", "no such tax number", Some(7))
+    );
+    assert_eq!(note.fingerprint, "refused:no such tax number");
+    assert_eq!(
+        (dead.trail.attempt, dead.trail.history.len(), dead.death),
+        (1, 1, None)
+    );
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&dead.body).unwrap(),
+        event,
+        "byte for byte"
+    );
+    assert_eq!(dead.properties["message_id"], event["id"]);
+    assert_eq!(consuming.counters.dead(worker::DeadClass::Refused), 1);
+    consuming.stop().await.unwrap();
+}
+
+/// What kills before a claim ends in the same queue, made by the broker; where it came from decides what is believed.
+#[tokio::test]
+async fn the_delivery_limit_leads_to_the_dead_letter_queue() {
+    let scene = Scene::new().await;
+    let consumes = &[event::EventType::CrmContactCreated];
+    scene
+        .broker
+        .topology()
+        .declare_worker(&scene.broker, "probe", consumes)
+        .await
+        .unwrap();
+    let (queue, dead) = (scene.queue(""), scene.queue(".dead"));
+    scene.publish(&created(1)).await;
+    scene.holds(&queue, 1).await;
+    let channel = scene.kit.channel().await.unwrap();
+    for _ in 0..31 {
+        let get = async || {
+            channel
+                .basic_get(queue.as_str().into(), BasicGetOptions::default())
+                .await
+                .unwrap()
+        };
+        let again = wait_until("delivered again", SOON, get, Option::is_some)
+            .await
+            .expect("waited for");
+        again
+            .delivery
+            .nack(BasicNackOptions {
+                requeue: true,
+                multiple: false,
+            })
+            .await
+            .unwrap();
+    }
+    scene.holds(&dead, 1).await;
+    let raw = peek(&scene.broker, &dead, 1).await.unwrap().remove(0);
+    let death = raw.death.expect("the broker's own entry");
+    assert_eq!(
+        (death.queue.as_str(), death.reason.as_str()),
+        (queue.as_str(), "delivery_limit")
+    );
+    assert_eq!(death.exchange, scene.broker.topology().events());
+    assert_eq!((raw.note, raw.trail), (None, worker::Trail::default()));
+}

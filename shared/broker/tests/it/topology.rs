@@ -1,0 +1,151 @@
+use std::collections::BTreeMap;
+
+use broker::{Error, Finding, Properties, Topology};
+use bytes::Bytes;
+use event::EventType;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use testkit::{Route, wait_until};
+use worker::RUNGS;
+
+use crate::scene::{SOON, Scene, created};
+
+const CONSUMES: &[EventType] = &[EventType::CrmContactCreated];
+
+#[tokio::test]
+async fn declared_walked_and_checked() {
+    let scene = Scene::new().await;
+    let topology = scene.broker.topology();
+    let wanted: &[(&str, &[EventType])] = &[("probe", CONSUMES)];
+
+    let missing = topology.check(&scene.broker, wanted).await.unwrap();
+    assert_eq!(
+        missing.len(),
+        11,
+        "3 of the events and 8 of the worker: {missing:?}"
+    );
+    assert!(
+        missing
+            .iter()
+            .all(|finding| matches!(finding, Finding::Missing { .. }))
+    );
+    assert_eq!(
+        scene.depth(&scene.queue("")).await,
+        None,
+        "a check creates nothing"
+    );
+
+    for _ in 0..2 {
+        topology
+            .declare_worker(&scene.broker, "probe", CONSUMES)
+            .await
+            .unwrap();
+    }
+    assert_eq!(topology.check(&scene.broker, wanted).await.unwrap(), []);
+
+    // To its worker; what nobody is bound for is kept, and the publisher is not told.
+    scene.publish(&created(1)).await;
+    scene.holds(&scene.queue(""), 1).await;
+    let stranger = scene.kit.publisher().await.unwrap();
+    let events = topology.events();
+    let route = stranger
+        .raw(
+            &events,
+            "crm.contact.merged.v1.acme",
+            b"{}",
+            Default::default(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(route, Route::Routed);
+    scene.holds(&topology.unrouted(), 1).await;
+
+    // Through a rung and back, with the trail.
+    scene.kit.take(&scene.queue(""), 10).await.unwrap();
+    let mut copy = Properties::of_event("evt-1", "crm.contact.created.v1");
+    copy.headers.insert("x-attempt".to_owned(), 2.into());
+    let rung = topology.rung("probe", RUNGS[0]);
+    let begin = std::time::Instant::now();
+    scene
+        .broker
+        .publisher()
+        .publish("", &rung, Bytes::from_static(b"body"), &copy)
+        .await
+        .unwrap();
+    scene.holds(&scene.queue(""), 1).await;
+    assert!(
+        begin.elapsed() >= RUNGS[0].delay,
+        "back after {:?}",
+        begin.elapsed()
+    );
+    let back = scene.kit.take(&scene.queue(""), 1).await.unwrap().remove(0);
+    assert_eq!((back.exchange.as_str(), back.redelivered), ("", false));
+    assert_eq!(back.header("x-attempt"), Some(&AMQPValue::LongLongInt(2)));
+}
+
+#[tokio::test]
+async fn another_argument_is_named_and_nothing_is_changed() {
+    let scene = Scene::new().await;
+    let rung = scene.queue(".retry.1s");
+    let (text, number) = (
+        |text: &str| AMQPValue::LongString(text.into()),
+        AMQPValue::LongLongInt,
+    );
+    let arguments: BTreeMap<ShortString, AMQPValue> = BTreeMap::from([
+        ("x-queue-type".into(), text("quorum")),
+        ("x-message-ttl".into(), number(2000)),
+        ("x-dead-letter-exchange".into(), text("")),
+        ("x-dead-letter-routing-key".into(), text(&scene.queue(""))),
+        ("x-dead-letter-strategy".into(), text("at-least-once")),
+        ("x-overflow".into(), text("reject-publish")),
+        ("x-delivery-limit".into(), number(1_000_000)),
+    ]);
+    let arguments = FieldTable::from(arguments);
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    let channel = scene.kit.channel().await.unwrap();
+    channel
+        .queue_declare(rung.as_str().into(), durable, arguments)
+        .await
+        .unwrap();
+
+    let error = scene
+        .begin(Default::default())
+        .ended()
+        .await
+        .expect_err("a wrong topology ends the start");
+    assert_eq!(error.exit_code(), 78);
+    let shown = error.to_string().replace(scene.kit.prefix(), "kurir");
+    insta::assert_snapshot!(shown, @"queue kurir.probe.retry.1s exists with x-message-ttl = 2000, this version needs 1000; nothing was changed. When it is empty and unused, remove it and start again: rabbitmqctl delete_queue kurir.probe.retry.1s");
+
+    let topology = Topology::new(scene.kit.prefix());
+    let findings = topology
+        .check(&scene.broker, &[("probe", CONSUMES)])
+        .await
+        .unwrap();
+    let differing = findings
+        .iter()
+        .filter(|finding| matches!(finding, Finding::Differs(_)))
+        .count();
+    assert_eq!(differing, 1, "{findings:?}");
+    assert!(matches!(error, Error::Topology(_)));
+}
+
+#[tokio::test]
+async fn the_status_names_the_consumers_that_are_present() {
+    let scene = Scene::new().await;
+    let consuming = scene.consume().await;
+    let status = scene.broker.status();
+    let present = || status.borrow().consumers.get(&scene.queue("")).copied();
+    assert_eq!(present(), Some(true));
+    consuming.stop().await.unwrap();
+    wait_until(
+        "no consumer any more",
+        SOON,
+        async || present(),
+        |present| *present == Some(false),
+    )
+    .await;
+}
