@@ -94,8 +94,9 @@ impl Class {
     fn of(code: Option<&str>) -> Self {
         match code {
             // Connection exceptions; too few resources; shutdown and start-up; a fail-over's read-only server;
-            // a session that was ended because its transaction stood still.
-            Some("57P01" | "57P02" | "57P03" | "25006" | "25P03") => Self::Unavailable,
+            // a session that was ended because its transaction stood still; a database closed for a while (55000, which
+            // no statement of ours raises).
+            Some("57P01" | "57P02" | "57P03" | "25006" | "25P03" | "55000") => Self::Unavailable,
             Some(code) if code.starts_with("08") || code.starts_with("53") => Self::Unavailable,
             // Serialization failure, deadlock, lock not available, statement time-out.
             Some("40001" | "40P01" | "55P03" | "57014") => Self::Transient,

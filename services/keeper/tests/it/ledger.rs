@@ -1,0 +1,458 @@
+use std::time::Duration;
+
+use chrono::Utc;
+use serde_json::json;
+use store::Scope;
+use store::dead_letters::{replay_one, show};
+use store::links::{ClaimItem, LinkKey};
+use store::{QueuePrefix, held};
+use testkit::{Contacts, wait_for, wait_until};
+use uuid::Uuid;
+
+use crate::rig::{LEDGER, Parts, Rig, SOON, SYSTEM, WORKER, bytes, note};
+
+/// No new connections to the test's database while it is away, and the product's end.
+pub(crate) async fn database_away(rig: &Rig, away: bool) {
+    let server = std::env::var("KURIR_DATABASE_URL").expect("testkit has used it");
+    let server = sqlx::PgPool::connect(&server).await.expect("the server");
+    let statement = format!(
+        "alter database {} with allow_connections {}",
+        rig.database.name(),
+        !away
+    );
+    sqlx::query(sqlx::AssertSqlSafe(statement))
+        .execute(&server)
+        .await
+        .expect("changed");
+    if away {
+        sqlx::query(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+             where datname = $1 and application_name = 'kurir'",
+        )
+        .bind(rig.database.name())
+        .execute(&server)
+        .await
+        .expect("ended");
+    }
+    server.close().await;
+}
+
+#[tokio::test]
+async fn what_a_worker_gave_up_is_committed_with_its_reasons() {
+    let mut rig = Rig::new().await;
+    let connection = rig.tenant_with_connection("shop").await;
+    let event = Contacts::new("shop", 1).organization().created();
+    let mut headers = note("refused", 1_800_000_000_123);
+    headers["traceparent"] = json!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    headers["x-history"] = json!(r#"[{"at":"2026-01-01T00:00:00Z","class":"refused","ms":3}]"#);
+    rig.die(bytes(&event), headers).await;
+    rig.start(LEDGER);
+    rig.until_dead(1).await;
+    let id: Uuid = sqlx::query_scalar("select id from dead_letter")
+        .fetch_one(rig.database.pool())
+        .await
+        .expect("the row");
+    let story = show(&rig.pool, Scope::Everything, id)
+        .await
+        .expect("a story");
+    let letter = &story.letter;
+    assert_eq!(letter.worker, WORKER);
+    assert_eq!(letter.tenant.as_deref(), Some("shop"));
+    assert_eq!(letter.connection_id, Some(connection));
+    assert_eq!(letter.source.as_deref(), event["source"].as_str());
+    assert_eq!(letter.event_id.as_deref(), event["id"].as_str());
+    assert_eq!(letter.event_type.as_deref(), Some("crm.contact.created.v1"));
+    assert_eq!(letter.class, "refused");
+    assert_eq!(letter.fingerprint, "refused:shape");
+    assert_eq!(letter.message.as_deref(), Some("the partner said no"));
+    assert_eq!(
+        letter.trace_id.as_deref(),
+        Some("0af7651916cd43dd8448eb211c80319c")
+    );
+    assert_eq!(letter.last_at.timestamp_millis(), 1_800_000_000_123);
+    assert!(
+        letter.k.is_some(),
+        "a state event with a time has an order key"
+    );
+    assert_eq!(story.message.body.0, bytes(&event));
+    assert_eq!(story.history.len(), 1);
+    assert_eq!(
+        letter.id,
+        store::links::dead_id(
+            WORKER,
+            letter.source.as_deref().unwrap_or_default(),
+            letter.event_id.as_deref().unwrap_or_default(),
+            Some(connection)
+        )
+    );
+    let queue = rig.dead_queue();
+    rig.until_empty(&queue).await;
+}
+
+#[tokio::test]
+async fn no_body_and_no_header_is_refused() {
+    let mut rig = Rig::new().await;
+    let contact = Contacts::new("shop", 1).organization().created();
+    let mut schema = contact.clone();
+    schema["data"]["contact"]["name"] = json!(7);
+    let mut foreign = contact.clone();
+    foreign["id"] = json!("foreign");
+    rig.die(b"not JSON \0 at all".to_vec(), note("malformed", 1))
+        .await;
+    rig.die(vec![0xff, 0xfe, 0x00, 0x80], json!({})).await;
+    rig.die(Vec::new(), json!({ "x-dead-class": "\0", "x-dead-at": 2 }))
+        .await;
+    rig.die(bytes(&schema), json!({})).await;
+    rig.die(bytes(&foreign), note("tenant_mismatch", 3)).await;
+    rig.die(
+        bytes(&contact),
+        json!({ "x-dead-at": "no number", "x-generation": -5, "x-attempt": "x" }),
+    )
+    .await;
+    rig.start(LEDGER);
+    rig.until_dead(6).await;
+    let mut rows: Vec<(String, Option<String>, Option<String>, i32)> =
+        sqlx::query_as("select class, tenant, event_id, generation from dead_letter")
+            .fetch_all(rig.database.pool())
+            .await
+            .expect("the rows");
+    rows.sort();
+    let id = contact["id"].as_str().map(str::to_owned);
+    let shop = Some("shop".to_owned());
+    assert_eq!(
+        rows,
+        [
+            ("internal".to_owned(), shop.clone(), id.clone(), 0),
+            ("malformed".to_owned(), None, None, 0),
+            ("malformed".to_owned(), None, None, 0),
+            ("schema".to_owned(), shop, id, 0),
+            // Nothing of a message under another tenant's key is believed.
+            ("tenant_mismatch".to_owned(), None, None, 0),
+            ("\u{2400}".to_owned(), None, None, 0),
+        ]
+    );
+    let queue = rig.dead_queue();
+    rig.until_empty(&queue).await;
+}
+
+#[tokio::test]
+async fn the_same_death_is_one_row_and_a_later_one_counts() {
+    let mut rig = Rig::new().await;
+    rig.tenant_with_connection("shop").await;
+    let event = bytes(&Contacts::new("shop", 1).person().created());
+    let at = Utc::now().timestamp_millis();
+    rig.die(event.clone(), note("refused", at)).await;
+    rig.die(event.clone(), note("refused", at)).await;
+    rig.start(LEDGER);
+    rig.until_dead(1).await;
+    let queue = rig.dead_queue();
+    rig.until_empty(&queue).await;
+    let open = |class: &str, state: &str, generation, deaths| {
+        (
+            class.to_owned(),
+            state.to_owned(),
+            generation,
+            deaths,
+            "the partner said no".to_owned(),
+        )
+    };
+    assert_eq!(rig.dead().await, [open("refused", "open", 0, 1)]);
+
+    let id: Uuid = sqlx::query_scalar("select id from dead_letter")
+        .fetch_one(rig.database.pool())
+        .await
+        .expect("the row");
+    let prefix = QueuePrefix::new(rig.theirs.prefix());
+    replay_one(&rig.pool, &prefix, Scope::Everything, id, "ana")
+        .await
+        .expect("replayed");
+    // A late copy of the first generation changes nothing.
+    rig.die(event.clone(), note("refused", at + 1)).await;
+    rig.start(LEDGER);
+    wait_until(
+        "the late copy is history",
+        SOON,
+        async || {
+            show(&rig.pool, Scope::Everything, id)
+                .await
+                .expect("a story")
+                .history
+                .len()
+        },
+        |rows| *rows == 3,
+    )
+    .await;
+    assert_eq!(rig.dead().await, [open("refused", "replaying", 1, 1)]);
+    let mut second = note("unmappable", at + 2);
+    second["x-generation"] = json!(1);
+    rig.die(event, second).await;
+    let both = wait_until(
+        "it died again",
+        SOON,
+        async || rig.dead().await,
+        |rows| rows[0].3 == 2,
+    )
+    .await;
+    assert_eq!(both, [open("unmappable", "open", 1, 2)]);
+}
+
+fn claim(event: &serde_json::Value, connection: Uuid) -> ClaimItem {
+    let decoded = event::decode(&bytes(event)).expect("a valid event");
+    let version = decoded.version.clone().expect("it has a time").value;
+    ClaimItem {
+        link: Ok(LinkKey {
+            tenant: decoded.tenant.to_string(),
+            kind: decoded.entity().to_owned(),
+            source_system: decoded.system.clone(),
+            source_account: decoded.account.clone(),
+            source_id: decoded.record_id().to_owned(),
+            target_system: SYSTEM.to_owned(),
+            connection_id: connection,
+        }),
+        tenant: decoded.tenant.to_string(),
+        k: Some(decoded.order_key(&version, 0)),
+        source: decoded.source.clone(),
+        event_id: decoded.id.clone(),
+        generation: 0,
+        token: Uuid::new_v4(),
+        natural_keys: Vec::new(),
+        event_type: decoded.event_type.to_string(),
+        subject: decoded.subject.clone(),
+        body: bytes(event),
+        properties: json!({ "message_id": decoded.id }),
+        headers: json!({}),
+        claim_as: None,
+    }
+}
+
+/// Through the worker's queue, as when a process dies with it again and again. Nothing of ours is written on it.
+async fn die_by_the_broker(rig: &Rig, event: &serde_json::Value) {
+    let properties = broker::Properties::of_event("id", "type");
+    let published = rig
+        .ours
+        .publisher()
+        .publish("", &rig.queue(), bytes(event).into(), &properties)
+        .await;
+    published.expect("published");
+    wait_for("the broker gives up", SOON, async || {
+        let channel = rig.theirs.channel().await.expect("a channel");
+        let got = channel.basic_get(rig.queue().into(), Default::default());
+        got.await.expect("an answer");
+        // It goes back with its channel, and its delivery is counted.
+        channel.close(200, "died".into()).await.expect("closed");
+        match rig
+            .theirs
+            .depth(&rig.dead_queue())
+            .await
+            .expect("an answer")
+        {
+            Some(1) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+}
+
+/// The broker writes no time that we read, so a keeper that was killed before its acknowledgement must not count twice.
+#[tokio::test]
+async fn a_broker_made_copy_that_comes_again_is_the_same_death() {
+    let mut rig = Rig::new().await;
+    rig.tenant_with_connection("shop").await;
+    let event = Contacts::new("shop", 1).organization().created();
+    for round in 0..2 {
+        die_by_the_broker(&rig, &event).await;
+        // Somebody had it before and did not acknowledge it.
+        let seen = broker::peek(&rig.ours, &rig.dead_queue(), 1)
+            .await
+            .expect("a look");
+        assert_eq!(seen.len(), 1, "round {round}");
+        rig.start(LEDGER);
+        let queue = rig.dead_queue();
+        wait_until(
+            "it is read",
+            SOON,
+            async || rig.theirs.depth(&queue).await.expect("an answer"),
+            |depth| *depth == Some(0),
+        )
+        .await;
+        rig.until_dead(1).await;
+        rig.until_empty(&queue).await;
+    }
+    let dead = rig.dead().await;
+    assert_eq!((dead.len(), dead[0].3), (1, 1), "{dead:?}");
+}
+
+/// V7 and V20: the newest version dies, without a header or a claim row of ours; what it superseded comes back.
+#[tokio::test]
+async fn superseded_content_returns_when_the_newer_dies_by_the_broker() {
+    let mut rig = Rig::new().await;
+    let connection = rig.tenant_with_connection("shop").await;
+    let mut contact = Contacts::new("shop", 1).organization();
+    let older = contact.created();
+    let newer = contact.updated();
+    let tokens: Vec<Uuid> = {
+        let (newer, older) = (claim(&newer, connection), claim(&older, connection));
+        let tokens = vec![newer.token];
+        rig.links
+            .claim(WORKER, vec![newer], false)
+            .await
+            .expect("claimed");
+        rig.links
+            .claim(WORKER, vec![older], false)
+            .await
+            .expect("superseded");
+        tokens
+    };
+    rig.links
+        .release(&tokens, &[None])
+        .await
+        .expect("the lease is back");
+
+    die_by_the_broker(&rig, &newer).await;
+    rig.start(Parts {
+        relay: true,
+        ledger: true,
+        janitor: false,
+    });
+    let dead = rig.until_dead(1).await;
+    assert_eq!(
+        (dead[0].0.as_str(), dead[0].1.as_str()),
+        ("delivery_limit", "open")
+    );
+    let back = wait_for(
+        "the older content is in the worker's queue",
+        SOON,
+        async || {
+            let mut taken = rig.theirs.take(&rig.queue(), 1).await.expect("an answer");
+            taken.pop().ok_or("nothing yet")
+        },
+    )
+    .await;
+    assert_eq!(back.json()["id"], older["id"]);
+}
+
+#[tokio::test]
+async fn an_event_without_version_and_time_dies_under_its_pinned_version() {
+    let mut rig = Rig::new().await;
+    rig.tenant_with_connection("shop").await;
+    let mut event = Contacts::new("shop", 1).organization().created();
+    for name in ["time", "subjectversion"] {
+        event.as_object_mut().expect("an object").remove(name);
+    }
+    sqlx::query("insert into event_pin values ('shop', $1, $2, '00001700000000000000')")
+        .bind(event["source"].as_str())
+        .bind(event["id"].as_str())
+        .execute(rig.database.pool())
+        .await
+        .expect("a pin");
+    rig.die(bytes(&event), note("refused", 5)).await;
+    rig.start(LEDGER);
+    rig.until_dead(1).await;
+    let story_of: Uuid = sqlx::query_scalar("select id from dead_letter")
+        .fetch_one(rig.database.pool())
+        .await
+        .expect("the row");
+    let story = show(&rig.pool, Scope::Everything, story_of)
+        .await
+        .expect("a story");
+    let key = story.letter.k.expect("a key").to_string();
+    assert!(key.starts_with("1700000000000000 "), "{key}");
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_the_dead_wait_in_their_queue() {
+    let mut rig = Rig::new().await;
+    rig.tenant_with_connection("shop").await;
+    rig.start(LEDGER);
+    let mut contacts = Contacts::new("shop", 1);
+    database_away(&rig, true).await;
+    for n in 0..300 {
+        rig.die(bytes(&contacts.any().created()), note("refused", 1000 + n))
+            .await;
+    }
+    let readiness = rig.readiness.clone();
+    wait_until(
+        "the outage is said",
+        SOON,
+        async || readiness.problems(),
+        |problems| !problems.is_empty(),
+    )
+    .await;
+    database_away(&rig, false).await;
+    rig.until_dead(300).await;
+    wait_until(
+        "the ledger is well again",
+        Duration::from_secs(15),
+        async || readiness.problems(),
+        Vec::is_empty,
+    )
+    .await;
+    assert_eq!(rig.dead().await.len(), 300);
+    let queue = rig.dead_queue();
+    rig.until_empty(&queue).await;
+}
+
+#[tokio::test]
+async fn a_switched_off_ledger_leaves_them_in_the_broker() {
+    let mut rig = Rig::new().await;
+    rig.start(Parts {
+        relay: true,
+        ledger: false,
+        janitor: true,
+    });
+    rig.die(b"{}".to_vec(), note("refused", 1)).await;
+    let queue = rig.dead_queue();
+    testkit::stays(
+        "the copy stays in its queue",
+        Duration::from_secs(2),
+        async || {
+            (
+                rig.theirs.depth(&queue).await.expect("an answer"),
+                rig.dead().await.len(),
+            )
+        },
+        |seen| *seen == (Some(1), 0),
+    )
+    .await;
+    assert!(rig.readiness.ready(), "{:?}", rig.readiness.problems());
+}
+
+#[tokio::test]
+async fn a_released_poison_event_goes_back_to_its_worker() {
+    let mut rig = Rig::new().await;
+    rig.start(crate::rig::RELAY);
+    sqlx::query(
+        "insert into held (worker, tenant, target_system, reason, source, event_id, generation, type, subject, body,
+           properties, headers)
+         values ($1, 'shop', 'metakocka', 'poison', 's', 'evt', 3, 't', 'contact/1', 'body', '{}', '{\"x-attempt\": 9}')",
+    )
+    .bind(WORKER)
+    .execute(rig.database.pool())
+    .await
+    .expect("a held row");
+    let prefix = QueuePrefix::new(rig.theirs.prefix());
+    held::release(
+        &rig.pool,
+        &prefix,
+        Scope::Everything,
+        &held::Filter::default(),
+    )
+    .await
+    .expect("released");
+    let back = wait_for("it is in the worker's queue", SOON, async || {
+        rig.theirs
+            .take(&rig.queue(), 1)
+            .await
+            .expect("an answer")
+            .pop()
+            .ok_or("nothing yet")
+    })
+    .await;
+    assert_eq!(back.body, b"body");
+    assert!(back.header("x-attempt").is_none());
+    assert_eq!(
+        back.header("x-generation")
+            .and_then(|value| value.as_long_long_int()),
+        Some(3)
+    );
+}

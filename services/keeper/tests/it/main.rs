@@ -1,0 +1,6 @@
+//! A keeper on a real RabbitMQ and a real PostgreSQL, each test with its own part of both.
+
+mod janitor;
+mod ledger;
+mod relay;
+mod rig;
