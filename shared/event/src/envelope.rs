@@ -7,8 +7,6 @@ use serde::Serialize;
 
 use crate::payload::NO_CONTROL;
 
-/// Media type of one event in structured mode, as Kurir writes it into AMQP properties and HTTP answers.
-pub const CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 /// A message with all its derived attributes is at most this long.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
 /// The id becomes an AMQP short string.

@@ -5,7 +5,6 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 
 use crate::catalogue::{EventType, Kind};
-use crate::error::{DecodeClass, DecodeError, Identity};
 use crate::order_key::{OrderKey, SubjectVersion};
 use crate::payload::Payload;
 
@@ -110,32 +109,6 @@ impl Event {
     /// `<type>.<tenant>`: how `kurir.events` routes it.
     pub fn routing_key(&self) -> String {
         format!("{}.{}", self.event_type, self.tenant)
-    }
-
-    /// Whether a delivery from `kurir.events` may have come by this key: the tenant may be missing, but not differ.
-    ///
-    /// # Errors
-    /// `tenant_mismatch`: queues, budgets and rights are given by tenant, so the body must not say another one.
-    pub fn check_routing_key(&self, key: &str) -> Result<(), DecodeError> {
-        if key == self.event_type.as_str() || key == self.routing_key() {
-            return Ok(());
-        }
-        let detail = "does not agree with the routing key, which must be <type>.<tenantid>";
-        Err(
-            DecodeError::new(DecodeClass::TenantMismatch, "/tenantid", detail)
-                .with_identity(self.identity()),
-        )
-    }
-
-    /// What a dead letter of it is found by.
-    pub fn identity(&self) -> Identity {
-        Identity {
-            id: Some(self.id.clone()),
-            source: Some(self.source.clone()),
-            event_type: Some(self.event_type.as_str().to_owned()),
-            tenant: Some(self.tenant.as_str().to_owned()),
-            subject: Some(self.subject.clone()),
-        }
     }
 
     /// Copies of attributes that go into AMQP headers for routing and operations; the body wins over them.

@@ -21,9 +21,7 @@ pub use canonical::{Canonical, canonical, canonical_batch, canonical_binary};
 pub use catalogue::{EventType, Kind};
 pub use compose::{Cause, Draft, OWN_SYSTEM, Own, compose, derived_id};
 pub use decode::decode;
-pub use envelope::{
-    CONTENT_TYPE, MAX_CAUSATION_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, SOURCE_PREFIX,
-};
+pub use envelope::{MAX_CAUSATION_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, SOURCE_PREFIX};
 pub use error::{DecodeClass, DecodeError, Identity, MAX_PROBLEMS, MAX_TEXT, Problem};
 pub use event::{Event, TenantId, Version, VersionScheme};
 pub use order_key::{OrderKey, SubjectVersion, VERSION_DIGITS};
