@@ -51,6 +51,10 @@ async fn succeeds(limit: Duration, folder: &Path, command: &[&str]) -> bool {
 }
 
 /// Whether the program can be run here; if not, that is said, or fails the test where everything must run.
+#[expect(
+    clippy::print_stderr,
+    reason = "who runs the tests reads which program was left out"
+)]
 fn runnable(name: &str, missing: Option<&str>) -> bool {
     let Some(missing) = missing else {
         return true;
