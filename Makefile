@@ -40,11 +40,11 @@ lint: tools ## Format, clippy, rustdoc; shellcheck and cargo-deny where installe
 	RUSTDOCFLAGS='-D warnings' cargo doc -q $(LOCKED) --workspace --no-deps
 	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/run $$(find deploy load-tests -name '*.sh'); \
 	  else echo 'skipped: shellcheck is not installed (apt-get install shellcheck)'; fi
-	@if command -v cargo-deny >/dev/null; then cargo deny --locked check --config deploy/ci/deny.toml bans licenses sources; \
+	@if command -v cargo-deny >/dev/null; then cargo deny --locked --config deploy/ci/deny.toml check bans licenses sources; \
 	  else echo 'skipped: cargo-deny is not installed (cargo install --locked cargo-deny)'; fi
 
 advisories: ## cargo-deny against the RustSec database (fetched from GitHub)
-	cargo deny --locked check --config deploy/ci/deny.toml advisories
+	cargo deny --locked --config deploy/ci/deny.toml check advisories
 
 ci: lint test demo stack-test ## What CI runs: lint, all tests, the demo, the local stack's own tests
 	@changed=$$(git status --porcelain 2>/dev/null || true); \
