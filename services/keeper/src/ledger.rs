@@ -44,7 +44,7 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(60);
 impl Ledger {
     /// Until the shutdown; the batches in hand are finished.
     pub(crate) async fn run(self, workers: &[Worker], shutdown: CancellationToken) {
-        self.readiness.expect(Part::Ledger, SILENCE);
+        self.readiness.expect(Part::DeadQueues, SILENCE);
         let ledger = Arc::new(self);
         let topology = ledger.deps.broker.topology();
         let reading = workers.iter().map(|worker| {
@@ -102,8 +102,8 @@ impl Ledger {
                 }
             }
             match obstacle {
-                None => self.readiness.worked(Part::Ledger),
-                Some(obstacle) => self.readiness.hindered(Part::Ledger, obstacle),
+                None => self.readiness.worked(Part::DeadQueues),
+                Some(obstacle) => self.readiness.hindered(Part::DeadQueues, obstacle),
             }
         }
     }

@@ -8,17 +8,21 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Relay,
+    /// Commits dead letters; silent where nothing dies.
     Ledger,
+    /// Whether the ledger's queues are read.
+    DeadQueues,
     Janitor,
 }
 
 impl Part {
-    const ALL: [Self; 3] = [Self::Relay, Self::Ledger, Self::Janitor];
+    const ALL: [Self; 4] = [Self::Relay, Self::Ledger, Self::DeadQueues, Self::Janitor];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Relay => "relay",
             Self::Ledger => "ledger",
+            Self::DeadQueues => "dead-letter queues",
             Self::Janitor => "janitor",
         }
     }
@@ -28,7 +32,7 @@ impl Part {
 #[derive(Debug)]
 pub struct Readiness {
     started: Instant,
-    parts: [State; 3],
+    parts: [State; 4],
     /// Outbox rows that were confirmed by the broker and deleted.
     pub relayed: AtomicU64,
     /// Publishes that were refused or unconfirmed; their rows come back.
@@ -45,7 +49,7 @@ pub struct Readiness {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How long it may be silent; zero: switched off.
+    /// How long it may be silent; zero: for ever.
     limit_ms: AtomicU64,
     /// Milliseconds since `started`.
     worked_ms: AtomicU64,
@@ -56,7 +60,7 @@ impl Default for Readiness {
     fn default() -> Self {
         Self {
             started: Instant::now(),
-            parts: [State::default(), State::default(), State::default()],
+            parts: Default::default(),
             relayed: AtomicU64::new(0),
             relay_failures: AtomicU64::new(0),
             buried: AtomicU64::new(0),
@@ -81,7 +85,7 @@ impl Readiness {
                 }
                 let silent = now.saturating_sub(state.worked_ms.load(Ordering::Relaxed));
                 (limit > 0 && silent > limit)
-                    .then(|| format!("{} has done nothing for {} s", part.as_str(), silent / 1000))
+                    .then(|| format!("{}: nothing done for {} s", part.as_str(), silent / 1000))
             })
             .collect()
     }
@@ -156,6 +160,6 @@ mod tests {
         while readiness.ready() && began.elapsed() < Duration::from_secs(5) {
             std::thread::yield_now();
         }
-        assert_eq!(readiness.problems(), ["janitor has done nothing for 0 s"]);
+        assert_eq!(readiness.problems(), ["janitor: nothing done for 0 s"]);
     }
 }
