@@ -25,7 +25,7 @@ const LIST_LIMIT: &str = "50";
     max_term_width = 110
 )]
 pub(crate) struct Kurir {
-    /// Settings file (TOML); the environment overrides it. `kurir config --help` says more
+    /// Settings file (TOML); `kurir config --help` says more
     #[arg(
         long,
         value_name = "FILE",
@@ -130,7 +130,7 @@ Example:
 /// The workers of this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum WorkerName {
-    /// Carries CRM contacts to Metakocka
+    // Carries CRM contacts to Metakocka.
     MetakockaSync,
 }
 
@@ -181,7 +181,8 @@ pub(crate) enum Tenant {
         /// 1 to 64 letters, digits, `_` or `-`
         #[arg(value_parser = tenant)]
         id: TenantId,
-        #[arg(long, default_value = "")]
+        /// For people
+        #[arg(long, default_value = "", hide_default_value = true)]
         name: String,
         #[command(flatten)]
         output: Output,
@@ -192,6 +193,7 @@ pub(crate) enum Tenant {
         /// Begins after this id
         #[arg(long, value_name = "ID")]
         after: Option<String>,
+        /// At most so many
         #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
         limit: i64,
         #[command(flatten)]
@@ -206,6 +208,7 @@ pub(crate) enum Token {
         after_help = "Example:\n  kurir token create --tenant acme --name crm --source urn:kurir:acme:crm:default"
     )]
     Create {
+        /// Whose it is
         #[arg(long, value_parser = tenant)]
         tenant: TenantId,
         /// Who uses it, for the list
@@ -220,8 +223,10 @@ pub(crate) enum Token {
     /// Lists tokens, newest first; never their secrets
     #[command(after_help = "Example:\n  kurir token list --tenant acme")]
     List {
+        /// Only of this tenant
         #[arg(long, value_parser = tenant)]
         tenant: Option<TenantId>,
+        /// At most so many
         #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
         limit: i64,
         #[command(flatten)]
@@ -230,6 +235,7 @@ pub(crate) enum Token {
     /// Revokes a token; gateways believe it at most `gateway.token_cache_seconds` longer
     #[command(after_help = "Example:\n  kurir token revoke 0192f0c1-7a4e-4b1f-9d3e-5f0a1b2c3d4e")]
     Revoke {
+        /// Id of the token
         id: Uuid,
         #[command(flatten)]
         output: Output,
@@ -256,8 +262,10 @@ command line. For metakocka: {\"secret_key\": \"...\", \"company_id\": \"...\"}.
 Example:
   kurir connection add --tenant acme --system metakocka < credentials.json")]
     Add {
+        /// Whose account it is
         #[arg(long, value_parser = tenant)]
         tenant: TenantId,
+        /// The partner system
         #[arg(long)]
         system: System,
         /// Name of the account at the partner
@@ -277,8 +285,10 @@ Example:
     /// Lists connections; never their credentials
     #[command(after_help = "Example:\n  kurir connection list --tenant acme")]
     List {
+        /// Only of this tenant
         #[arg(long, value_parser = tenant)]
         tenant: Option<TenantId>,
+        /// At most so many
         #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
         limit: i64,
         #[command(flatten)]
@@ -330,8 +340,10 @@ pub(crate) struct Which {
     /// Id of the connection
     #[arg(required_unless_present_all = ["tenant", "system"], conflicts_with_all = ["tenant", "system"])]
     pub(crate) id: Option<Uuid>,
+    /// Or whose account, with --system
     #[arg(long, value_parser = tenant, requires = "system")]
     pub(crate) tenant: Option<TenantId>,
+    /// The partner system, with --tenant
     #[arg(long, requires = "tenant")]
     pub(crate) system: Option<System>,
 }
@@ -353,11 +365,13 @@ impl System {
 /// Which held events.
 #[derive(Debug, Args)]
 pub(crate) struct HeldFilter {
+    /// Only of this tenant
     #[arg(long, value_parser = tenant)]
     pub(crate) tenant: Option<TenantId>,
+    /// Only for this worker
     #[arg(long)]
     pub(crate) worker: Option<WorkerName>,
-    /// Why they wait: budget, suspended, circuit, prerequisite, no_connection, poison, panic, conflict, wait_expired, append_unknown
+    /// Why they wait, for example no_connection, suspended, poison
     #[arg(long, value_parser = cause)]
     pub(crate) cause: Option<worker::HoldCause>,
     /// Contained in subject, event id or detail
@@ -375,6 +389,7 @@ pub(crate) enum Held {
         /// Begins after this id
         #[arg(long, value_name = "ID")]
         after: Option<i64>,
+        /// At most so many
         #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
         limit: i64,
         #[command(flatten)]
@@ -388,6 +403,7 @@ Example:
   kurir held release 17
   kurir held release --tenant acme --cause poison")]
     Release {
+        /// Id of one held event
         #[arg(conflicts_with_all = ["tenant", "worker", "cause", "text"])]
         id: Option<i64>,
         #[command(flatten)]
@@ -405,11 +421,13 @@ pub(crate) enum DeadLetters {
     /// Lists dead letters, latest first
     #[command(after_help = "Example:\n  kurir dead-letters list --tenant acme --class refused")]
     List {
+        /// Only of this tenant
         #[arg(long, value_parser = tenant)]
         tenant: Option<TenantId>,
         /// open, replaying, resolved, overtaken, discarded, or any
         #[arg(long, default_value = "open", value_parser = ["open", "replaying", "resolved", "overtaken", "discarded", "any"])]
         state: String,
+        /// Only of this worker
         #[arg(long)]
         worker: Option<WorkerName>,
         /// For example schema, unknown_tenant, refused, exhausted
@@ -418,6 +436,7 @@ pub(crate) enum DeadLetters {
         /// Contained in subject, event id, source or message
         #[arg(long)]
         text: Option<String>,
+        /// At most so many
         #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
         limit: i64,
         #[command(flatten)]
@@ -428,6 +447,7 @@ pub(crate) enum DeadLetters {
         after_help = "Example:\n  kurir dead-letters show 3f0f6c0e-6c1b-5a54-9f56-0f6d9d8c8c11"
     )]
     Show {
+        /// Id of the dead letter
         id: Uuid,
         #[command(flatten)]
         output: Output,
@@ -437,6 +457,7 @@ pub(crate) enum DeadLetters {
         after_help = "Repair the cause first; `show` names it.\n\nExample:\n  kurir dead-letters replay 3f0f6c0e-6c1b-5a54-9f56-0f6d9d8c8c11"
     )]
     Replay {
+        /// Id of the dead letter
         id: Uuid,
         /// Who does it, for the history
         #[arg(long, default_value = "kurir cli", env = "USER", hide_env = true)]
@@ -451,6 +472,7 @@ pub(crate) enum Links {
     /// Lists records and their copies
     #[command(after_help = "Example:\n  kurir links list --tenant acme --state conflict")]
     List {
+        /// Only of this tenant
         #[arg(long, value_parser = tenant)]
         tenant: Option<TenantId>,
         /// pending, linked, conflict, deleted or alias
@@ -465,6 +487,7 @@ pub(crate) enum Links {
         /// Begins after this link
         #[arg(long, value_name = "ID")]
         after: Option<i64>,
+        /// At most so many
         #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
         limit: i64,
         #[command(flatten)]
@@ -494,7 +517,7 @@ Prints its address, then runs until Ctrl-C. `/_sim/` at that address sets faults
 Example:
   kurir simulate metakocka --port 8099
   printf '{\"secret_key\":\"sim-key\",\"company_id\":\"4711\"}' |
-    kurir connection add --tenant acme --system metakocka --url http://127.0.0.1:8099/rest/eshop/v1/
+    kurir connection add --tenant acme --system metakocka --url http://127.0.0.1:8099/rest/eshop/
   (connections to 127.x need KURIR_METAKOCKA__ALLOW_PRIVATE_ADDRESSES=true)")]
     Metakocka(SimulateMetakocka),
 }

@@ -7,7 +7,7 @@ mod held;
 mod keys;
 mod links;
 mod migrate;
-mod publish;
+pub(crate) mod publish;
 mod simulate;
 mod tenant;
 mod token;
@@ -17,7 +17,9 @@ use runtime::Need;
 
 use crate::cli::{Command, Kurir};
 use crate::context::Context;
+use crate::demo;
 use crate::exit::Done;
+use crate::roles;
 
 /// What commands on stored things need.
 const STORED: &[Need] = &[Need::Database];
@@ -50,6 +52,10 @@ pub(crate) async fn run(kurir: Kurir) -> Done {
             publish::run(&Context::load(file, needs)?, command).await
         }
         Command::Simulate(command) => simulate::run(command).await,
-        _ => unreachable!(),
+        Command::Up => roles::up(file).await,
+        Command::Gateway => roles::gateway(file).await,
+        Command::Worker { name } => roles::worker(file, name).await,
+        Command::Keeper => roles::keeper(file).await,
+        Command::Demo(given) => demo::run(file, given).await,
     }
 }

@@ -22,8 +22,14 @@ impl Context {
     /// # Errors
     /// Every mistake in the settings at once; nothing was opened.
     pub(crate) fn load(file: Option<PathBuf>, needs: &[Need]) -> Done<Self> {
-        let loaded = runtime::load(&Sources::of_process(file), needs)?;
-        Ok(Self { loaded })
+        Self::from_sources(&Sources::of_process(file), needs)
+    }
+
+    /// As `load`, where somebody has changed what the environment says.
+    pub(crate) fn from_sources(sources: &Sources, needs: &[Need]) -> Done<Self> {
+        Ok(Self {
+            loaded: runtime::load(sources, needs)?,
+        })
     }
 
     pub(crate) fn settings(&self) -> &Settings {

@@ -7,16 +7,33 @@ use crate::cli::WorkerName;
 use crate::context::{Context, PATIENCE};
 use crate::exit::{Done, Exit, Failed};
 
-/// Queue name and consumed types of each worker: what the broker must hold for it.
-pub(crate) const WORKERS: &[(&str, &[EventType])] = &[(
-    METAKOCKA_SYNC,
-    &[
+/// What the broker and the keeper must know of a worker.
+pub(crate) struct Worker {
+    /// Its queues are `<prefix>.<name>` and those below it.
+    pub(crate) name: &'static str,
+    /// The partner system its links lead to.
+    pub(crate) target_system: &'static str,
+    pub(crate) consumes: &'static [EventType],
+}
+
+pub(crate) const WORKERS: &[Worker] = &[Worker {
+    name: METAKOCKA_SYNC,
+    target_system: "metakocka",
+    consumes: &[
         EventType::CrmContactCreated,
         EventType::CrmContactUpdated,
         EventType::CrmContactDeleted,
     ],
-)];
+}];
 const METAKOCKA_SYNC: &str = "metakocka-sync";
+
+/// As the topology takes them.
+pub(crate) fn queues() -> Vec<(&'static str, &'static [EventType])> {
+    WORKERS
+        .iter()
+        .map(|worker| (worker.name, worker.consumes))
+        .collect()
+}
 
 pub(crate) fn worker_name(name: WorkerName) -> &'static str {
     match name {

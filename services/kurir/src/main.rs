@@ -6,11 +6,13 @@
 mod cli;
 mod commands;
 mod context;
+mod demo;
 mod exit;
 mod fleet;
 mod http;
 mod output;
 mod partners;
+mod roles;
 
 use std::process::ExitCode;
 

@@ -158,7 +158,7 @@ struct Routed {
     tenantid: String,
 }
 
-async fn over_amqp(context: &Context, events: &[Box<RawValue>]) -> Done {
+pub(crate) async fn over_amqp(context: &Context, events: &[Box<RawValue>]) -> Done {
     let broker = fleet::broker(context, "publish").await?;
     let topology = fleet::topology(context);
     topology.declare_events(&broker).await?;
@@ -213,7 +213,11 @@ fn token(file: Option<&Path>) -> Done<SecretString> {
     Ok(SecretString::from(text.trim()))
 }
 
-async fn over_http(gateway: &str, token: &SecretString, events: &[Box<RawValue>]) -> Done {
+pub(crate) async fn over_http(
+    gateway: &str,
+    token: &SecretString,
+    events: &[Box<RawValue>],
+) -> Done {
     let client = crate::http::client(GATEWAY_TIMEOUT)?;
     let url = format!("{}/v1/events", gateway.trim_end_matches('/'));
     let mut done = 0;

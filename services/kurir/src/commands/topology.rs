@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::Topology;
 use crate::context::Context;
 use crate::exit::{Done, Exit, Failed};
-use crate::fleet::{self, WORKERS};
+use crate::fleet::{self, queues};
 use crate::output::count;
 
 const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,11 +22,11 @@ pub(crate) async fn run(context: &Context, command: Topology) -> Done {
     match command {
         Topology::Declare { output } => {
             topology.declare_events(&broker).await?;
-            for (worker, consumes) in WORKERS {
+            for (worker, consumes) in queues() {
                 topology.declare_worker(&broker, worker, consumes).await?;
             }
             broker.close().await;
-            let names: Vec<&str> = WORKERS.iter().map(|(name, _)| *name).collect();
+            let names: Vec<&str> = queues().into_iter().map(|(name, _)| name).collect();
             output.show(
                 &json!({ "events": topology.events(), "workers": names }),
                 |_| {
@@ -39,12 +39,12 @@ pub(crate) async fn run(context: &Context, command: Topology) -> Done {
             )
         }
         Topology::Check { output } => {
-            let mut findings = topology.check(&broker, WORKERS).await?;
+            let mut findings = topology.check(&broker, &queues()).await?;
             broker.close().await;
             let policies_seen = match management(context).await? {
                 None => false,
-                Some((queues, bindings)) => {
-                    findings.extend(topology.check_management(&queues, &bindings, WORKERS));
+                Some((there, bindings)) => {
+                    findings.extend(topology.check_management(&there, &bindings, &queues()));
                     true
                 }
             };

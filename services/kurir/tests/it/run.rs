@@ -4,26 +4,26 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 /// What a finished command left behind.
-pub struct Ran {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
     #[track_caller]
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, 0, "{}", self.stderr);
         self.stdout
     }
 
     #[track_caller]
-    pub fn json(self) -> serde_json::Value {
+    pub(crate) fn json(self) -> serde_json::Value {
         serde_json::from_str(&self.ok()).unwrap()
     }
 
     /// Exit code and both outputs, for a snapshot.
-    pub fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         format!(
             "exit {}\n--- out\n{}--- err\n{}",
             self.code, self.stdout, self.stderr
@@ -32,7 +32,7 @@ impl Ran {
 }
 
 /// `kurir` with no `KURIR_*` variable but these, in UTC, with `input` as its standard input.
-pub fn kurir(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Ran {
+pub(crate) fn kurir(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kurir"));
     command
         .args(arguments)

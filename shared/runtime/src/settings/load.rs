@@ -393,7 +393,12 @@ fn said(kind: Kind, leaf: &Leaf, problem: &str) -> String {
             leaf.origin
         );
     }
-    let quoted: String = leaf.value.to_string().chars().take(QUOTE_LIMIT).collect();
+    // A file shows its quotes; a variable has none.
+    let given = match &leaf.value {
+        Value::String(text) if leaf.origin.starts_with(PREFIX) => text.clone(),
+        other => other.to_string(),
+    };
+    let quoted: String = given.chars().take(QUOTE_LIMIT).collect();
     format!("{problem}, not {quoted} (from {})", leaf.origin)
 }
 

@@ -1,0 +1,254 @@
+//! What every role is made of: settings, log lines, health routes, the database, the broker, and an orderly end.
+//! Which parts a role has stands in its own file.
+
+mod declare;
+mod gateway;
+mod keeper;
+mod up;
+mod watch;
+mod worker;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::Broker;
+use inbound::Readiness;
+use runtime::{DRAIN_LIMIT, Ended, Ending, Need, Role, Settings, TaskError, Tasks};
+use store::Pool;
+use store::connection_cache::ConnectionCache;
+use store::links::Links;
+use store::pins::EventPins;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::WorkerName;
+use crate::context::{Context, check_schema};
+use crate::exit::{Done, Exit, Failed};
+use crate::fleet;
+
+pub(crate) use up::up_until;
+
+/// A role waits for its database for ever; this is as good as that and still a duration.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// After their drain workers say goodbye to the broker and give leases back; only then a task counts as stuck.
+const GOODBYE: Duration = Duration::from_secs(8);
+/// The health routes answer at most this long after everything else has ended.
+const HEALTH_GRACE: Duration = Duration::from_secs(1);
+
+/// Runs the gateway until it is asked to stop.
+pub(crate) async fn gateway(file: Option<PathBuf>) -> Done {
+    let mut process = Process::start(
+        file,
+        Role::Gateway,
+        "gateway",
+        &[Need::Amqp, Need::Database],
+    )
+    .await?;
+    gateway::add(&mut process).await?;
+    process.run().await
+}
+
+/// Runs one worker until it is asked to stop.
+pub(crate) async fn worker(file: Option<PathBuf>, name: WorkerName) -> Done {
+    let needs = [Need::Amqp, Need::Database, Need::Keys];
+    let mut process = Process::start(file, Role::Worker, fleet::worker_name(name), &needs).await?;
+    worker::add(&mut process, name).await?;
+    process.run().await
+}
+
+/// Runs the keeper until it is asked to stop.
+pub(crate) async fn keeper(file: Option<PathBuf>) -> Done {
+    let mut process =
+        Process::start(file, Role::Keeper, "keeper", &[Need::Amqp, Need::Database]).await?;
+    keeper::add(&mut process).await?;
+    process.run().await
+}
+
+/// Runs all roles until they are asked to stop.
+pub(crate) async fn up(file: Option<PathBuf>) -> Done {
+    let context = Context::load(file, up::NEEDS)?;
+    start_logging(&context)?;
+    let shutdown = runtime::signals::shutdown()?;
+    up_until(context, shutdown, |_| {}).await
+}
+
+pub(crate) fn start_logging(context: &Context) -> Done {
+    runtime::telemetry::start(&context.settings().log)
+        .map_err(|error| Failed::new(Exit::Configuration, error.to_string()))
+}
+
+/// One process of the fleet, while it is put together and while it runs.
+pub(crate) struct Process {
+    pub(crate) context: Context,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) tasks: Tasks,
+    pub(crate) readiness: Readiness,
+    pub(crate) pool: Pool,
+    pub(crate) broker: Broker,
+    pub(crate) links: Links,
+    pub(crate) connections: Arc<ConnectionCache>,
+    pub(crate) pins: Arc<EventPins>,
+    /// Where it listens, by name, for the line that says so.
+    pub(crate) listening: Vec<(&'static str, SocketAddr)>,
+    health: Option<HealthServer>,
+    /// Cancelled last: until then probes are answered.
+    ended: CancellationToken,
+}
+
+type HealthServer = tokio::task::JoinHandle<inbound::Served>;
+
+impl Process {
+    async fn start(file: Option<PathBuf>, role: Role, name: &str, needs: &[Need]) -> Done<Self> {
+        let context = Context::load(file, needs)?;
+        start_logging(&context)?;
+        Self::build(context, role, name, runtime::signals::shutdown()?).await
+    }
+
+    /// Answers probes first, then waits for the database; the broker is connected in the background.
+    pub(crate) async fn build(
+        context: Context,
+        role: Role,
+        name: &str,
+        shutdown: CancellationToken,
+    ) -> Done<Self> {
+        let readiness = Readiness::new();
+        let ended = CancellationToken::new();
+        let mut listening = Vec::new();
+        let mut health = None;
+        if let Some(address) = context.settings().health.of(role) {
+            let (listener, address) = listen(address, "health").await?;
+            listening.push(("health", address));
+            let routes = inbound::fallbacks(inbound::health_routes(readiness.clone()));
+            health = Some(tokio::spawn(inbound::serve(
+                listener,
+                routes,
+                ended.clone().cancelled_owned(),
+                HEALTH_GRACE,
+            )));
+        }
+        let database = readiness.check("database");
+        database.not_ready("connecting");
+        let broker = fleet::start_broker(&context, name)?;
+        let pool = tokio::select! {
+            pool = context.pool_within(FOR_EVER) => pool?,
+            () = shutdown.cancelled() => return Err(Failed::new(Exit::Unavailable, "asked to stop before the database could be reached")),
+        };
+        check_schema(&pool).await?;
+        let settings = context.settings();
+        let mut tasks = Tasks::new(shutdown.clone(), DRAIN_LIMIT + GOODBYE);
+        tasks.spawn(
+            "database watch",
+            watch::database(pool.clone(), database, shutdown.clone()),
+        );
+        tasks.spawn(
+            "broker watch",
+            watch::broker(broker.clone(), readiness.check("broker"), shutdown.clone()),
+        );
+        Ok(Self {
+            links: Links::new(pool.clone(), &settings.amqp.prefix, settings.sync.lease),
+            connections: Arc::new(ConnectionCache::start(pool.clone())),
+            pins: Arc::new(EventPins::start(pool.clone()).await?),
+            context,
+            shutdown,
+            tasks,
+            readiness,
+            pool,
+            broker,
+            listening,
+            health,
+            ended,
+        })
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        self.context.settings()
+    }
+
+    /// Runs until it is asked to stop or a part of it fails, then drains: probes say so, work in hand ends, the broker
+    /// hears goodbye.
+    pub(crate) async fn run(mut self) -> Done {
+        let draining = self.readiness.clone();
+        let asked = self.shutdown.clone();
+        self.tasks.spawn(
+            "readiness",
+            watch::ready(
+                self.readiness.clone(),
+                self.listening.clone(),
+                self.shutdown.clone(),
+            ),
+        );
+        let drain = tokio::spawn(async move {
+            asked.cancelled().await;
+            draining.drain();
+        });
+        let ending = self.tasks.run().await;
+        drain.abort();
+        self.broker.close().await;
+        self.pool.close().await;
+        self.ended.cancel();
+        if let Some(health) = self.health.take()
+            && let Err(error) = health.await
+        {
+            tracing::warn!(%error, "the health routes ended badly");
+        }
+        tracing::info!("stopped");
+        verdict(ending)
+    }
+}
+
+/// A port for one of our own entrances.
+pub(crate) async fn listen(address: SocketAddr, name: &str) -> Done<(TcpListener, SocketAddr)> {
+    let refused = |error: std::io::Error| {
+        Failed::new(
+            Exit::Unavailable,
+            format!("cannot listen on {address} ({name}): {error}"),
+        )
+        .next(format!(
+            "stop what is there, or set another address: {}",
+            if name == "health" {
+                "KURIR_HEALTH__..."
+            } else {
+                "KURIR_GATEWAY__LISTEN"
+            }
+        ))
+    };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
+}
+
+/// Anything but an orderly end is a failure of the process, so that whoever supervises it starts it again.
+fn verdict(ending: Ending) -> Done {
+    if ending.is_orderly() {
+        return Ok(());
+    }
+    let mut exit = Exit::Failed;
+    let mut reasons = Vec::new();
+    for (name, ended) in ending.tasks {
+        match ended {
+            Ended::Orderly => {}
+            Ended::Early => reasons.push(format!("{name} ended by itself")),
+            Ended::Aborted => reasons.push(format!(
+                "{name} was stopped in the middle: its drain took too long"
+            )),
+            Ended::Panicked(text) => reasons.push(format!("{name} panicked: {text}")),
+            Ended::Failed(error) => {
+                if needs_a_person(&error) {
+                    exit = Exit::Configuration;
+                }
+                reasons.push(format!("{name}: {error}"));
+            }
+        }
+    }
+    Err(Failed::new(exit, reasons.join("; ")))
+}
+
+/// Starting again would not help: the broker holds another topology.
+fn needs_a_person(error: &TaskError) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(broker::Error::Topology(_) | broker::Error::Address(_))
+    )
+}

@@ -1,0 +1,31 @@
+//! All roles in one process: a laptop, a small installation, the demo.
+
+use std::net::SocketAddr;
+
+use clap::ValueEnum as _;
+use runtime::{Need, Role};
+use tokio_util::sync::CancellationToken;
+
+use super::{Process, gateway, keeper, worker};
+use crate::cli::WorkerName;
+use crate::context::Context;
+use crate::exit::Done;
+
+/// What all roles together need.
+pub(super) const NEEDS: &[Need] = &[Need::Amqp, Need::Database, Need::Keys];
+
+/// Runs until `shutdown`. `started` is told where it listens, by name, as soon as that is known.
+pub(crate) async fn up_until(
+    context: Context,
+    shutdown: CancellationToken,
+    started: impl FnOnce(&[(&'static str, SocketAddr)]),
+) -> Done {
+    let mut process = Process::build(context, Role::Up, "up", shutdown).await?;
+    gateway::add(&mut process).await?;
+    keeper::add(&mut process).await?;
+    for name in WorkerName::value_variants() {
+        worker::add(&mut process, *name).await?;
+    }
+    started(&process.listening);
+    process.run().await
+}

@@ -1,0 +1,169 @@
+//! Roles as processes: they start, say how they are, take events, and end in order.
+
+use std::time::Duration;
+
+use serde_json::json;
+use testkit::{Http, Kurir, Running, wait_for};
+
+const READY: Duration = Duration::from_secs(30);
+const END: Duration = Duration::from_secs(40);
+
+struct Servers {
+    database: testkit::Database,
+    broker: testkit::Broker,
+}
+
+async fn servers() -> Servers {
+    Servers {
+        database: testkit::database().await,
+        broker: testkit::broker().await,
+    }
+}
+
+impl Servers {
+    fn role(&self, arguments: &[&str]) -> Kurir {
+        Kurir::new(env!("CARGO_BIN_EXE_kurir"), arguments)
+            .database(&self.database)
+            .broker(&self.broker)
+            .setting("keys.current", "k1")
+            .setting(
+                "keys.ring.k1",
+                "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+            )
+    }
+
+    fn gateway(&self) -> Kurir {
+        self.role(&["gateway"])
+            .listen("health", "health.gateway")
+            .listen("gateway", "gateway.listen")
+    }
+
+    /// A tenant with a token, by the command line.
+    async fn tenant(&self, id: &str) -> String {
+        self.role(&["tenant", "add", id]).run(END).await.expect(0);
+        let create = ["token", "create", "--tenant", id, "--name", "crm", "--json"];
+        let created = self.role(&create).run(END).await.expect(0);
+        let created: serde_json::Value = serde_json::from_str(&created.stdout).unwrap();
+        created["secret"].as_str().unwrap().to_owned()
+    }
+}
+
+async fn report(running: &Running) -> serde_json::Value {
+    running.http("health").get("/readyz").await.unwrap().json()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_becomes_ready_takes_an_event_and_ends_in_order() {
+    let servers = servers().await;
+    let token = servers.tenant("acme").await;
+    let gateway = servers.gateway().start();
+    gateway.ready(READY).await;
+    let report = report(&gateway).await;
+    assert_eq!(report["checks"]["database"]["ok"], true, "{report}");
+    assert_eq!(report["checks"]["broker"]["ok"], true, "{report}");
+    let event = json!({
+        "specversion": "1.0", "id": "e1", "source": "urn:kurir:acme:crm:default", "type": "crm.contact.created.v1",
+        "tenantid": "acme", "data": { "contact": { "id": "1", "kind": "person", "name": "Živa Čuk" } },
+    });
+    let http: Http = gateway.http("gateway").with_token(token);
+    http.post_event("/v1/events", &event)
+        .await
+        .unwrap()
+        .expect(202);
+    // No worker has declared its queue yet: the event is kept and seen, not lost.
+    let unrouted = servers.broker.queue("unrouted");
+    let kept = servers.broker.take(&unrouted, 1).await.unwrap();
+    assert_eq!(kept[0].json()["id"], "e1");
+    gateway.terminate();
+    let ended = gateway.ended(END).await;
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keeper_becomes_ready_and_ends_in_order() {
+    let servers = servers().await;
+    let keeper = servers
+        .role(&["keeper"])
+        .listen("health", "health.keeper")
+        .start();
+    keeper.ready(READY).await;
+    let dead = servers.broker.queue("metakocka-sync.dead");
+    wait_for(
+        "the ledger to read the dead-letter queue",
+        READY,
+        async || match servers.broker.consumers(&dead).await.unwrap() {
+            Some(1) => Ok(()),
+            other => Err(other),
+        },
+    )
+    .await;
+    keeper.terminate();
+    assert_eq!(keeper.ended(END).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_on_an_old_schema_or_a_taken_port_ends_at_once_and_says_so() {
+    let servers = servers().await;
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ended = servers
+        .role(&["gateway"])
+        .setting("health.gateway", "")
+        .setting("gateway.listen", &address)
+        .run(END)
+        .await
+        .expect(69);
+    assert!(
+        ended.stderr.contains("KURIR_GATEWAY__LISTEN"),
+        "{}",
+        ended.stderr
+    );
+    sqlx::raw_sql("delete from _sqlx_migrations where version > 1")
+        .execute(servers.database.pool())
+        .await
+        .unwrap();
+    let ended = servers
+        .role(&["keeper"])
+        .setting("health.keeper", "")
+        .run(END)
+        .await
+        .expect(78);
+    assert!(
+        ended.stderr.contains("run `kurir migrate` once"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_broker_a_role_lives_but_is_not_ready() {
+    let servers = servers().await;
+    let gateway = servers
+        .gateway()
+        .env("KURIR_AMQP_URL", "amqp://u:geheim@127.0.0.1:1/%2f")
+        .start();
+    let alive = wait_for("the process to answer", READY, async || {
+        gateway
+            .http("health")
+            .get("/livez")
+            .await
+            .map_err(|error| error.to_string())
+    })
+    .await;
+    assert_eq!(alive.status, 200);
+    let report = wait_for("the database to be seen", READY, async || {
+        let answer = gateway.http("health").get("/readyz").await.unwrap();
+        let report = answer.json();
+        if report["checks"]["database"]["ok"] == true {
+            Ok((answer.status, report))
+        } else {
+            Err(report)
+        }
+    })
+    .await;
+    assert_eq!(report.0, 503);
+    assert_eq!(report.1["checks"]["broker"]["ok"], false, "{}", report.1);
+    assert!(!report.1.to_string().contains("geheim"), "{}", report.1);
+    gateway.terminate();
+    assert_eq!(gateway.ended(END).await.code(), Some(0));
+}
