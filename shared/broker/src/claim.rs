@@ -34,12 +34,17 @@ const SUSPECT_AWAY: TimeDelta = TimeDelta::seconds(5);
 const QUIET_EXTRA: Duration = Duration::from_secs(30);
 
 impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
-    /// Every event of the batch comes back.
-    pub(crate) async fn claim(&self, batch: Vec<Work>) -> Vec<Claimed<H::Grant>> {
+    /// Every event of the batch comes back, but for those that are not ours any more.
+    pub(crate) async fn claim(&self, mut batch: Vec<Work>) -> Vec<Claimed<H::Grant>> {
         let share = tokio::select! {
             share = self.alone.share() => share,
             () = self.draining.cancelled() => return batch.into_iter().map(Claimed::Unanswered).collect(),
         };
+        // A suspect may have kept the room for minutes: what the broker took back is not claimed.
+        batch.retain(|work| work.receipt.valid());
+        if batch.is_empty() {
+            return Vec::new();
+        }
         for work in &batch {
             failpoint::hit_for("before_claim", work.event_id());
         }

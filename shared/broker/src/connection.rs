@@ -121,7 +121,14 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn blocked(&self) -> Option<String> {
-        self.blocked.borrow().clone()
+        // The reason may have come before anybody listened; the library's own note of it can't be missed.
+        let blocked = self.connection.status().blocked();
+        blocked.then(|| {
+            self.blocked
+                .borrow()
+                .clone()
+                .unwrap_or_else(|| "an alarm".to_owned())
+        })
     }
 
     fn usable(&self) -> bool {
@@ -182,7 +189,7 @@ impl Broker {
 
     /// A confirm channel of its own on the publishing connection.
     pub fn publisher(&self) -> Publisher {
-        Publisher::new(self.0.publish.clone())
+        Publisher::new(self.clone())
     }
 
     /// Changes as connections and consumers come and go.
@@ -232,6 +239,16 @@ impl Broker {
         }
     }
 
+    /// The open publishing connection, if there is one right now.
+    pub(crate) fn publishing_now(&self) -> Option<Arc<Session>> {
+        self.0
+            .publish
+            .borrow()
+            .as_ref()
+            .filter(|session| session.usable())
+            .cloned()
+    }
+
     pub(crate) fn set_consumer(&self, queue: &str, present: bool) {
         self.0.status.send_if_modified(|status| {
             status.consumers.insert(queue.to_owned(), present) != Some(present)
@@ -257,15 +274,6 @@ async fn wait_for_session(mut current: Current) -> Option<Arc<Session>> {
             }
         }
     }
-}
-
-/// The session to publish on, if there is one right now.
-pub(crate) fn session_now(current: &Current) -> Option<Arc<Session>> {
-    current
-        .borrow()
-        .as_ref()
-        .filter(|session| session.usable())
-        .cloned()
 }
 
 struct Keeper {

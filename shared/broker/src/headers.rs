@@ -20,8 +20,11 @@ pub(crate) const ATTEMPT_TEXT: usize = 300;
 pub(crate) const DEAD_MESSAGE: usize = 1024;
 /// A header longer than this is not kept, whoever set it.
 pub(crate) const HEADER_BYTES: usize = 4096;
-/// Headers of a publisher (`ce-*`) that are kept.
+/// Headers of a publisher (`ce-*`) that are kept, and their size together: all headers must fit one frame.
 pub(crate) const PUBLISHER_HEADERS: usize = 32;
+pub(crate) const PUBLISHER_BYTES: usize = 16 * 1024;
+/// AMQP's limit for a property.
+const PROPERTY_BYTES: usize = 255;
 
 const ATTEMPT: &str = "x-attempt";
 const WAITS: &str = "x-waits";
@@ -215,9 +218,13 @@ impl Properties {
 
 /// Everything that is kept of a received message, by the lists that the reader trusts.
 pub(crate) fn received(properties: &BasicProperties, lists: &[&[&str]]) -> Properties {
-    let text = |value: &Option<ShortString>| value.as_ref().map(|text| storable(text.as_str()));
+    let text = |value: &Option<ShortString>| {
+        value
+            .as_ref()
+            .map(|text| cut(&storable(text.as_str()), PROPERTY_BYTES))
+    };
     let mut headers = Map::new();
-    let mut publishers = 0;
+    let (mut publishers, mut bytes) = (0, 0);
     for (name, value) in properties
         .headers()
         .as_ref()
@@ -230,7 +237,8 @@ pub(crate) fn received(properties: &BasicProperties, lists: &[&[&str]]) -> Prope
         };
         if is_publishers(name) {
             publishers += 1;
-            if publishers > PUBLISHER_HEADERS {
+            bytes += name.len() + value.as_str().map_or(8, str::len);
+            if publishers > PUBLISHER_HEADERS || bytes > PUBLISHER_BYTES {
                 continue;
             }
         } else if !lists.iter().any(|list| list.contains(&name)) {

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use lapin::Confirmation;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::connection::{Session, session_now};
+use crate::connection::{Broker, Session};
 use crate::headers::Properties;
 
 /// How long a confirm is waited for; afterwards the message's fate is unknown.
@@ -45,10 +45,11 @@ pub enum PublishError {
     Invalid(String),
 }
 
-/// A confirm channel that is opened again by itself. Clones share the channel and its window.
+/// A confirm channel that is opened again by itself. Clones share the channel and its window, and keep the broker's
+/// connections open.
 #[derive(Clone)]
 pub struct Publisher {
-    sessions: watch::Receiver<Option<Arc<Session>>>,
+    broker: Broker,
     channel: Arc<Mutex<Option<Confirming>>>,
 }
 
@@ -60,9 +61,9 @@ struct Confirming {
 }
 
 impl Publisher {
-    pub(crate) fn new(sessions: watch::Receiver<Option<Arc<Session>>>) -> Self {
+    pub(crate) fn new(broker: Broker) -> Self {
         Self {
-            sessions,
+            broker,
             channel: Arc::new(Mutex::new(None)),
         }
     }
@@ -139,7 +140,9 @@ impl Publisher {
     }
 
     async fn confirming(&self) -> Result<Confirming, PublishError> {
-        let session = session_now(&self.sessions)
+        let session = self
+            .broker
+            .publishing_now()
             .ok_or_else(|| PublishError::Closed("not connected to the broker".to_owned()))?;
         if let Some(reason) = session.blocked() {
             return Err(PublishError::Closed(format!(

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use broker::ConsumeSettings;
 use lapin::options::QueueDeleteOptions;
+use serde_json::Value;
+use testkit::instance::Rabbit;
 use testkit::wait_until;
 use worker::AckReason;
 
-use crate::ports::Act;
+use crate::ports::{Act, Ports};
 use crate::scene::{SOON, Scene, created, id};
 
 /// The broker tells only the consumer; channel and connection stay open (research fact 28).
@@ -185,14 +187,75 @@ async fn a_handler_that_does_not_end_is_stopped_without_an_outcome() {
         ),
         (1, 0)
     );
-    let seen = scene.ports.seen();
-    assert!(seen.renewed >= 2, "{}", seen.renewed);
-    assert_eq!(seen.released.len(), 1);
-    drop(seen);
+    let (renewed, released) = {
+        let seen = scene.ports.seen();
+        (seen.renewed, seen.released.len())
+    };
+    assert!(renewed >= 2, "{renewed}");
+    assert_eq!(released, 1);
     scene.holds(&scene.queue(""), 1).await;
     assert_eq!(
         scene.depth(&scene.queue(".retry.1s")).await,
         Some(0),
         "a stop is no failure"
     );
+}
+
+/// Killed and started again while a backlog is worked off: nothing is lost, and no process had to be restarted.
+#[tokio::test]
+async fn a_killed_broker_is_waited_for() {
+    let rabbit = Rabbit::start().await;
+    let scene = Scene::on(rabbit.broker().await, Ports::new()).await;
+    let consuming = scene.consume().await;
+    let events = created(400);
+    for event in &events[200..] {
+        scene.ports.act(id(event), Act::FailOnce);
+    }
+    scene.publish(&events).await;
+    scene.handles(100).await;
+    rabbit.kill().await;
+    wait_until(
+        "the loss is seen",
+        SOON,
+        async || consuming.readiness.ready(),
+        |ready| !ready,
+    )
+    .await;
+    rabbit.start_again().await;
+    const AGAIN: Duration = Duration::from_secs(45);
+    wait_until(
+        "ready again",
+        AGAIN,
+        async || consuming.readiness.problems(),
+        Vec::is_empty,
+    )
+    .await;
+    let reached = |place: usize, event: &Value| {
+        let last = if place < 200 { 1 } else { 2 };
+        scene.ports.attempts(id(event)).contains(&last)
+    };
+    let done = || {
+        events
+            .iter()
+            .enumerate()
+            .filter(|(place, event)| reached(*place, event))
+            .count()
+    };
+    wait_until(
+        "all handled in the end",
+        AGAIN,
+        async || done(),
+        |done| *done == 400,
+    )
+    .await;
+    wait_until(
+        "nothing in hand",
+        SOON,
+        async || consuming.readiness.in_flight(),
+        |left| *left == 0,
+    )
+    .await;
+    consuming.stop().await.unwrap();
+    assert_eq!(scene.depth(&scene.queue("")).await, Some(0));
+    assert_eq!(scene.depth(&scene.queue(".dead")).await, Some(0));
 }
