@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -268,14 +269,14 @@ async fn a_broker_made_copy_that_comes_again_is_the_same_death() {
         assert_eq!(seen.len(), 1, "round {round}");
         rig.start(LEDGER);
         let queue = rig.dead_queue();
+        let readiness = rig.readiness.clone();
         wait_until(
-            "it is read",
+            "it is committed",
             SOON,
-            async || rig.theirs.depth(&queue).await.expect("an answer"),
-            |depth| *depth == Some(0),
+            async || readiness.buried.load(Ordering::Relaxed),
+            |buried| *buried == round + 1,
         )
         .await;
-        rig.until_dead(1).await;
         rig.until_empty(&queue).await;
     }
     let dead = rig.dead().await;
