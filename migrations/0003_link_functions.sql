@@ -8,6 +8,8 @@ create function kurir_now() returns timestamptz language sql volatile as $$
 $$;
 
 alter table link add column claim_source text;
+-- The target before a delete that made no partner call: a re-creation looks there first, because an index may lag.
+alter table link add column former_target_id text;
 alter table held add column link_id bigint;
 create index held_by_link on held (link_id) where link_id is not null;
 alter table dead_letter_history drop constraint dead_letter_history_dead_id_generation_kind_attempt_key;
@@ -30,7 +32,7 @@ begin
     values (p_link, p_k, p_source, p_event, p_generation, p_body, p_properties, p_headers, kurir_now())
     on conflict do nothing;
     with lowest as (
-        delete from link_event where link_id = p_link and k = (select min(k) from link_event where link_id = p_link)
+        delete from link_event where link_id = p_link and k = (select k from link_event where link_id = p_link order by k limit 1)
             and (select count(*) from link_event where link_id = p_link) > kept_limit()
         returning *)
     insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, body, properties, headers)
@@ -94,7 +96,7 @@ create function link_json(l link) returns jsonb language sql stable as $$
         'connection_id', l.connection_id, 'target_id', l.target_id, 'state', l.state,
         'desired_k', encode(l.desired_k, 'hex'), 'applied_k', encode(l.applied_k, 'hex'), 'base', l.base,
         'target_parts', l.target_parts, 'lease_token', l.lease_token, 'lease_until', l.lease_until,
-        'recheck_step', l.recheck_step)
+        'recheck_step', l.recheck_step, 'former_target_id', l.former_target_id)
 $$;
 
 create function effect_json(e effect) returns jsonb language sql stable as $$
@@ -342,7 +344,7 @@ begin
                 last_error = 'the partner''s record ' || i.target_id || ' already belongs to link ' || other
                 where id = l.id returning * into l;
         else
-            update link set target_id = coalesce(i.target_id, link.target_id),
+            update link set target_id = coalesce(i.target_id, link.target_id), former_target_id = null,
                 state = case when link.state = 'conflict' then link.state else 'linked' end,
                 base = i.base, base_hash = i.base_hash, target_parts = i.parts,
                 applied_k = case when e.last then greatest(applied_k, e.k) else applied_k end,
@@ -418,7 +420,7 @@ begin
         if found then
             return jsonb_build_object('guarded', false, 'taken', other, 'link', link_json(l), 'open', open_effect(p_link));
         end if;
-        update link set target_id = p_target, state = 'linked', base = p_base, base_hash = p_base_hash, target_parts = p_parts,
+        update link set target_id = p_target, former_target_id = null, state = 'linked', base = p_base, base_hash = p_base_hash, target_parts = p_parts,
             updated_at = t where id = p_link returning * into l;
     elsif p_end = 'noted' then
         update link set target_parts = p_parts, updated_at = t where id = p_link returning * into l;
@@ -426,6 +428,7 @@ begin
         update link set
             state = case p_end when 'deleted' then 'deleted' when 'conflict' then 'conflict' else l.state end,
             target_id = case when p_end = 'deleted' then null else l.target_id end,
+            former_target_id = case when p_end = 'deleted' then coalesce(l.target_id, l.former_target_id) else l.former_target_id end,
             base = case when p_end = 'deleted' then '{}'::jsonb else l.base end,
             base_hash = case when p_end = 'deleted' then null else l.base_hash end,
             target_parts = case when p_end = 'deleted' then '{}'::jsonb else l.target_parts end,

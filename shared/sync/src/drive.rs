@@ -211,6 +211,10 @@ impl Run<'_, '_> {
                 record,
                 despite_open,
             } => self.adopt(&record, despite_open).await,
+            Step::FormerGone => {
+                self.seen.former_gone = true;
+                Ok(Flow::On)
+            }
             Step::Note(parts) => {
                 let mut finish = self.finish(End::Noted);
                 finish.parts = json!(parts);
@@ -303,6 +307,10 @@ impl Run<'_, '_> {
         let finished = self.driver.ledger.finish(finish).await?;
         self.update(finished.link, finished.open)?;
         match finished.taken {
+            Some(_) if self.link.former_target_id.as_deref() == Some(record.id.as_str()) && !self.seen.former_gone => {
+                self.seen.former_gone = true;
+                Ok(Flow::On)
+            }
             Some(other) => {
                 self.conflict(format!(
                     "the partner's record {} already belongs to link {other}",

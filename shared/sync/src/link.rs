@@ -27,6 +27,8 @@ pub struct Link {
     pub base: Base,
     pub parts: Parts,
     pub recheck_step: i32,
+    /// Target before a delete that made no partner call: a re-creation looks there first.
+    pub former_target_id: Option<String>,
 }
 
 impl Link {
@@ -48,6 +50,7 @@ impl Link {
             base: serde_json::from_value(row.base).ok()?,
             parts: serde_json::from_value(row.target_parts).ok()?,
             recheck_step: row.recheck_step,
+            former_target_id: row.former_target_id,
         })
     }
 

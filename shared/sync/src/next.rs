@@ -53,6 +53,8 @@ pub struct Seen {
     pub found: Option<(Vec<NaturalKey>, Vec<Record>)>,
     /// Record by id; `None` inside is "no such record".
     pub read: Option<(String, Option<Record>)>,
+    /// The former target was read and is gone, or is another link's.
+    pub former_gone: bool,
 }
 
 impl Seen {
@@ -100,6 +102,8 @@ pub enum Step {
         record: Box<Record>,
         despite_open: bool,
     },
+    /// The former target no longer exists: look by key.
+    FormerGone,
     /// Parts learned from the record.
     Note(Parts),
     /// Reserve and send.
@@ -236,6 +240,14 @@ fn save(view: View<'_>, content: &Content, target: &dyn Target) -> Step {
 
 /// Look up before every first create, not only after faults.
 fn find_or_create(view: View<'_>, content: &Content, target: &dyn Target) -> Step {
+    // A record that we made and let go is known by its id, whatever the index shows.
+    if let Some(former) = view.link.former_target_id.as_ref().filter(|_| !view.seen.former_gone) {
+        match view.seen.record(former) {
+            None => return Step::Read(former.clone()),
+            Some(Some(record)) => return Step::Adopt { record: Box::new(record.clone()), despite_open: false },
+            Some(None) => return Step::FormerGone,
+        }
+    }
     let Some(hits) = view.seen.hits(&content.keys) else {
         return Step::Find(content.keys.clone());
     };

@@ -38,6 +38,8 @@ pub struct LinkRow {
     pub lease_token: Option<Uuid>,
     pub lease_until: Option<DateTime<Utc>>,
     pub recheck_step: i32,
+    /// Target before a delete that made no partner call.
+    pub former_target_id: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
