@@ -85,8 +85,14 @@ pub(crate) fn facts(pairs: &[(&str, String)]) -> String {
 
 /// Local time with its distance from UTC; JSON has UTC.
 pub(crate) fn at(time: DateTime<Utc>) -> String {
-    time.with_timezone(&Local)
-        .format("%Y-%m-%d %H:%M:%S %:z")
+    let local = time.with_timezone(&Local);
+    let zone = if local.offset().utc_minus_local() == 0 {
+        "UTC"
+    } else {
+        "%:z"
+    };
+    local
+        .format(&format!("%Y-%m-%d %H:%M:%S {zone}"))
         .to_string()
 }
 

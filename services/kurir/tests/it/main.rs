@@ -6,3 +6,4 @@ mod config;
 mod edges;
 mod roles;
 mod run;
+mod stories;
