@@ -320,11 +320,8 @@ impl Topology {
                 let there = queues
                     .iter()
                     .find(|queue| is(queue, "name", &object.name))?;
-                let policy = there
-                    .get("policy")
-                    .or(there.get("operator_policy"))?
-                    .as_str()?
-                    .to_owned();
+                let named = |member: &str| there.get(member).and_then(serde_json::Value::as_str);
+                let policy = named("policy").or(named("operator_policy"))?.to_owned();
                 let definition = there
                     .get("effective_policy_definition")
                     .map(ToString::to_string)

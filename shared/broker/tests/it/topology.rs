@@ -149,3 +149,65 @@ async fn the_status_names_the_consumers_that_are_present() {
     )
     .await;
 }
+
+/// A stray policy can shorten our limits, and only the management API tells of it, and of bindings.
+#[tokio::test]
+async fn a_policy_and_a_lost_binding_are_found_by_the_management_api() {
+    let scene = Scene::new().await;
+    let topology = scene.broker.topology();
+    topology
+        .declare_worker(&scene.broker, "probe", CONSUMES)
+        .await
+        .unwrap();
+    let base = scene
+        .kit
+        .management_url()
+        .expect("this test needs the management API")
+        .to_owned();
+    let (http, vhost) = (testkit::Http::new(base.as_str()), scene.kit.vhost());
+    let wanted: &[(&str, &[EventType])] = &[("probe", CONSUMES)];
+    let found = async || {
+        let queues = http
+            .get(&format!("/api/queues/{vhost}"))
+            .await
+            .unwrap()
+            .json();
+        let bindings = http
+            .get(&format!("/api/bindings/{vhost}"))
+            .await
+            .unwrap()
+            .json();
+        topology.check_management(&queues, &bindings, wanted)
+    };
+    // The API is some seconds late.
+    wait_until("nothing to find", SOON, found, Vec::is_empty).await;
+
+    let policy = serde_json::json!({"pattern": "probe$", "definition": {"message-ttl": 60_000}, "apply-to": "queues"});
+    let put = reqwest::Client::new()
+        .put(format!("{base}/api/policies/{vhost}/stray"))
+        .json(&policy)
+        .send()
+        .await;
+    assert!(put.unwrap().status().is_success());
+    let (queue, key) = (scene.queue(""), "crm.contact.created.v1.#");
+    let channel = scene.kit.channel().await.unwrap();
+    let unbound = channel.queue_unbind(
+        queue.as_str().into(),
+        topology.events().as_str().into(),
+        key.into(),
+        FieldTable::default(),
+    );
+    unbound.await.unwrap();
+    let findings = wait_until("both are found", SOON, found, |findings| {
+        findings.len() == 2
+    })
+    .await;
+    let shown: Vec<String> = findings
+        .iter()
+        .map(|finding| finding.to_string().replace(scene.kit.prefix(), "kurir"))
+        .collect();
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    queue kurir.probe is changed by the policy 'stray' ({"message-ttl":60000}): the smaller value counts; remove it with: rabbitmqctl clear_policy 'stray'
+    queue kurir.probe is not bound to kurir.events with 'crm.contact.created.v1.#'; its worker binds it at its start
+    "#);
+}
