@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod edges;
+mod fleet;
 mod roles;
 mod run;
 mod stories;
