@@ -619,6 +619,10 @@ begin
             if i.key <= l.applied_k then
                 verdict := 'covered'; return next; continue;
             end if;
+            if i.cause = 'conflict' and l.state <> 'conflict' then
+                -- Somebody settled it between the claim and this hold.
+                verdict := 'cause_gone'; return next; continue;
+            end if;
         end if;
         if coalesces then
             key_text := coalesce(l.id::text, concat_ws('/', i.tenant, i.kind, i.source_system, i.source_account, i.source_id));

@@ -307,7 +307,10 @@ impl Run<'_, '_> {
         let finished = self.driver.ledger.finish(finish).await?;
         self.update(finished.link, finished.open)?;
         match finished.taken {
-            Some(_) if self.link.former_target_id.as_deref() == Some(record.id.as_str()) && !self.seen.former_gone => {
+            Some(_)
+                if self.link.former_target_id.as_deref() == Some(record.id.as_str())
+                    && !self.seen.former_gone =>
+            {
                 self.seen.former_gone = true;
                 Ok(Flow::On)
             }

@@ -241,10 +241,20 @@ fn save(view: View<'_>, content: &Content, target: &dyn Target) -> Step {
 /// Look up before every first create, not only after faults.
 fn find_or_create(view: View<'_>, content: &Content, target: &dyn Target) -> Step {
     // A record that we made and let go is known by its id, whatever the index shows.
-    if let Some(former) = view.link.former_target_id.as_ref().filter(|_| !view.seen.former_gone) {
+    if let Some(former) = view
+        .link
+        .former_target_id
+        .as_ref()
+        .filter(|_| !view.seen.former_gone)
+    {
         match view.seen.record(former) {
             None => return Step::Read(former.clone()),
-            Some(Some(record)) => return Step::Adopt { record: Box::new(record.clone()), despite_open: false },
+            Some(Some(record)) => {
+                return Step::Adopt {
+                    record: Box::new(record.clone()),
+                    despite_open: false,
+                };
+            }
             Some(None) => return Step::FormerGone,
         }
     }

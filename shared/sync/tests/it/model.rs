@@ -11,8 +11,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use serde_json::json;
 use store::links::{
-    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, EffectRow, End, Finish, Finished, Granted, HeldItem, HeldVerdict,
-    KeyTaken, LinkRow, Reservation, Reserved, Resolution, Resolved, dead_id,
+    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, EffectRow, End, Finish,
+    Finished, Granted, HeldItem, HeldVerdict, KeyTaken, LinkRow, Reservation, Reserved, Resolution,
+    Resolved, dead_id,
 };
 use sync::Ledger;
 use uuid::Uuid;
@@ -91,7 +92,10 @@ pub(crate) struct Model(Arc<Mutex<State>>);
 
 impl Model {
     pub(crate) fn new(lease: Duration) -> Self {
-        Self(Arc::new(Mutex::new(State { lease, ..State::default() })))
+        Self(Arc::new(Mutex::new(State {
+            lease,
+            ..State::default()
+        })))
     }
 
     fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
@@ -109,8 +113,14 @@ impl State {
     }
 
     fn open(&self, link: i64) -> Option<EffectRow> {
-        let open = |effect: &&MEffect| effect.row.link_id == link && matches!(effect.row.state.as_str(), "planned" | "sent" | "unknown");
-        self.effects.iter().find(open).map(|effect| effect.row.clone())
+        let open = |effect: &&MEffect| {
+            effect.row.link_id == link
+                && matches!(effect.row.state.as_str(), "planned" | "sent" | "unknown")
+        };
+        self.effects
+            .iter()
+            .find(open)
+            .map(|effect| effect.row.clone())
     }
 
     fn effect(&mut self, id: Uuid) -> Option<&mut MEffect> {
@@ -118,7 +128,9 @@ impl State {
     }
 
     fn find_link(&mut self, item: &store::links::LinkKey) -> i64 {
-        if let Some(found) = self.links.iter().find(|link| link.row.source_id == item.source_id && link.row.connection_id == item.connection_id) {
+        if let Some(found) = self.links.iter().find(|link| {
+            link.row.source_id == item.source_id && link.row.connection_id == item.connection_id
+        }) {
             return found.row.id;
         }
         let id = i64::try_from(self.links.len()).expect("small") + 1;
@@ -154,7 +166,12 @@ impl State {
         self.kept.entry((link, k)).or_insert(kept);
         let count = self.kept.keys().filter(|(of, _)| *of == link).count();
         if count > KEPT_LIMIT {
-            let lowest = self.kept.keys().find(|(of, _)| *of == link).cloned().expect("counted");
+            let lowest = self
+                .kept
+                .keys()
+                .find(|(of, _)| *of == link)
+                .cloned()
+                .expect("counted");
             let out = self.kept.remove(&lowest).expect("found");
             self.kept_out.insert(lowest, out);
         }
@@ -168,12 +185,24 @@ impl State {
             return;
         }
         let older = |((of, key), kept): (&(i64, OrderKey), &Kept)| {
-            (*of == link && row.applied_k.as_ref().is_none_or(|applied| key > applied) && key < k).then(|| (key.clone(), kept.clone()))
+            (*of == link && row.applied_k.as_ref().is_none_or(|applied| key > applied) && key < k)
+                .then(|| (key.clone(), kept.clone()))
         };
-        let best = self.kept.iter().chain(&self.kept_out).filter_map(older).max_by(|a, b| a.0.cmp(&b.0));
-        self.link(link).row.desired_k = best.as_ref().map(|(key, _)| key.clone()).or(row.applied_k.clone());
+        let best = self
+            .kept
+            .iter()
+            .chain(&self.kept_out)
+            .filter_map(older)
+            .max_by(|a, b| a.0.cmp(&b.0));
+        self.link(link).row.desired_k = best
+            .as_ref()
+            .map(|(key, _)| key.clone())
+            .or(row.applied_k.clone());
         if let Some((_, kept)) = best {
-            self.outbox.push(OutRow { body: kept.body, generation: kept.generation });
+            self.outbox.push(OutRow {
+                body: kept.body,
+                generation: kept.generation,
+            });
         } else if row.target_id.is_none() && self.open(link).is_none() {
             let fenced = self.link(link);
             fenced.row.lease_token = None;
@@ -187,17 +216,22 @@ impl State {
         let applied = self.link(link).row.applied_k.clone();
         let covered = |k: &OrderKey| applied.as_ref().is_some_and(|applied| k <= applied);
         self.kept.retain(|(of, k), _| *of != link || !covered(k));
-        self.kept_out.retain(|(of, k), _| *of != link || !covered(k));
+        self.kept_out
+            .retain(|(of, k), _| *of != link || !covered(k));
         for dead in self.dead.values_mut() {
-            let own = dead.item.source.as_deref() == Some(source) && dead.item.event_id.as_deref() == Some(event);
-            let closes = matches!(dead.state, "open" | "replaying") || (dead.state == "discarded" && own);
+            let own = dead.item.source.as_deref() == Some(source)
+                && dead.item.event_id.as_deref() == Some(event);
+            let closes =
+                matches!(dead.state, "open" | "replaying") || (dead.state == "discarded" && own);
             if dead.link == Some(link) && closes && dead.k.as_ref().is_some_and(covered) {
                 dead.state = if own { "resolved" } else { "overtaken" };
                 dead.resolved_at = Some(now);
             }
         }
-        self.held.retain(|held| held.link != Some(link) || !held.k.as_ref().is_some_and(covered));
-        self.unsettled.retain(|_, (of, s, e)| !(*of == link && s == source && e == event));
+        self.held
+            .retain(|held| held.link != Some(link) || !held.k.as_ref().is_some_and(covered));
+        self.unsettled
+            .retain(|_, (of, s, e)| !(*of == link && s == source && e == event));
     }
 
     fn give_back(&mut self, link: i64) {
@@ -209,7 +243,11 @@ impl State {
 
     fn close_replay(&mut self, id: Uuid, generation: u32, state: &'static str) {
         let now = self.now;
-        if let Some(dead) = self.dead.get_mut(&id).filter(|dead| dead.state == "replaying" && dead.generation == generation) {
+        if let Some(dead) = self
+            .dead
+            .get_mut(&id)
+            .filter(|dead| dead.state == "replaying" && dead.generation == generation)
+        {
             dead.state = state;
             dead.resolved_at = Some(now);
         }
@@ -232,7 +270,12 @@ impl State {
         let mut wanted: Vec<(String, i64, usize)> = Vec::new();
         for (index, verdict) in verdicts.iter().enumerate() {
             if let Some(ClaimVerdict::Granted(granted)) = verdict {
-                wanted.extend(items[index].natural_keys.iter().map(|key| (key.clone(), granted.link.id, index)));
+                wanted.extend(
+                    items[index]
+                        .natural_keys
+                        .iter()
+                        .map(|key| (key.clone(), granted.link.id, index)),
+                );
             }
         }
         wanted.sort();
@@ -241,11 +284,18 @@ impl State {
             if owner != link {
                 let record = self.link(owner).row.source_id.clone();
                 if let Some(ClaimVerdict::Granted(granted)) = &mut verdicts[index] {
-                    granted.keys_taken.push(KeyTaken { key, link: owner, record });
+                    granted.keys_taken.push(KeyTaken {
+                        key,
+                        link: owner,
+                        record,
+                    });
                 }
             }
         }
-        verdicts.into_iter().map(|verdict| verdict.expect("all were claimed")).collect()
+        verdicts
+            .into_iter()
+            .map(|verdict| verdict.expect("all were claimed"))
+            .collect()
     }
 
     fn claim_one(&mut self, item: &ClaimItem, alone: bool) -> ClaimVerdict {
@@ -256,15 +306,22 @@ impl State {
         };
         let connection = item.link.as_ref().ok().map(|key| key.connection_id);
         let dead_id = dead_id(WORKER, &item.source, &item.event_id, connection);
-        let counted_as = item.claim_as.clone().unwrap_or_else(|| item.event_id.clone());
+        let counted_as = item
+            .claim_as
+            .clone()
+            .unwrap_or_else(|| item.event_id.clone());
         if let Some(k) = &item.k {
             if let Some(dead) = self.dead.get(&dead_id)
-                && (item.generation < dead.generation || (matches!(dead.state, "open" | "discarded") && item.generation <= dead.generation))
+                && (item.generation < dead.generation
+                    || (matches!(dead.state, "open" | "discarded")
+                        && item.generation <= dead.generation))
             {
                 return ClaimVerdict::Stale;
             }
             let same = |held: &MHeld| {
-                held.item.source == item.source && held.item.event_id == item.event_id && held.item.generation == item.generation
+                held.item.source == item.source
+                    && held.item.event_id == item.event_id
+                    && held.item.generation == item.generation
             };
             if self.held.iter().any(same) {
                 return ClaimVerdict::AlreadyHeld;
@@ -275,19 +332,31 @@ impl State {
                 return ClaimVerdict::Duplicate;
             }
             if row.desired_k.as_ref().is_some_and(|desired| k < desired) {
-                let kept = Kept { generation: item.generation, body: item.body.clone() };
+                let kept = Kept {
+                    generation: item.generation,
+                    body: item.body.clone(),
+                };
                 self.keep(id, k.clone(), kept);
                 self.close_replay(dead_id, item.generation, "overtaken");
                 return ClaimVerdict::Superseded;
             }
         }
         let link = self.link(id).clone();
-        let live = link.row.lease_token.is_some() && link.row.lease_until.is_some_and(|until| until > now);
-        let own = link.claim.as_ref().is_some_and(|claim| claim.event == counted_as && claim.source == item.source);
-        let rows = self.unsettled.values().filter(|(of, s, e)| *of == id && *s == item.source && *e == counted_as).count();
+        let live =
+            link.row.lease_token.is_some() && link.row.lease_until.is_some_and(|until| until > now);
+        let own = link
+            .claim
+            .as_ref()
+            .is_some_and(|claim| claim.event == counted_as && claim.source == item.source);
+        let rows = self
+            .unsettled
+            .values()
+            .filter(|(of, s, e)| *of == id && *s == item.source && *e == counted_as)
+            .count();
         let count = rows + usize::from(own);
         if count >= 3 && !(own && live) {
-            self.unsettled.retain(|_, (of, s, e)| !(*of == id && *s == item.source && *e == counted_as));
+            self.unsettled
+                .retain(|_, (of, s, e)| !(*of == id && *s == item.source && *e == counted_as));
             let Some(k) = &item.k else {
                 self.give_back(id);
                 let link = self.link(id);
@@ -299,8 +368,17 @@ impl State {
                 self.link(id).claim = None;
             }
             let held = held_item(item, "poison");
-            self.held.retain(|row| row.coalesces || !(row.item.source == item.source && row.item.event_id == item.event_id));
-            self.held.push(MHeld { link: Some(id), coalesces: false, k: Some(k.clone()), reason: "poison".into(), item: held });
+            self.held.retain(|row| {
+                row.coalesces
+                    || !(row.item.source == item.source && row.item.event_id == item.event_id)
+            });
+            self.held.push(MHeld {
+                link: Some(id),
+                coalesces: false,
+                k: Some(k.clone()),
+                reason: "poison".into(),
+                item: held,
+            });
             self.fall_back(id, k);
             return ClaimVerdict::Held;
         }
@@ -309,39 +387,67 @@ impl State {
         }
         if link.row.state == "conflict" {
             return match &item.k {
-                Some(_) => ClaimVerdict::Conflict { reason: link.last_error },
+                Some(_) => ClaimVerdict::Conflict {
+                    reason: link.last_error,
+                },
                 None => ClaimVerdict::Stale,
             };
         }
         if live {
             let left = link.row.lease_until.expect("live") - now;
-            return ClaimVerdict::Busy { left: left.to_std().expect("live") };
+            return ClaimVerdict::Busy {
+                left: left.to_std().expect("live"),
+            };
         }
         if count == 2 && !alone {
             return ClaimVerdict::Alone;
         }
         if let Some(claim) = &link.claim {
-            self.unsettled.entry(claim.token).or_insert((id, claim.source.clone(), claim.event.clone()));
+            self.unsettled.entry(claim.token).or_insert((
+                id,
+                claim.source.clone(),
+                claim.event.clone(),
+            ));
         }
         let until = now + delta(self.lease);
         let taken = self.link(id);
         taken.row.lease_token = Some(item.token);
         taken.row.lease_until = Some(until);
-        taken.claim = Some(Claim { event: counted_as, source: item.source.clone(), token: item.token });
+        taken.claim = Some(Claim {
+            event: counted_as,
+            source: item.source.clone(),
+            token: item.token,
+        });
         let row = taken.row.clone();
         let request = item.k.is_none();
         let given_up = |effect: &&MEffect| {
             let state = effect.row.state.as_str();
-            let recent = effect.resolved_at.is_some_and(|at| at > now - TimeDelta::days(2));
-            effect.row.link_id == id && matches!(state, "abandoned" | "failed") && effect.row.sent_at.is_some() && recent
+            let recent = effect
+                .resolved_at
+                .is_some_and(|at| at > now - TimeDelta::days(2));
+            effect.row.link_id == id
+                && matches!(state, "abandoned" | "failed")
+                && effect.row.sent_at.is_some()
+                && recent
         };
         ClaimVerdict::Granted(Box::new(Granted {
             link: row,
             open: self.open(id),
             now,
             keys_taken: Vec::new(),
-            natural_keys: self.keys.iter().filter(|(_, owner)| request && **owner == id).map(|(key, _)| key.clone()).collect(),
-            given_up: self.effects.iter().filter(given_up).filter(|_| request).map(|effect| effect.row.clone()).collect(),
+            natural_keys: self
+                .keys
+                .iter()
+                .filter(|(_, owner)| request && **owner == id)
+                .map(|(key, _)| key.clone())
+                .collect(),
+            given_up: self
+                .effects
+                .iter()
+                .filter(given_up)
+                .filter(|_| request)
+                .map(|effect| effect.row.clone())
+                .collect(),
         }))
     }
 
@@ -367,16 +473,28 @@ impl State {
             sent_at: item.straight.then_some(self.now),
             settle_at: item.straight.then(|| self.now + delta(item.settle)),
         };
-        self.effects.push(MEffect { row: row.clone(), resolved_at: None, late: false });
+        self.effects.push(MEffect {
+            row: row.clone(),
+            resolved_at: None,
+            late: false,
+        });
         Reserved::Yes(Box::new(row))
     }
 
-    fn send(&mut self, effect: Uuid, link: i64, token: Uuid, settle: Duration) -> Option<EffectRow> {
+    fn send(
+        &mut self,
+        effect: Uuid,
+        link: i64,
+        token: Uuid,
+        settle: Duration,
+    ) -> Option<EffectRow> {
         let now = self.now;
         if self.link(link).row.lease_token != Some(token) {
             return None;
         }
-        let effect = self.effect(effect).filter(|effect| effect.row.state == "planned")?;
+        let effect = self
+            .effect(effect)
+            .filter(|effect| effect.row.state == "planned")?;
         effect.row.state = "sent".into();
         effect.row.sent_at = Some(now);
         effect.row.settle_at = Some(now + delta(settle));
@@ -385,7 +503,10 @@ impl State {
 
     fn owner_of(&mut self, link: i64, target: Option<&String>) -> Option<i64> {
         let target = target?;
-        self.links.iter().find(|other| other.row.target_id.as_ref() == Some(target) && other.row.id != link).map(|other| other.row.id)
+        self.links
+            .iter()
+            .find(|other| other.row.target_id.as_ref() == Some(target) && other.row.id != link)
+            .map(|other| other.row.id)
     }
 
     fn complete(&mut self, item: Completion) -> Completed {
@@ -394,7 +515,10 @@ impl State {
         let confirmed = self.effect(item.effect).is_some_and(|effect| open(effect));
         if !confirmed {
             let linked = self.link(item.link).row.target_id.clone();
-            if let Some(effect) = self.effect(item.effect).filter(|effect| effect.row.state == "abandoned" && !effect.late) {
+            if let Some(effect) = self
+                .effect(item.effect)
+                .filter(|effect| effect.row.state == "abandoned" && !effect.late)
+            {
                 effect.late = true;
                 effect.row.target_id = item.target_id.clone().or(effect.row.target_id.clone());
                 let doubled = effect.row.operation == "create" && linked != item.target_id;
@@ -411,18 +535,28 @@ impl State {
                     link.row.recheck_step = 0;
                 }
             }
-            return Completed { confirmed: false, link: self.link(item.link).row.clone(), open: self.open(item.link) };
+            return Completed {
+                confirmed: false,
+                link: self.link(item.link).row.clone(),
+                open: self.open(item.link),
+            };
         }
         let effect = self.effect(item.effect).expect("checked");
         effect.row.state = "confirmed".into();
         effect.row.target_id = item.target_id.clone().or(effect.row.target_id.clone());
         effect.resolved_at = Some(now);
         let effect = effect.row.clone();
-        let target = item.target_id.clone().or(self.link(item.link).row.target_id.clone());
+        let target = item
+            .target_id
+            .clone()
+            .or(self.link(item.link).row.target_id.clone());
         if let Some(other) = self.owner_of(item.link, target.as_ref()) {
             let link = self.link(item.link);
             link.row.state = "conflict".into();
-            link.last_error = Some(format!("the partner's record {} already belongs to link {other}", target.unwrap_or_default()));
+            link.last_error = Some(format!(
+                "the partner's record {} already belongs to link {other}",
+                target.unwrap_or_default()
+            ));
         } else {
             let gives_back = effect.last && !item.keep_lease;
             let link = self.link(item.link);
@@ -441,7 +575,12 @@ impl State {
                 link.row.lease_token = None;
                 link.row.lease_until = None;
             }
-            if gives_back && link.claim.as_ref().is_some_and(|claim| claim.token == item.token) {
+            if gives_back
+                && link
+                    .claim
+                    .as_ref()
+                    .is_some_and(|claim| claim.token == item.token)
+            {
                 link.claim = None;
             }
             if effect.last {
@@ -450,20 +589,35 @@ impl State {
                 }
                 self.unsettled.remove(&item.token);
                 if let Some(keys) = item.natural_keys {
-                    self.keys.retain(|key, owner| *owner != item.link || keys.contains(key));
+                    self.keys
+                        .retain(|key, owner| *owner != item.link || keys.contains(key));
                 }
             }
         }
-        Completed { confirmed: true, link: self.link(item.link).row.clone(), open: self.open(item.link) }
+        Completed {
+            confirmed: true,
+            link: self.link(item.link).row.clone(),
+            open: self.open(item.link),
+        }
     }
 
     fn resolve(&mut self, item: Resolution) -> Resolved {
         let now = self.now;
         let (id, link, to, begun, recheck) = match item {
             Resolution::Dropped { effect, link } => (effect, link, "dropped", None, None),
-            Resolution::Failed { effect, link, recheck, .. } => (effect, link, "failed", None, recheck),
+            Resolution::Failed {
+                effect,
+                link,
+                recheck,
+                ..
+            } => (effect, link, "failed", None, recheck),
             Resolution::Unknown { effect, link, .. } => (effect, link, "unknown", None, None),
-            Resolution::Abandoned { effect, link, begun, recheck } => (effect, link, "abandoned", Some(begun), Some(recheck)),
+            Resolution::Abandoned {
+                effect,
+                link,
+                begun,
+                recheck,
+            } => (effect, link, "abandoned", Some(begun), Some(recheck)),
         };
         let effect = self.effect(id).expect("the driver names an effect");
         let state = effect.row.state.as_str();
@@ -471,7 +625,13 @@ impl State {
             "dropped" => state == "planned",
             "unknown" => state == "sent",
             "failed" => matches!(state, "sent" | "unknown"),
-            _ => matches!(state, "sent" | "unknown") && effect.row.settle_at.is_some_and(|settle| begun.is_some_and(|begun| begun >= settle)),
+            _ => {
+                matches!(state, "sent" | "unknown")
+                    && effect
+                        .row
+                        .settle_at
+                        .is_some_and(|settle| begun.is_some_and(|begun| begun >= settle))
+            }
         };
         if allowed {
             effect.row.state = to.into();
@@ -482,19 +642,35 @@ impl State {
                 link.row.recheck_step = 0;
             }
         }
-        Resolved { moved: allowed, link: self.link(link).row.clone(), open: self.open(link) }
+        Resolved {
+            moved: allowed,
+            link: self.link(link).row.clone(),
+            open: self.open(link),
+        }
     }
 
     fn finish(&mut self, item: Finish) -> Finished {
         let now = self.now;
         let open = self.open(item.link);
-        if self.link(item.link).row.lease_token != Some(item.token) || (!item.despite_open && open.is_some()) {
-            return Finished { guarded: true, taken: None, link: self.link(item.link).row.clone(), open };
+        if self.link(item.link).row.lease_token != Some(item.token)
+            || (!item.despite_open && open.is_some())
+        {
+            return Finished {
+                guarded: true,
+                taken: None,
+                link: self.link(item.link).row.clone(),
+                open,
+            };
         }
         match item.end {
             End::Adopted => {
                 if let Some(other) = self.owner_of(item.link, item.target_id.as_ref()) {
-                    return Finished { guarded: false, taken: Some(other), link: self.link(item.link).row.clone(), open };
+                    return Finished {
+                        guarded: false,
+                        taken: Some(other),
+                        link: self.link(item.link).row.clone(),
+                        open,
+                    };
                 }
                 let link = self.link(item.link);
                 link.row.target_id = item.target_id;
@@ -509,7 +685,11 @@ impl State {
                 let link = self.link(item.link);
                 if end == End::Deleted {
                     link.row.state = "deleted".into();
-                    link.row.former_target_id = link.row.target_id.take().or(link.row.former_target_id.take());
+                    link.row.former_target_id = link
+                        .row
+                        .target_id
+                        .take()
+                        .or(link.row.former_target_id.take());
                     link.row.base = json!({});
                     link.row.target_parts = json!({});
                 }
@@ -537,11 +717,17 @@ impl State {
                 } else if end == End::Unchanged
                     && let Some(keys) = item.natural_keys
                 {
-                    self.keys.retain(|key, owner| *owner != item.link || keys.contains(key));
+                    self.keys
+                        .retain(|key, owner| *owner != item.link || keys.contains(key));
                 }
             }
         }
-        Finished { guarded: false, taken: None, link: self.link(item.link).row.clone(), open: self.open(item.link) }
+        Finished {
+            guarded: false,
+            taken: None,
+            link: self.link(item.link).row.clone(),
+            open: self.open(item.link),
+        }
     }
 
     fn release(&mut self, token: Uuid) {
@@ -550,7 +736,11 @@ impl State {
                 link.row.lease_token = None;
                 link.row.lease_until = None;
             }
-            if link.claim.as_ref().is_some_and(|claim| claim.token == token) {
+            if link
+                .claim
+                .as_ref()
+                .is_some_and(|claim| claim.token == token)
+            {
                 link.claim = None;
             }
         }
@@ -560,13 +750,20 @@ impl State {
     fn bury(&mut self, item: DeadItem) -> Buried {
         let now = self.now;
         let generation = item.generation;
-        if !self.deaths.insert((item.dead_id, generation, item.attempt, item.at)) {
+        if !self
+            .deaths
+            .insert((item.dead_id, generation, item.attempt, item.at))
+        {
             return Buried::Repeat;
         }
         if let Some(dead) = self.dead.get(&item.dead_id) {
             let same = dead.generation == generation;
-            let decided = matches!(dead.state, "resolved" | "overtaken" | "discarded") && dead.resolved_at.is_some_and(|at| item.at <= at);
-            if dead.generation > generation || (same && dead.state == "open" && item.at <= dead.last_at) || (same && decided) {
+            let decided = matches!(dead.state, "resolved" | "overtaken" | "discarded")
+                && dead.resolved_at.is_some_and(|at| item.at <= at);
+            if dead.generation > generation
+                || (same && dead.state == "open" && item.at <= dead.last_at)
+                || (same && decided)
+            {
                 return Buried::History;
             }
         }
@@ -583,7 +780,13 @@ impl State {
         let mut applied = false;
         if let Some(k) = &item.k {
             for id in &found {
-                if self.link(*id).row.applied_k.as_ref().is_some_and(|applied| k <= applied) {
+                if self
+                    .link(*id)
+                    .row
+                    .applied_k
+                    .as_ref()
+                    .is_some_and(|applied| k <= applied)
+                {
                     applied = true;
                 } else {
                     first = first.or(Some(*id));
@@ -613,11 +816,20 @@ impl State {
         self.dead.insert(item.dead_id, row);
         if let Some(k) = &item.k {
             for id in found {
-                let (source, event) = (item.source.clone().unwrap_or_default(), item.event_id.clone().unwrap_or_default());
-                self.unsettled.retain(|_, (of, s, e)| !(*of == id && *s == source && *e == event));
+                let (source, event) = (
+                    item.source.clone().unwrap_or_default(),
+                    item.event_id.clone().unwrap_or_default(),
+                );
+                self.unsettled
+                    .retain(|_, (of, s, e)| !(*of == id && *s == source && *e == event));
                 let link = self.link(id);
                 let dead_lease = link.row.lease_until.is_none_or(|until| until <= now);
-                if dead_lease && link.claim.as_ref().is_some_and(|claim| claim.source == source && claim.event == event) {
+                if dead_lease
+                    && link
+                        .claim
+                        .as_ref()
+                        .is_some_and(|claim| claim.source == source && claim.event == event)
+                {
                     link.claim = None;
                 }
                 self.fall_back(id, k);
@@ -638,13 +850,32 @@ impl State {
         };
         let k = item.k.clone().expect("schedules hold state events");
         let id = self.find_link(&key);
-        if self.link(id).row.applied_k.as_ref().is_some_and(|applied| k <= *applied) {
+        if self
+            .link(id)
+            .row
+            .applied_k
+            .as_ref()
+            .is_some_and(|applied| k <= *applied)
+        {
             return HeldVerdict::Covered;
         }
+        if item.cause == "conflict" && self.link(id).row.state != "conflict" {
+            return HeldVerdict::CauseGone;
+        }
         if !item.person {
-            if let Some(position) = self.held.iter().position(|held| held.coalesces && held.link == Some(id)) {
-                let there = self.held[position].k.clone().expect("coalescing rows have a key");
-                let kept = |item: &HeldItem| Kept { generation: item.generation, body: item.body.clone() };
+            if let Some(position) = self
+                .held
+                .iter()
+                .position(|held| held.coalesces && held.link == Some(id))
+            {
+                let there = self.held[position]
+                    .k
+                    .clone()
+                    .expect("coalescing rows have a key");
+                let kept = |item: &HeldItem| Kept {
+                    generation: item.generation,
+                    body: item.body.clone(),
+                };
                 if there > k {
                     self.keep(id, k, kept(&item));
                     return HeldVerdict::Covered;
@@ -654,18 +885,37 @@ impl State {
                     self.keep(id, there, kept(&older.item));
                 }
             }
-            self.held.push(MHeld { link: Some(id), coalesces: true, k: Some(k), reason: item.cause.clone(), item: item.clone() });
-        } else if let Some(there) =
-            self.held.iter_mut().find(|held| !held.coalesces && held.item.source == item.source && held.item.event_id == item.event_id)
-        {
+            self.held.push(MHeld {
+                link: Some(id),
+                coalesces: true,
+                k: Some(k),
+                reason: item.cause.clone(),
+                item: item.clone(),
+            });
+        } else if let Some(there) = self.held.iter_mut().find(|held| {
+            !held.coalesces
+                && held.item.source == item.source
+                && held.item.event_id == item.event_id
+        }) {
             there.item.generation = there.item.generation.max(item.generation);
             self.fall_back(id, &k);
         } else {
-            self.held.push(MHeld { link: Some(id), coalesces: false, k: Some(k.clone()), reason: item.cause.clone(), item: item.clone() });
+            self.held.push(MHeld {
+                link: Some(id),
+                coalesces: false,
+                k: Some(k.clone()),
+                reason: item.cause.clone(),
+                item: item.clone(),
+            });
             self.fall_back(id, &k);
         }
-        self.unsettled.retain(|_, (of, s, e)| !(*of == id && *s == item.source && *e == item.event_id));
-        self.close_replay(dead_id(WORKER, &item.source, &item.event_id, item.connection_id), item.generation, "resolved");
+        self.unsettled
+            .retain(|_, (of, s, e)| !(*of == id && *s == item.source && *e == item.event_id));
+        self.close_replay(
+            dead_id(WORKER, &item.source, &item.event_id, item.connection_id),
+            item.generation,
+            "resolved",
+        );
         HeldVerdict::Held
     }
 }
@@ -701,8 +951,17 @@ impl Ledger for Model {
     fn reserve(&self, item: Reservation) -> BoxFuture<'_, Result<Reserved, store::Error>> {
         ready(Ok(self.with(|state| state.reserve(item)))).boxed()
     }
-    fn send(&self, effect: Uuid, link: i64, token: Uuid, settle: Duration) -> BoxFuture<'_, Result<Option<EffectRow>, store::Error>> {
-        ready(Ok(self.with(|state| state.send(effect, link, token, settle)))).boxed()
+    fn send(
+        &self,
+        effect: Uuid,
+        link: i64,
+        token: Uuid,
+        settle: Duration,
+    ) -> BoxFuture<'_, Result<Option<EffectRow>, store::Error>> {
+        ready(Ok(
+            self.with(|state| state.send(effect, link, token, settle))
+        ))
+        .boxed()
     }
     fn complete(&self, item: Completion) -> BoxFuture<'_, Result<Completed, store::Error>> {
         ready(Ok(self.with(|state| state.complete(item)))).boxed()
@@ -713,7 +972,11 @@ impl Ledger for Model {
     fn finish(&self, item: Finish) -> BoxFuture<'_, Result<Finished, store::Error>> {
         ready(Ok(self.with(|state| state.finish(item)))).boxed()
     }
-    fn release(&self, token: Uuid, _error: Option<String>) -> BoxFuture<'_, Result<(), store::Error>> {
+    fn release(
+        &self,
+        token: Uuid,
+        _error: Option<String>,
+    ) -> BoxFuture<'_, Result<(), store::Error>> {
         self.with(|state| state.release(token));
         ready(Ok(())).boxed()
     }
@@ -730,7 +993,11 @@ impl SimStore for Model {
     fn renew(&self, tokens: Vec<Uuid>) -> BoxFuture<'_, ()> {
         self.with(|state| {
             let until = state.now + delta(state.lease);
-            for link in state.links.iter_mut().filter(|link| link.row.lease_token.is_some_and(|token| tokens.contains(&token))) {
+            for link in state.links.iter_mut().filter(|link| {
+                link.row
+                    .lease_token
+                    .is_some_and(|token| tokens.contains(&token))
+            }) {
                 link.row.lease_until = Some(until);
             }
         });
@@ -750,12 +1017,19 @@ impl SimStore for Model {
             let now = state.now;
             let mut due = Vec::new();
             for link in &state.links {
-                let live = link.row.lease_token.is_some() && link.row.lease_until.is_some_and(|until| until > now);
+                let live = link.row.lease_token.is_some()
+                    && link.row.lease_until.is_some_and(|until| until > now);
                 let open = state.open(link.row.id);
-                let settled = open.as_ref().is_some_and(|effect| effect.settle_at.is_none_or(|settle| settle <= now));
+                let settled = open
+                    .as_ref()
+                    .is_some_and(|effect| effect.settle_at.is_none_or(|settle| settle <= now));
                 if settled && !live {
                     due.push((link.row.id, "resolve"));
-                } else if open.is_none() && link.row.state != "conflict" && !live && link.recheck_at.is_some_and(|at| at <= now) {
+                } else if open.is_none()
+                    && link.row.state != "conflict"
+                    && !live
+                    && link.recheck_at.is_some_and(|at| at <= now)
+                {
                     due.push((link.row.id, "recheck"));
                 }
             }
@@ -770,7 +1044,10 @@ impl SimStore for Model {
             };
             dead.state = "replaying";
             dead.generation += 1;
-            let row = OutRow { body: dead.item.body.clone(), generation: dead.generation };
+            let row = OutRow {
+                body: dead.item.body.clone(),
+                generation: dead.generation,
+            };
             state.outbox.push(row);
             true
         }))
@@ -778,55 +1055,79 @@ impl SimStore for Model {
     }
     fn release_held(&self, source: String, event: String) -> BoxFuture<'_, bool> {
         ready(self.with(|state| {
-            let Some(position) = state.held.iter().position(|held| held.item.source == source && held.item.event_id == event) else {
+            let Some(position) = state
+                .held
+                .iter()
+                .position(|held| held.item.source == source && held.item.event_id == event)
+            else {
                 return false;
             };
             let held = state.held.remove(position);
-            state.unsettled.retain(|_, (_, s, e)| !(*s == source && *e == event));
+            state
+                .unsettled
+                .retain(|_, (_, s, e)| !(*s == source && *e == event));
             if let Some(link) = held.link {
                 let link = state.link(link);
                 if link.row.state == "conflict" {
-                    link.row.state = if link.row.target_id.is_some() { "linked" } else { "pending" }.into();
+                    link.row.state = if link.row.target_id.is_some() {
+                        "linked"
+                    } else {
+                        "pending"
+                    }
+                    .into();
                 }
             }
-            state.outbox.push(OutRow { body: held.item.body, generation: held.item.generation });
+            state.outbox.push(OutRow {
+                body: held.item.body,
+                generation: held.item.generation,
+            });
             true
         }))
         .boxed()
     }
     fn snapshot(&self) -> BoxFuture<'_, Snapshot> {
-        ready(self.with(|state| Snapshot {
-            links: state
-                .links
-                .iter()
-                .map(|link| LinkView { row: link.row.clone(), recheck_due: link.recheck_at, open: state.open(link.row.id).is_some() })
-                .collect(),
-            held: {
-                let mut held: Vec<_> = state
-                    .held
+        ready(self.with(|state| {
+            Snapshot {
+                links: state
+                    .links
                     .iter()
-                    .map(|held| HeldRow { event_id: held.item.event_id.clone(), reason: held.reason.clone(), generation: held.item.generation })
-                    .collect();
-                held.sort();
-                held
-            },
-            dead: {
-                let mut dead: Vec<_> = state
-                    .dead
-                    .iter()
-                    .map(|(id, dead)| DeadRow {
-                        id: *id,
-                        event_id: dead.item.event_id.clone().unwrap_or_default(),
-                        state: dead.state.to_owned(),
-                        class: dead.class.clone(),
-                        generation: dead.generation,
+                    .map(|link| LinkView {
+                        row: link.row.clone(),
+                        recheck_due: link.recheck_at,
+                        open: state.open(link.row.id).is_some(),
                     })
-                    .collect();
-                dead.sort();
-                dead
-            },
-            kept: state.kept.len(),
-            unsettled: state.unsettled.len(),
+                    .collect(),
+                held: {
+                    let mut held: Vec<_> = state
+                        .held
+                        .iter()
+                        .map(|held| HeldRow {
+                            event_id: held.item.event_id.clone(),
+                            reason: held.reason.clone(),
+                            generation: held.item.generation,
+                        })
+                        .collect();
+                    held.sort();
+                    held
+                },
+                dead: {
+                    let mut dead: Vec<_> = state
+                        .dead
+                        .iter()
+                        .map(|(id, dead)| DeadRow {
+                            id: *id,
+                            event_id: dead.item.event_id.clone().unwrap_or_default(),
+                            state: dead.state.to_owned(),
+                            class: dead.class.clone(),
+                            generation: dead.generation,
+                        })
+                        .collect();
+                    dead.sort();
+                    dead
+                },
+                kept: state.kept.len(),
+                unsettled: state.unsettled.len(),
+            }
         }))
         .boxed()
     }

@@ -63,7 +63,9 @@ pub(crate) struct Partner {
 }
 
 pub(crate) fn key_of(fields: &std::collections::BTreeMap<String, String>) -> Option<NaturalKey> {
-    fields.get("email").map(|email| NaturalKey(format!("email|{email}")))
+    fields
+        .get("email")
+        .map(|email| NaturalKey(format!("email|{email}")))
 }
 
 impl Partner {
@@ -79,10 +81,28 @@ impl Partner {
     }
 
     fn store(&mut self, id: &str, fields: Fields, parts: &[Part], now: DateTime<Utc>) {
-        let parts = parts.iter().map(|part| RecordPart { id: self.id(), part: part.clone() }).collect();
-        let fields = fields.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect();
-        let record = Record { id: id.to_owned(), fields, parts };
-        self.records.push(Stored { record, visible_at: now + TimeDelta::seconds(self.lag), removed: false, theirs: false });
+        let parts = parts
+            .iter()
+            .map(|part| RecordPart {
+                id: self.id(),
+                part: part.clone(),
+            })
+            .collect();
+        let fields = fields
+            .into_iter()
+            .filter_map(|(name, value)| value.map(|value| (name, value)))
+            .collect();
+        let record = Record {
+            id: id.to_owned(),
+            fields,
+            parts,
+        };
+        self.records.push(Stored {
+            record,
+            visible_at: now + TimeDelta::seconds(self.lag),
+            removed: false,
+            theirs: false,
+        });
     }
 
     fn apply(&mut self, id: &str, call: &Call, now: DateTime<Utc>) {
@@ -98,14 +118,26 @@ impl Partner {
                     };
                 }
             }
-            Call::AppendPart { id, part } => self.get_mut(id).parts.push(RecordPart { id: part_id, part: part.clone() }),
+            Call::AppendPart { id, part } => self.get_mut(id).parts.push(RecordPart {
+                id: part_id,
+                part: part.clone(),
+            }),
             Call::ChangePart { id, part_id, part } => {
-                if let Some(shown) = self.get_mut(id).parts.iter_mut().find(|shown| shown.id == *part_id) {
+                if let Some(shown) = self
+                    .get_mut(id)
+                    .parts
+                    .iter_mut()
+                    .find(|shown| shown.id == *part_id)
+                {
                     shown.part = part.clone();
                 }
             }
             Call::Delete { id } => {
-                if let Some(stored) = self.records.iter_mut().find(|stored| stored.record.id == *id) {
+                if let Some(stored) = self
+                    .records
+                    .iter_mut()
+                    .find(|stored| stored.record.id == *id)
+                {
                     stored.removed = true;
                 }
             }
@@ -113,7 +145,12 @@ impl Partner {
     }
 
     fn get_mut(&mut self, id: &str) -> &mut Record {
-        &mut self.records.iter_mut().find(|stored| stored.record.id == id).expect("calls name records that exist").record
+        &mut self
+            .records
+            .iter_mut()
+            .find(|stored| stored.record.id == id)
+            .expect("calls name records that exist")
+            .record
     }
 
     /// What was begun and is due by now happens, in the order of its time.
@@ -134,7 +171,13 @@ impl Partner {
         let shown = |stored: &&Stored| stored.visible_at <= now && !stored.removed;
         for key in keys {
             let carries = |stored: &&Stored| key_of(&stored.record.fields).as_ref() == Some(key);
-            let hits: Vec<Record> = self.records.iter().filter(shown).filter(carries).map(|stored| stored.record.clone()).collect();
+            let hits: Vec<Record> = self
+                .records
+                .iter()
+                .filter(shown)
+                .filter(carries)
+                .map(|stored| stored.record.clone())
+                .collect();
             if !hits.is_empty() {
                 return hits;
             }
@@ -144,11 +187,21 @@ impl Partner {
 
     pub(crate) fn read(&mut self, id: &str) -> Option<Record> {
         self.looks += 1;
-        self.records.iter().find(|stored| stored.record.id == id && !stored.removed).map(|stored| stored.record.clone())
+        self.records
+            .iter()
+            .find(|stored| stored.record.id == id && !stored.removed)
+            .map(|stored| stored.record.clone())
     }
 
     /// `random` is drawn by the schedule: seconds this call takes when all is well, and how long a slow one takes.
-    pub(crate) fn begin(&mut self, call: &Call, fault: Option<Fault>, now: DateTime<Utc>, quick: i64, slow: i64) -> Sent {
+    pub(crate) fn begin(
+        &mut self,
+        call: &Call,
+        fault: Option<Fault>,
+        now: DateTime<Utc>,
+        quick: i64,
+        slow: i64,
+    ) -> Sent {
         let fault = self.script.pop_front().or(fault);
         if fault == Some(Fault::Refused) {
             return Sent::NotSent;
@@ -160,10 +213,17 @@ impl Partner {
             _ => None,
         };
         let part_refused = match call {
-            Call::AppendPart { part, .. } | Call::ChangePart { part, .. } => self.refuses.contains(part.fields.get("street").unwrap_or(&String::new())),
+            Call::AppendPart { part, .. } | Call::ChangePart { part, .. } => self
+                .refuses
+                .contains(part.fields.get("street").unwrap_or(&String::new())),
             _ => false,
         };
-        if name.cloned().flatten().is_some_and(|name| self.refuses.contains(&name)) || part_refused {
+        if name
+            .cloned()
+            .flatten()
+            .is_some_and(|name| self.refuses.contains(&name))
+            || part_refused
+        {
             return Sent::Refused;
         }
         let id = match call.target_id() {
@@ -192,17 +252,33 @@ impl Partner {
         match sent {
             Some(at) => Sent::Unknown { at },
             None => {
-                let at = seconds(if fault == Some(Fault::Slow) { slow } else { quick });
+                let at = seconds(if fault == Some(Fault::Slow) {
+                    slow
+                } else {
+                    quick
+                });
                 // The answer is made when the call is done; nobody else writes this record meanwhile in these schedules,
                 // except a call of ours that was given up.
-                Sent::Answered { at, answer: Answer { target_id: id, part_ids: Vec::new(), record: None, digest: None } }
+                Sent::Answered {
+                    at,
+                    answer: Answer {
+                        target_id: id,
+                        part_ids: Vec::new(),
+                        record: None,
+                        digest: None,
+                    },
+                }
             }
         }
     }
 
     /// Fills the answer at the time it leaves the partner.
     pub(crate) fn answer(&self, call: &Call, mut answer: Answer) -> Answer {
-        let Some(stored) = self.records.iter().find(|stored| stored.record.id == answer.target_id) else {
+        let Some(stored) = self
+            .records
+            .iter()
+            .find(|stored| stored.record.id == answer.target_id)
+        else {
             return answer;
         };
         if self.names_parts {

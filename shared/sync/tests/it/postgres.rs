@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use store::links::{
-    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, EffectRow, Finish, Finished, HeldItem, HeldVerdict, LinkRow, Links,
-    Reservation, Reserved, Resolution, Resolved,
+    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, EffectRow, Finish, Finished,
+    HeldItem, HeldVerdict, LinkRow, Links, Reservation, Reserved, Resolution, Resolved,
 };
 use sync::Ledger;
 use uuid::Uuid;
@@ -25,12 +25,22 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// One connection: `kurir.now` is a setting of the session.
     pub(crate) async fn connect(url: &str, lease: Duration) -> Self {
-        let pool = PgPoolOptions::new().max_connections(1).connect(url).await.expect("the test database");
-        Self { links: Links::new(pool.clone(), "kurir", lease), pool }
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .connect(url)
+            .await
+            .expect("the test database");
+        Self {
+            links: Links::new(pool.clone(), "kurir", lease),
+            pool,
+        }
     }
 
     pub(crate) fn with_lease(&self, lease: Duration) -> Self {
-        Self { links: Links::new(self.pool.clone(), "kurir", lease), pool: self.pool.clone() }
+        Self {
+            links: Links::new(self.pool.clone(), "kurir", lease),
+            pool: self.pool.clone(),
+        }
     }
 
     pub(crate) async fn empty(&self) {
@@ -48,7 +58,13 @@ impl Ledger for Postgres {
     fn reserve(&self, item: Reservation) -> BoxFuture<'_, Result<Reserved, store::Error>> {
         Ledger::reserve(&self.links, item)
     }
-    fn send(&self, effect: Uuid, link: i64, token: Uuid, settle: Duration) -> BoxFuture<'_, Result<Option<EffectRow>, store::Error>> {
+    fn send(
+        &self,
+        effect: Uuid,
+        link: i64,
+        token: Uuid,
+        settle: Duration,
+    ) -> BoxFuture<'_, Result<Option<EffectRow>, store::Error>> {
         Ledger::send(&self.links, effect, link, token, settle)
     }
     fn complete(&self, item: Completion) -> BoxFuture<'_, Result<Completed, store::Error>> {
@@ -60,7 +76,11 @@ impl Ledger for Postgres {
     fn finish(&self, item: Finish) -> BoxFuture<'_, Result<Finished, store::Error>> {
         Ledger::finish(&self.links, item)
     }
-    fn release(&self, token: Uuid, error: Option<String>) -> BoxFuture<'_, Result<(), store::Error>> {
+    fn release(
+        &self,
+        token: Uuid,
+        error: Option<String>,
+    ) -> BoxFuture<'_, Result<(), store::Error>> {
         Ledger::release(&self.links, token, error)
     }
 }
@@ -72,12 +92,22 @@ fn number(value: i32) -> u32 {
 impl SimStore for Postgres {
     fn set_now(&self, now: DateTime<Utc>) -> BoxFuture<'_, ()> {
         async move {
-            sqlx::query("select set_config('kurir.now', $1, false)").bind(now.to_rfc3339()).execute(&self.pool).await.expect("a setting");
+            sqlx::query("select set_config('kurir.now', $1, false)")
+                .bind(now.to_rfc3339())
+                .execute(&self.pool)
+                .await
+                .expect("a setting");
         }
         .boxed()
     }
     fn claim(&self, items: Vec<ClaimItem>, alone: bool) -> BoxFuture<'_, Vec<ClaimVerdict>> {
-        async move { self.links.claim(WORKER, items, alone).await.unwrap_or_else(|error| panic!("claim: {}", error.with_causes())) }.boxed()
+        async move {
+            self.links
+                .claim(WORKER, items, alone)
+                .await
+                .unwrap_or_else(|error| panic!("claim: {}", error.with_causes()))
+        }
+        .boxed()
     }
     fn renew(&self, tokens: Vec<Uuid>) -> BoxFuture<'_, ()> {
         async move {
@@ -86,10 +116,24 @@ impl SimStore for Postgres {
         .boxed()
     }
     fn bury(&self, item: DeadItem) -> BoxFuture<'_, Buried> {
-        async move { self.links.bury(vec![item]).await.unwrap_or_else(|error| panic!("bury: {}", error.with_causes())).remove(0) }.boxed()
+        async move {
+            self.links
+                .bury(vec![item])
+                .await
+                .unwrap_or_else(|error| panic!("bury: {}", error.with_causes()))
+                .remove(0)
+        }
+        .boxed()
     }
     fn hold(&self, item: HeldItem) -> BoxFuture<'_, HeldVerdict> {
-        async move { self.links.hold(vec![item]).await.unwrap_or_else(|error| panic!("hold: {}", error.with_causes())).remove(0) }.boxed()
+        async move {
+            self.links
+                .hold(vec![item])
+                .await
+                .unwrap_or_else(|error| panic!("hold: {}", error.with_causes()))
+                .remove(0)
+        }
+        .boxed()
     }
     fn take_outbox(&self) -> BoxFuture<'_, Vec<OutRow>> {
         async move {

@@ -31,20 +31,41 @@ impl Dice {
 }
 
 pub(crate) fn part(street: &str) -> Part {
-    Part { kind: "address".into(), fields: [("street".to_owned(), street.to_owned())].into() }
+    Part {
+        kind: "address".into(),
+        fields: [("street".to_owned(), street.to_owned())].into(),
+    }
 }
 
 pub(crate) fn content(name: &str, email: &str, parts: &[&str]) -> Content {
-    let fields = [("name".to_owned(), Some(name.to_owned())), (KEY_FIELD.to_owned(), Some(email.to_owned()))];
+    let fields = [
+        ("name".to_owned(), Some(name.to_owned())),
+        (KEY_FIELD.to_owned(), Some(email.to_owned())),
+    ];
     Content {
         fields: fields.into(),
-        parts: if parts.is_empty() { BTreeMap::new() } else { [("address".to_owned(), parts.iter().map(|street| part(street)).collect())].into() },
+        parts: if parts.is_empty() {
+            BTreeMap::new()
+        } else {
+            [(
+                "address".to_owned(),
+                parts.iter().map(|street| part(street)).collect(),
+            )]
+            .into()
+        },
         keys: vec![NaturalKey(format!("email|{email}"))],
     }
 }
 
 pub(crate) fn event(id: &str, record: usize, seconds: u64, content: Content) -> SimEvent {
-    SimEvent { id: id.into(), record, version: Some(epoch_seconds() - 1000 + seconds), tombstone: false, content, poison: None }
+    SimEvent {
+        id: id.into(),
+        record,
+        version: Some(epoch_seconds() - 1000 + seconds),
+        tombstone: false,
+        content,
+        poison: None,
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -61,9 +82,17 @@ pub(crate) struct Situation {
 fn situation(dice: &mut Dice) -> Situation {
     let mail = "a@x";
     let simple = |n: u64| -> Vec<SimEvent> {
-        (1..=n).map(|v| event(&format!("v{v}"), 0, v, content(&format!("n{v}"), mail, &[]))).collect()
+        (1..=n)
+            .map(|v| event(&format!("v{v}"), 0, v, content(&format!("n{v}"), mail, &[])))
+            .collect()
     };
-    let mut it = Situation { name: "plain", events: simple(3), refuses: Vec::new(), theirs: Vec::new(), conflict_is_right: false };
+    let mut it = Situation {
+        name: "plain",
+        events: simple(3),
+        refuses: Vec::new(),
+        theirs: Vec::new(),
+        conflict_is_right: false,
+    };
     match dice.roll(15) {
         0 => {}
         1 => {
@@ -73,21 +102,33 @@ fn situation(dice: &mut Dice) -> Situation {
         2 => {
             it.name = "delete";
             it.events = simple(2);
-            it.events.push(SimEvent { tombstone: true, ..event("del", 0, 3, Content::default()) });
+            it.events.push(SimEvent {
+                tombstone: true,
+                ..event("del", 0, 3, Content::default())
+            });
         }
         3 => {
             it.name = "recreate";
             it.events = simple(1);
-            it.events.push(SimEvent { tombstone: true, ..event("del", 0, 2, Content::default()) });
-            it.events.push(event("again", 0, 3, content("n3", mail, &[])));
+            it.events.push(SimEvent {
+                tombstone: true,
+                ..event("del", 0, 2, Content::default())
+            });
+            it.events
+                .push(event("again", 0, 3, content("n3", mail, &[])));
         }
         4 => {
             it.name = "tie";
             it.events = simple(1);
-            it.events.push(event("va", 0, 2, content("tie-a", mail, &[])));
-            it.events.push(event("vb", 0, 2, content("tie-b", mail, &[])));
+            it.events
+                .push(event("va", 0, 2, content("tie-a", mail, &[])));
+            it.events
+                .push(event("vb", 0, 2, content("tie-b", mail, &[])));
             if dice.one_in(2) {
-                it.events.push(SimEvent { tombstone: true, ..event("vd", 0, 2, Content::default()) });
+                it.events.push(SimEvent {
+                    tombstone: true,
+                    ..event("vd", 0, 2, Content::default())
+                });
             }
         }
         5 => {
@@ -100,16 +141,21 @@ fn situation(dice: &mut Dice) -> Situation {
         }
         7 => {
             it.name = "poison";
-            let poison = [Poison::AtClaim, Poison::BeforeCall, Poison::AtAnswer][usize::try_from(dice.roll(3)).expect("small")];
+            let poison = [Poison::AtClaim, Poison::BeforeCall, Poison::AtAnswer]
+                [usize::try_from(dice.roll(3)).expect("small")];
             let which = usize::try_from(dice.roll(3)).expect("small");
             it.events[which].poison = Some(poison);
             if dice.one_in(3) {
-                it.events.push(SimEvent { poison: Some(poison), ..event("v4", 0, 4, content("n4", mail, &[])) });
+                it.events.push(SimEvent {
+                    poison: Some(poison),
+                    ..event("v4", 0, 4, content("n4", mail, &[]))
+                });
             }
         }
         8 => {
             it.name = "future";
-            it.events.push(event("far", 0, 1_000_000, content("far", mail, &[])));
+            it.events
+                .push(event("far", 0, 1_000_000, content("far", mail, &[])));
         }
         9 => {
             it.name = "no time";
@@ -123,13 +169,16 @@ fn situation(dice: &mut Dice) -> Situation {
         }
         11 => {
             it.name = "twins";
-            it.events.push(event("t1", 1, 1, content("twin", mail, &[])));
-            it.events.push(event("t2", 1, 2, content("twin2", mail, &[])));
+            it.events
+                .push(event("t1", 1, 1, content("twin", mail, &[])));
+            it.events
+                .push(event("t2", 1, 2, content("twin2", mail, &[])));
             it.conflict_is_right = true;
         }
         12 => {
             it.name = "people's record";
-            it.theirs.push(("somebody".into(), mail.into(), vec![part("A")]));
+            it.theirs
+                .push(("somebody".into(), mail.into(), vec![part("A")]));
             it.events[1].content = content("n2", mail, &["A", "B"]);
             it.events[2].content = content("n3", mail, &["B", "C"]);
             if dice.one_in(4) {
@@ -148,9 +197,14 @@ fn situation(dice: &mut Dice) -> Situation {
         }
         _ => {
             it.name = "two records";
-            it.events.push(event("o1", 1, 1, content("other1", "b@x", &["A"])));
-            it.events.push(event("o2", 1, 2, content("other2", "b@x", &["A", "B"])));
-            it.events.push(SimEvent { poison: dice.one_in(2).then_some(Poison::BeforeCall), ..event("o3", 1, 3, content("other3", "b@x", &["B"])) });
+            it.events
+                .push(event("o1", 1, 1, content("other1", "b@x", &["A"])));
+            it.events
+                .push(event("o2", 1, 2, content("other2", "b@x", &["A", "B"])));
+            it.events.push(SimEvent {
+                poison: dice.one_in(2).then_some(Poison::BeforeCall),
+                ..event("o3", 1, 3, content("other3", "b@x", &["B"]))
+            });
         }
     }
     it
@@ -167,7 +221,10 @@ struct Budget {
 }
 
 /// One seed: what happened, or why it is wrong.
-pub(crate) async fn run<S: SimStore + 'static>(store: S, seed: u64) -> Result<&'static str, String> {
+pub(crate) async fn run<S: SimStore + 'static>(
+    store: S,
+    seed: u64,
+) -> Result<&'static str, String> {
     let mut dice = Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let situation = situation(&mut dice);
     let settings = Settings {
@@ -207,7 +264,9 @@ pub(crate) async fn run<S: SimStore + 'static>(store: S, seed: u64) -> Result<&'
         }
         for (name, mail, parts) in &situation.theirs {
             let fields = content(name, mail, &[]).fields;
-            state.partner.person_adds(fields, parts.clone(), now - TimeDelta::seconds(60));
+            state
+                .partner
+                .person_adds(fields, parts.clone(), now - TimeDelta::seconds(60));
         }
     }
     let mut unpublished: Vec<usize> = (0..situation.events.len()).collect();
@@ -220,10 +279,15 @@ pub(crate) async fn run<S: SimStore + 'static>(store: S, seed: u64) -> Result<&'
                 continue;
             }
             6 if budget.duplicates > 0 => {
-                let published: Vec<usize> = (0..situation.events.len()).filter(|index| !unpublished.contains(index)).collect();
+                let published: Vec<usize> = (0..situation.events.len())
+                    .filter(|index| !unpublished.contains(index))
+                    .collect();
                 if !published.is_empty() {
                     budget.duplicates -= 1;
-                    world.publish(published[usize::try_from(dice.roll(published.len() as u64)).expect("small")]);
+                    world.publish(
+                        published
+                            [usize::try_from(dice.roll(published.len() as u64)).expect("small")],
+                    );
                 }
                 continue;
             }
@@ -235,7 +299,10 @@ pub(crate) async fn run<S: SimStore + 'static>(store: S, seed: u64) -> Result<&'
             8 if budget.freezes > 0 && world.unacked() > 0 => {
                 budget.freezes -= 1;
                 let seconds = 20 + i64::try_from(dice.roll(180)).expect("small");
-                world.freeze(usize::try_from(dice.roll(processes as u64)).expect("small"), seconds);
+                world.freeze(
+                    usize::try_from(dice.roll(processes as u64)).expect("small"),
+                    seconds,
+                );
                 continue;
             }
             9 if budget.closures > 0 && world.unacked() > 0 => {
@@ -245,12 +312,19 @@ pub(crate) async fn run<S: SimStore + 'static>(store: S, seed: u64) -> Result<&'
             }
             10 if budget.renewals > 0 && world.unacked() > 0 => {
                 budget.renewals -= 1;
-                world.fail_renewals(usize::try_from(dice.roll(processes as u64)).expect("small"), 60);
+                world.fail_renewals(
+                    usize::try_from(dice.roll(processes as u64)).expect("small"),
+                    60,
+                );
                 continue;
             }
             11 if budget.replays > 0 => {
                 let snapshot = world.store.snapshot().await;
-                if let Some(dead) = snapshot.dead.iter().find(|dead| dead.state == "open" && dead.class != "future_version") {
+                if let Some(dead) = snapshot
+                    .dead
+                    .iter()
+                    .find(|dead| dead.state == "open" && dead.class != "future_version")
+                {
                     budget.replays -= 1;
                     world.store.replay(dead.id).await;
                 }
@@ -260,7 +334,10 @@ pub(crate) async fn run<S: SimStore + 'static>(store: S, seed: u64) -> Result<&'
                 let snapshot = world.store.snapshot().await;
                 if let Some(held) = snapshot.held.first() {
                     budget.releases -= 1;
-                    world.store.release_held(crate::world::SOURCE.into(), held.event_id.clone()).await;
+                    world
+                        .store
+                        .release_held(crate::world::SOURCE.into(), held.event_id.clone())
+                        .await;
                 }
                 continue;
             }
@@ -277,9 +354,16 @@ pub(crate) async fn run<S: SimStore + 'static>(store: S, seed: u64) -> Result<&'
             continue;
         }
         // Time is one action among many, but a rarer one while work can be done.
-        let ready: Vec<&Action> = actions.iter().filter(|action| **action != Action::Advance).collect();
+        let ready: Vec<&Action> = actions
+            .iter()
+            .filter(|action| **action != Action::Advance)
+            .collect();
         let advance = ready.is_empty() || (actions.len() > ready.len() && dice.one_in(6));
-        let action = if advance { Action::Advance } else { (*ready[usize::try_from(dice.roll(ready.len() as u64)).expect("small")]).clone() };
+        let action = if advance {
+            Action::Advance
+        } else {
+            (*ready[usize::try_from(dice.roll(ready.len() as u64)).expect("small")]).clone()
+        };
         world.act(&action).await;
     }
     for index in unpublished.drain(..) {
@@ -290,12 +374,20 @@ pub(crate) async fn run<S: SimStore + 'static>(store: S, seed: u64) -> Result<&'
     let judged = judge(&world, &snapshot, &situation, calm);
     judged.map(|()| situation.name).map_err(|wrong| {
         let log = world.lock().log.join("\n");
-        format!("seed {seed}, situation '{}': {wrong}\n{log}\n{snapshot:#?}", situation.name)
+        format!(
+            "seed {seed}, situation '{}': {wrong}\n{log}\n{snapshot:#?}",
+            situation.name
+        )
     })
 }
 
 /// The oracles I1 to I7, I9 and I10.
-fn judge<S: SimStore + 'static>(world: &World<S>, snapshot: &Snapshot, situation: &Situation, calm: bool) -> Result<(), String> {
+fn judge<S: SimStore + 'static>(
+    world: &World<S>,
+    snapshot: &Snapshot,
+    situation: &Situation,
+    calm: bool,
+) -> Result<(), String> {
     if !world.idle() {
         return Err("I5: not at rest".into());
     }
@@ -310,17 +402,30 @@ fn judge<S: SimStore + 'static>(world: &World<S>, snapshot: &Snapshot, situation
         }
     }
     for held in &snapshot.held {
-        let poison = state.events.iter().any(|event| event.id == held.event_id && event.poison.is_some());
+        let poison = state
+            .events
+            .iter()
+            .any(|event| event.id == held.event_id && event.poison.is_some());
         if held.reason == "poison" && !poison && calm && state.kills.is_empty() {
-            return Err(format!("I10: {} is held as poison and killed nothing", held.event_id));
+            return Err(format!(
+                "I10: {} is held as poison and killed nothing",
+                held.event_id
+            ));
         }
         if held.reason != "poison" && held.reason != "conflict" {
-            return Err(format!("I5: {} is held for {} without a cause", held.event_id, held.reason));
+            return Err(format!(
+                "I5: {} is held for {} without a cause",
+                held.event_id, held.reason
+            ));
         }
     }
-    let records: std::collections::BTreeSet<usize> = state.events.iter().map(|event| event.record).collect();
+    let records: std::collections::BTreeSet<usize> =
+        state.events.iter().map(|event| event.record).collect();
     for record in records {
-        let link = snapshot.links.iter().find(|link| link.row.source_id == format!("r{record}"));
+        let link = snapshot
+            .links
+            .iter()
+            .find(|link| link.row.source_id == format!("r{record}"));
         let conflict = link.is_some_and(|link| link.row.state == "conflict");
         if conflict && !situation.conflict_is_right {
             return Err(format!("I7: needless conflict of r{record}"));
@@ -328,7 +433,12 @@ fn judge<S: SimStore + 'static>(world: &World<S>, snapshot: &Snapshot, situation
         let applied = link.and_then(|link| link.row.applied_k.clone());
         let mut newest: Option<(event::OrderKey, usize)> = None;
         let mut gone_above = Vec::new();
-        for (index, event) in state.events.iter().enumerate().filter(|(_, event)| event.record == record) {
+        for (index, event) in state
+            .events
+            .iter()
+            .enumerate()
+            .filter(|(_, event)| event.record == record)
+        {
             let dead = snapshot.dead.iter().find(|dead| dead.event_id == event.id);
             let held = snapshot.held.iter().any(|held| held.event_id == event.id);
             let open = dead.is_some_and(|dead| dead.state == "open");
@@ -343,11 +453,18 @@ fn judge<S: SimStore + 'static>(world: &World<S>, snapshot: &Snapshot, situation
                 gone_above.push((k, index));
                 continue;
             }
-            let future = event.version.is_some_and(|version| version > epoch_seconds() + 100_000);
+            let future = event
+                .version
+                .is_some_and(|version| version > epoch_seconds() + 100_000);
             let first = state.key(index, 0).expect("has a version");
-            let covered = applied.as_ref().is_some_and(|applied| first <= *applied || k <= *applied);
+            let covered = applied
+                .as_ref()
+                .is_some_and(|applied| first <= *applied || k <= *applied);
             if !covered && !conflict && !future {
-                return Err(format!("I4: {} ({k}) is neither applied nor covered, dead nor held; applied {applied:?}", event.id));
+                return Err(format!(
+                    "I4: {} ({k}) is neither applied nor covered, dead nor held; applied {applied:?}",
+                    event.id
+                ));
             }
             if !future && newest.as_ref().is_none_or(|(best, _)| k > *best) {
                 newest = Some((k, index));
@@ -366,10 +483,24 @@ fn judge<S: SimStore + 'static>(world: &World<S>, snapshot: &Snapshot, situation
         }
         let Some((_, index)) = newest else { continue };
         let wanted = &state.events[index];
-        let mail = situation.events.iter().find(|event| event.record == record && !event.tombstone).and_then(|event| event.content.fields[KEY_FIELD].clone());
-        let live: Vec<_> = state.partner.records.iter().filter(|stored| !stored.removed && stored.record.fields.get(KEY_FIELD) == mail.as_ref()).collect();
+        let mail = situation
+            .events
+            .iter()
+            .find(|event| event.record == record && !event.tombstone)
+            .and_then(|event| event.content.fields[KEY_FIELD].clone());
+        let live: Vec<_> = state
+            .partner
+            .records
+            .iter()
+            .filter(|stored| {
+                !stored.removed && stored.record.fields.get(KEY_FIELD) == mail.as_ref()
+            })
+            .collect();
         if live.len() > 1 {
-            return Err(format!("I1/I3: {} records carry the key of r{record}", live.len()));
+            return Err(format!(
+                "I1/I3: {} records carry the key of r{record}",
+                live.len()
+            ));
         }
         if wanted.tombstone {
             if link.row.state != "deleted" || link.row.target_id.is_some() {
@@ -381,15 +512,31 @@ fn judge<S: SimStore + 'static>(world: &World<S>, snapshot: &Snapshot, situation
             return Err(format!("I1: r{record} has no record at the partner"));
         };
         if link.row.target_id.as_deref() != Some(stored.record.id.as_str()) {
-            return Err(format!("I1: r{record} is linked to {:?}, the record is {}", link.row.target_id, stored.record.id));
+            return Err(format!(
+                "I1: r{record} is linked to {:?}, the record is {}",
+                link.row.target_id, stored.record.id
+            ));
         }
         // Half a version stays only with its dead letter or held row in sight (V27).
-        let half = gone_above.iter().any(|(k, _)| link.row.applied_k.as_ref().is_some_and(|applied| k > applied));
-        let half_of = |name: &str| gone_above.iter().any(|(_, index)| state.events[*index].content.fields.get(name) == Some(&stored.record.fields.get(name).cloned()));
+        let half = gone_above.iter().any(|(k, _)| {
+            link.row
+                .applied_k
+                .as_ref()
+                .is_some_and(|applied| k > applied)
+        });
+        let half_of = |name: &str| {
+            gone_above.iter().any(|(_, index)| {
+                state.events[*index].content.fields.get(name)
+                    == Some(&stored.record.fields.get(name).cloned())
+            })
+        };
         for (name, value) in &wanted.content.fields {
             let shown = stored.record.fields.get(name);
             if shown != value.as_ref() && !(half && half_of(name)) {
-                return Err(format!("I2: r{record} shows {name} = {shown:?}, the newest living event {} says {value:?}", wanted.id));
+                return Err(format!(
+                    "I2: r{record} shows {name} = {shown:?}, the newest living event {} says {value:?}",
+                    wanted.id
+                ));
             }
         }
         let mut count: BTreeMap<String, usize> = BTreeMap::new();
@@ -409,9 +556,17 @@ fn judge<S: SimStore + 'static>(world: &World<S>, snapshot: &Snapshot, situation
 }
 
 fn seeds(default: u64) -> std::ops::Range<u64> {
-    match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+    match std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+    {
         Some(seed) => seed..seed + 1,
-        None => 0..std::env::var("SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(default),
+        None => {
+            0..std::env::var("SEEDS")
+                .ok()
+                .and_then(|count| count.parse().ok())
+                .unwrap_or(default)
+        }
     }
 }
 
@@ -421,16 +576,30 @@ fn lease(seed: u64) -> Duration {
 }
 
 fn report(results: Vec<Result<&'static str, String>>) {
-    let wrong: Vec<&String> = results.iter().filter_map(|result| result.as_ref().err()).collect();
-    assert!(wrong.is_empty(), "{} of {} seeds are wrong; the first:\n{}", wrong.len(), results.len(), wrong[0]);
+    let wrong: Vec<&String> = results
+        .iter()
+        .filter_map(|result| result.as_ref().err())
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "{} of {} seeds are wrong; the first:\n{}",
+        wrong.len(),
+        results.len(),
+        wrong[0]
+    );
 }
 
 /// A panic inside a seed (an assertion of the pair, no rest) names its seed too.
 async fn guarded<S: SimStore + 'static>(store: S, seed: u64) -> Result<&'static str, String> {
     use futures_util::FutureExt as _;
-    let run = std::panic::AssertUnwindSafe(run(store, seed)).catch_unwind().await;
+    let run = std::panic::AssertUnwindSafe(run(store, seed))
+        .catch_unwind()
+        .await;
     run.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(format!("seed {seed}: {}", text.unwrap_or_default()))
     })
 }
@@ -444,7 +613,9 @@ fn random_schedules() {
             .map(|thread| {
                 let range = range.clone();
                 scope.spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .build()
+                        .expect("a runtime");
                     let mine = range.filter(|seed| seed % threads == thread);
                     let mut results = Vec::new();
                     for seed in mine {
@@ -459,7 +630,10 @@ fn random_schedules() {
                 })
             })
             .collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("a worker")).collect()
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().expect("a worker"))
+            .collect()
     });
     report(results);
 }
@@ -471,7 +645,10 @@ async fn random_schedules_on_postgres() {
     let mut results = Vec::new();
     for seed in seeds(500) {
         store.empty().await;
-        let pair = crate::sim_store::Both { left: store.with_lease(lease(seed)), right: Model::new(lease(seed)) };
+        let pair = crate::sim_store::Both {
+            left: store.with_lease(lease(seed)),
+            right: Model::new(lease(seed)),
+        };
         let result = guarded(pair, seed).await;
         let stop = result.is_err();
         results.push(result);

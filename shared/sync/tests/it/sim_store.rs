@@ -5,8 +5,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use std::time::Duration;
 use store::links::{
-    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, EffectRow, Finish, Finished, HeldItem, HeldVerdict, LinkRow,
-    Reservation, Reserved, Resolution, Resolved,
+    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, EffectRow, Finish, Finished,
+    HeldItem, HeldVerdict, LinkRow, Reservation, Reserved, Resolution, Resolved,
 };
 use sync::Ledger;
 use uuid::Uuid;
@@ -71,36 +71,93 @@ pub(crate) struct Both<A, B> {
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(step: &str, left: T, right: T) -> T {
-    assert_eq!(left, right, "Postgres (left) and the model (right) differ at {step}");
+    assert_eq!(
+        left, right,
+        "Postgres (left) and the model (right) differ at {step}"
+    );
     left
 }
 
-fn same_answer<T: PartialEq + std::fmt::Debug>(step: &str, left: Result<T, store::Error>, right: Result<T, store::Error>) -> Result<T, store::Error> {
-    let left = left.unwrap_or_else(|error| panic!("Postgres refused {step}: {}", error.with_causes()));
+fn same_answer<T: PartialEq + std::fmt::Debug>(
+    step: &str,
+    left: Result<T, store::Error>,
+    right: Result<T, store::Error>,
+) -> Result<T, store::Error> {
+    let left =
+        left.unwrap_or_else(|error| panic!("Postgres refused {step}: {}", error.with_causes()));
     Ok(same(step, left, right.expect("the model never fails")))
 }
 
 impl<A: SimStore, B: SimStore> Ledger for Both<A, B> {
     fn reserve(&self, item: Reservation) -> BoxFuture<'_, Result<Reserved, store::Error>> {
-        async move { same_answer("reserve", self.left.reserve(item.clone()).await, self.right.reserve(item).await) }.boxed()
-    }
-    fn send(&self, effect: Uuid, link: i64, token: Uuid, settle: Duration) -> BoxFuture<'_, Result<Option<EffectRow>, store::Error>> {
         async move {
-            same_answer("send", self.left.send(effect, link, token, settle).await, self.right.send(effect, link, token, settle).await)
+            same_answer(
+                "reserve",
+                self.left.reserve(item.clone()).await,
+                self.right.reserve(item).await,
+            )
+        }
+        .boxed()
+    }
+    fn send(
+        &self,
+        effect: Uuid,
+        link: i64,
+        token: Uuid,
+        settle: Duration,
+    ) -> BoxFuture<'_, Result<Option<EffectRow>, store::Error>> {
+        async move {
+            same_answer(
+                "send",
+                self.left.send(effect, link, token, settle).await,
+                self.right.send(effect, link, token, settle).await,
+            )
         }
         .boxed()
     }
     fn complete(&self, item: Completion) -> BoxFuture<'_, Result<Completed, store::Error>> {
-        async move { same_answer("complete", self.left.complete(item.clone()).await, self.right.complete(item).await) }.boxed()
+        async move {
+            same_answer(
+                "complete",
+                self.left.complete(item.clone()).await,
+                self.right.complete(item).await,
+            )
+        }
+        .boxed()
     }
     fn resolve(&self, item: Resolution) -> BoxFuture<'_, Result<Resolved, store::Error>> {
-        async move { same_answer("resolve", self.left.resolve(item.clone()).await, self.right.resolve(item).await) }.boxed()
+        async move {
+            same_answer(
+                "resolve",
+                self.left.resolve(item.clone()).await,
+                self.right.resolve(item).await,
+            )
+        }
+        .boxed()
     }
     fn finish(&self, item: Finish) -> BoxFuture<'_, Result<Finished, store::Error>> {
-        async move { same_answer("finish", self.left.finish(item.clone()).await, self.right.finish(item).await) }.boxed()
+        async move {
+            same_answer(
+                "finish",
+                self.left.finish(item.clone()).await,
+                self.right.finish(item).await,
+            )
+        }
+        .boxed()
     }
-    fn release(&self, token: Uuid, error: Option<String>) -> BoxFuture<'_, Result<(), store::Error>> {
-        async move { same_answer("release", self.left.release(token, error.clone()).await, self.right.release(token, error).await) }.boxed()
+    fn release(
+        &self,
+        token: Uuid,
+        error: Option<String>,
+    ) -> BoxFuture<'_, Result<(), store::Error>> {
+        async move {
+            same_answer(
+                "release",
+                self.left.release(token, error.clone()).await,
+                self.right.release(token, error).await,
+            )
+        }
+        .boxed()
     }
 }
 
@@ -113,7 +170,14 @@ impl<A: SimStore, B: SimStore> SimStore for Both<A, B> {
         .boxed()
     }
     fn claim(&self, items: Vec<ClaimItem>, alone: bool) -> BoxFuture<'_, Vec<ClaimVerdict>> {
-        async move { same("claim", self.left.claim(items.clone(), alone).await, self.right.claim(items, alone).await) }.boxed()
+        async move {
+            same(
+                "claim",
+                self.left.claim(items.clone(), alone).await,
+                self.right.claim(items, alone).await,
+            )
+        }
+        .boxed()
     }
     fn renew(&self, tokens: Vec<Uuid>) -> BoxFuture<'_, ()> {
         async move {
@@ -123,27 +187,66 @@ impl<A: SimStore, B: SimStore> SimStore for Both<A, B> {
         .boxed()
     }
     fn bury(&self, item: DeadItem) -> BoxFuture<'_, Buried> {
-        async move { same("bury", self.left.bury(item.clone()).await, self.right.bury(item).await) }.boxed()
+        async move {
+            same(
+                "bury",
+                self.left.bury(item.clone()).await,
+                self.right.bury(item).await,
+            )
+        }
+        .boxed()
     }
     fn hold(&self, item: HeldItem) -> BoxFuture<'_, HeldVerdict> {
-        async move { same("hold", self.left.hold(item.clone()).await, self.right.hold(item).await) }.boxed()
+        async move {
+            same(
+                "hold",
+                self.left.hold(item.clone()).await,
+                self.right.hold(item).await,
+            )
+        }
+        .boxed()
     }
     fn take_outbox(&self) -> BoxFuture<'_, Vec<OutRow>> {
-        async move { same("outbox", self.left.take_outbox().await, self.right.take_outbox().await) }.boxed()
+        async move {
+            same(
+                "outbox",
+                self.left.take_outbox().await,
+                self.right.take_outbox().await,
+            )
+        }
+        .boxed()
     }
     fn due(&self) -> BoxFuture<'_, Vec<(i64, &'static str)>> {
         async move { same("due", self.left.due().await, self.right.due().await) }.boxed()
     }
     fn replay(&self, id: Uuid) -> BoxFuture<'_, bool> {
-        async move { same("replay", self.left.replay(id).await, self.right.replay(id).await) }.boxed()
+        async move {
+            same(
+                "replay",
+                self.left.replay(id).await,
+                self.right.replay(id).await,
+            )
+        }
+        .boxed()
     }
     fn release_held(&self, source: String, event: String) -> BoxFuture<'_, bool> {
         async move {
-            same("release_held", self.left.release_held(source.clone(), event.clone()).await, self.right.release_held(source, event).await)
+            same(
+                "release_held",
+                self.left.release_held(source.clone(), event.clone()).await,
+                self.right.release_held(source, event).await,
+            )
         }
         .boxed()
     }
     fn snapshot(&self) -> BoxFuture<'_, Snapshot> {
-        async move { same("snapshot", self.left.snapshot().await, self.right.snapshot().await) }.boxed()
+        async move {
+            same(
+                "snapshot",
+                self.left.snapshot().await,
+                self.right.snapshot().await,
+            )
+        }
+        .boxed()
     }
 }

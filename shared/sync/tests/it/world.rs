@@ -14,9 +14,15 @@ use event::{OrderKey, SubjectVersion};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::json;
-use store::links::{ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, EffectRow, Finish, Finished, HeldItem, HeldVerdict, LinkKey};
+use store::links::{
+    ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, EffectRow, Finish, Finished,
+    HeldItem, HeldVerdict, LinkKey,
+};
 use store::links::{Reservation, Reserved, Resolution, Resolved, dead_id};
-use sync::{Answer, Call, Clock, Content, Driver, Effect, Grant, Ledger, LookError, NaturalKey, Operation, Part, Record, SendError, Settings, Target, Wish, Work};
+use sync::{
+    Answer, Call, Clock, Content, Driver, Effect, Grant, Ledger, LookError, NaturalKey, Operation,
+    Part, Record, SendError, Settings, Target, Wish, Work,
+};
 use uuid::Uuid;
 use worker::decide::{Context, busy, decide, wait};
 use worker::{DeadClass, Failure, HoldCause, Outcome, RetryPolicy, Trail, WaitCause};
@@ -67,7 +73,14 @@ pub(crate) struct Msg {
 
 impl Msg {
     pub(crate) fn new(what: What) -> Self {
-        Self { what, attempt: 1, waits: 0, due: None, first: None, returns: 0 }
+        Self {
+            what,
+            attempt: 1,
+            waits: 0,
+            due: None,
+            first: None,
+            returns: 0,
+        }
     }
 }
 
@@ -128,8 +141,14 @@ impl State {
     pub(crate) fn key(&self, index: usize, generation: u32) -> Option<OrderKey> {
         let event = &self.events[index];
         let seconds = event.version.or_else(|| self.pins.get(&index).copied())?;
-        let version = SubjectVersion::from_micros(i64::try_from(seconds).expect("small") * 1_000_000);
-        Some(OrderKey::new(&version, event.tombstone, &event.id, generation))
+        let version =
+            SubjectVersion::from_micros(i64::try_from(seconds).expect("small") * 1_000_000);
+        Some(OrderKey::new(
+            &version,
+            event.tombstone,
+            &event.id,
+            generation,
+        ))
     }
 }
 
@@ -177,7 +196,11 @@ impl Future for Boundary<'_> {
 
 impl Cell {
     fn boundary(&self, op: &'static str) -> Boundary<'_> {
-        Boundary { cell: self, op, reached: false }
+        Boundary {
+            cell: self,
+            op,
+            reached: false,
+        }
     }
 
     async fn until(&self, op: &'static str, at: DateTime<Utc>) {
@@ -208,7 +231,13 @@ impl<S: SimStore> Ledger for Ports<S> {
         }
         .boxed()
     }
-    fn send(&self, effect: Uuid, link: i64, token: Uuid, settle: Duration) -> BoxFuture<'_, Result<Option<EffectRow>, store::Error>> {
+    fn send(
+        &self,
+        effect: Uuid,
+        link: i64,
+        token: Uuid,
+        settle: Duration,
+    ) -> BoxFuture<'_, Result<Option<EffectRow>, store::Error>> {
         async move {
             self.cell.boundary("send").await;
             self.store.send(effect, link, token, settle).await
@@ -236,7 +265,11 @@ impl<S: SimStore> Ledger for Ports<S> {
         }
         .boxed()
     }
-    fn release(&self, token: Uuid, error: Option<String>) -> BoxFuture<'_, Result<(), store::Error>> {
+    fn release(
+        &self,
+        token: Uuid,
+        error: Option<String>,
+    ) -> BoxFuture<'_, Result<(), store::Error>> {
         async move {
             self.cell.boundary("release").await;
             self.store.release(token, error).await
@@ -246,7 +279,11 @@ impl<S: SimStore> Ledger for Ports<S> {
 }
 
 impl<S: SimStore> Ports<S> {
-    async fn look<R>(&self, op: &'static str, look: impl Fn(&mut Partner, DateTime<Utc>) -> R) -> Result<R, LookError> {
+    async fn look<R>(
+        &self,
+        op: &'static str,
+        look: impl Fn(&mut Partner, DateTime<Utc>) -> R,
+    ) -> Result<R, LookError> {
         self.cell.boundary(op).await;
         let failed = {
             let mut state = lock(&self.state);
@@ -261,7 +298,10 @@ impl<S: SimStore> Ports<S> {
             let mut state = lock(&self.state);
             let now = state.now;
             let seconds = i64::try_from(state.draw(3)).expect("small");
-            (look(&mut state.partner, now), now + TimeDelta::seconds(seconds))
+            (
+                look(&mut state.partner, now),
+                now + TimeDelta::seconds(seconds),
+            )
         };
         self.cell.until("looked", back).await;
         Ok(result)
@@ -270,14 +310,20 @@ impl<S: SimStore> Ports<S> {
 
 impl<S: SimStore> Target for Ports<S> {
     fn find<'a>(&'a self, keys: &'a [NaturalKey]) -> BoxFuture<'a, Result<Vec<Record>, LookError>> {
-        self.look("find", move |partner, now| partner.find(keys, now)).boxed()
+        self.look("find", move |partner, now| partner.find(keys, now))
+            .boxed()
     }
 
     fn read<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, LookError>> {
-        self.look("read", move |partner, _now| partner.read(id)).boxed()
+        self.look("read", move |partner, _now| partner.read(id))
+            .boxed()
     }
 
-    fn send<'a>(&'a self, call: &'a Call, _left: Duration) -> BoxFuture<'a, Result<Answer, SendError>> {
+    fn send<'a>(
+        &'a self,
+        call: &'a Call,
+        _left: Duration,
+    ) -> BoxFuture<'a, Result<Answer, SendError>> {
         async move {
             // No boundary before this: what lies between the clock check and the socket is R2.
             if self.poison == Some(Poison::BeforeCall) {
@@ -287,16 +333,26 @@ impl<S: SimStore> Target for Ports<S> {
                 let mut state = lock(&self.state);
                 let (now, quick) = (state.now, i64::try_from(state.draw(3)).expect("small"));
                 let slow = 25 + i64::try_from(state.draw(25)).expect("small");
-                let fault = if state.draw(3) == 0 { state.faults.pop_front() } else { None };
+                let fault = if state.draw(3) == 0 {
+                    state.faults.pop_front()
+                } else {
+                    None
+                };
                 let line = format!("{} sends {call:?} {fault:?}", self.event);
                 state.note(line);
                 state.partner.begin(call, fault, now, quick, slow)
             };
             match sent {
-                Sent::NotSent => Err(SendError::NotSent(Failure::transient(DeadClass::Unavailable, "connection refused"))),
+                Sent::NotSent => Err(SendError::NotSent(Failure::transient(
+                    DeadClass::Unavailable,
+                    "connection refused",
+                ))),
                 Sent::Refused => {
                     self.cell.boundary("refused").await;
-                    Err(SendError::Refused(Failure::permanent(DeadClass::Refused, "the partner refused it")))
+                    Err(SendError::Refused(Failure::permanent(
+                        DeadClass::Refused,
+                        "the partner refused it",
+                    )))
                 }
                 Sent::Unknown { at } => {
                     self.cell.until("no answer", at).await;
@@ -333,7 +389,9 @@ impl<S: SimStore> Target for Ports<S> {
 
 impl<S: SimStore> Clock for Ports<S> {
     fn elapsed(&self) -> Duration {
-        (lock(&self.state).now - epoch()).to_std().expect("after the beginning")
+        (lock(&self.state).now - epoch())
+            .to_std()
+            .expect("after the beginning")
     }
 }
 
@@ -352,7 +410,11 @@ struct Task {
 pub(crate) enum Action {
     Step(u64),
     /// A process takes this many messages, from this place of the queue.
-    Deliver { process: usize, at: usize, batch: usize },
+    Deliver {
+        process: usize,
+        at: usize,
+        batch: usize,
+    },
     Ledger(usize),
     Advance,
 }
@@ -370,8 +432,19 @@ pub(crate) struct World<S> {
 }
 
 impl<S: SimStore + 'static> World<S> {
-    pub(crate) async fn new(store: S, events: Vec<SimEvent>, processes: usize, seed: u64, settings: Settings) -> Self {
-        let process = || Process { frozen_until: None, lost_at: None, renewals_fail_until: None, alone: None };
+    pub(crate) async fn new(
+        store: S,
+        events: Vec<SimEvent>,
+        processes: usize,
+        seed: u64,
+        settings: Settings,
+    ) -> Self {
+        let process = || Process {
+            frozen_until: None,
+            lost_at: None,
+            renewals_fail_until: None,
+            alone: None,
+        };
         let state = State {
             now: epoch(),
             events,
@@ -413,21 +486,45 @@ impl<S: SimStore + 'static> World<S> {
         let mut state = self.lock();
         let line = format!("published {}", state.events[index].id);
         state.note(line);
-        state.queue.push(Msg::new(What::Event { index, generation: 0 }));
+        state.queue.push(Msg::new(What::Event {
+            index,
+            generation: 0,
+        }));
     }
 
     /// All that may happen next without a fault.
     pub(crate) fn actions(&self) -> Vec<Action> {
         let state = self.lock();
-        let mut actions: Vec<Action> = self.tasks.iter().filter(|task| runnable(task, &state)).map(|task| Action::Step(task.id)).collect();
+        let mut actions: Vec<Action> = self
+            .tasks
+            .iter()
+            .filter(|task| runnable(task, &state))
+            .map(|task| Action::Step(task.id))
+            .collect();
         for (process, it) in state.processes.iter().enumerate() {
-            let running = self.tasks.iter().filter(|task| task.process == process).count();
-            if it.frozen_until.is_none() && it.alone.is_none() && running < SLOTS && !state.queue.is_empty() {
+            let running = self
+                .tasks
+                .iter()
+                .filter(|task| task.process == process)
+                .count();
+            if it.frozen_until.is_none()
+                && it.alone.is_none()
+                && running < SLOTS
+                && !state.queue.is_empty()
+            {
                 for at in 0..state.queue.len() {
-                    actions.push(Action::Deliver { process, at, batch: 1 });
+                    actions.push(Action::Deliver {
+                        process,
+                        at,
+                        batch: 1,
+                    });
                 }
                 if state.queue.len() > 1 {
-                    actions.push(Action::Deliver { process, at: 0, batch: 3 });
+                    actions.push(Action::Deliver {
+                        process,
+                        at: 0,
+                        batch: 3,
+                    });
                 }
             }
         }
@@ -440,11 +537,24 @@ impl<S: SimStore + 'static> World<S> {
 
     /// The next moment at which something becomes possible.
     fn next_time(&self, state: &State) -> Option<DateTime<Utc>> {
-        let blocked = self.tasks.iter().filter_map(|task| *task.cell.blocked_until.lock().expect("one thread"));
+        let blocked = self
+            .tasks
+            .iter()
+            .filter_map(|task| *task.cell.blocked_until.lock().expect("one thread"));
         let frozen = self.tasks.iter().filter_map(|task| task.frozen_until);
-        let processes = state.processes.iter().flat_map(|process| [process.frozen_until, process.lost_at]).flatten();
+        let processes = state
+            .processes
+            .iter()
+            .flat_map(|process| [process.frozen_until, process.lost_at])
+            .flatten();
         let rungs = state.rungs.iter().map(|(at, _)| *at);
-        blocked.chain(frozen).chain(processes).chain(rungs).chain(state.partner.next_commit()).filter(|at| *at > state.now).min()
+        blocked
+            .chain(frozen)
+            .chain(processes)
+            .chain(rungs)
+            .chain(state.partner.next_commit())
+            .filter(|at| *at > state.now)
+            .min()
     }
 
     pub(crate) async fn act(&mut self, action: &Action) {
@@ -457,7 +567,11 @@ impl<S: SimStore + 'static> World<S> {
                 if let Some(next) = next {
                     // Renewals happen on their own clock: never jump over one.
                     let renewal = self.last_renewal + TimeDelta::seconds(10);
-                    let to = if self.tasks.is_empty() { next } else { next.min(renewal.max(self.lock().now)) };
+                    let to = if self.tasks.is_empty() {
+                        next
+                    } else {
+                        next.min(renewal.max(self.lock().now))
+                    };
                     self.advance_to(to).await;
                 }
             }
@@ -480,7 +594,8 @@ impl<S: SimStore + 'static> World<S> {
             let to = to.max(state.now);
             state.now = to;
             state.partner.advance(to);
-            let (due, later): (Vec<_>, Vec<_>) = state.rungs.drain(..).partition(|(at, _)| *at <= to);
+            let (due, later): (Vec<_>, Vec<_>) =
+                state.rungs.drain(..).partition(|(at, _)| *at <= to);
             state.rungs = later;
             state.queue.extend(due.into_iter().map(|(_, msg)| msg));
             for process in 0..state.processes.len() {
@@ -488,7 +603,9 @@ impl<S: SimStore + 'static> World<S> {
                     state.processes[process].lost_at = None;
                     give_back(&mut state, process);
                 }
-                let thawed = state.processes[process].frozen_until.is_some_and(|at| at <= to);
+                let thawed = state.processes[process]
+                    .frozen_until
+                    .is_some_and(|at| at <= to);
                 if thawed {
                     state.processes[process].frozen_until = None;
                 }
@@ -513,7 +630,10 @@ impl<S: SimStore + 'static> World<S> {
             let able = {
                 let state = self.lock();
                 let it = &state.processes[process];
-                it.frozen_until.is_none() && it.renewals_fail_until.is_none_or(|until| until <= state.now)
+                it.frozen_until.is_none()
+                    && it
+                        .renewals_fail_until
+                        .is_none_or(|until| until <= state.now)
             };
             let tokens: Vec<Uuid> = self
                 .tasks
@@ -537,10 +657,14 @@ impl<S: SimStore + 'static> World<S> {
             let waiting = {
                 let state = self.lock();
                 let same = |msg: &Msg| msg.what == What::Request { link, what };
-                state.queue.iter().any(same) || state.rungs.iter().any(|(_, msg)| same(msg)) || state.unacked.values().any(|(msg, _)| same(msg))
+                state.queue.iter().any(same)
+                    || state.rungs.iter().any(|(_, msg)| same(msg))
+                    || state.unacked.values().any(|(msg, _)| same(msg))
             };
             if !waiting {
-                self.lock().queue.push(Msg::new(What::Request { link, what }));
+                self.lock()
+                    .queue
+                    .push(Msg::new(What::Request { link, what }));
                 self.asked.push((link, what));
                 asked = true;
             }
@@ -550,10 +674,16 @@ impl<S: SimStore + 'static> World<S> {
 
     async fn relay(&mut self) {
         for row in self.store.take_outbox().await {
-            let index: usize = String::from_utf8(row.body).expect("text").parse().expect("an event's index");
+            let index: usize = String::from_utf8(row.body)
+                .expect("text")
+                .parse()
+                .expect("an event's index");
             let mut state = self.lock();
             let twice = state.draw(8) == 0;
-            let msg = Msg::new(What::Event { index, generation: row.generation });
+            let msg = Msg::new(What::Event {
+                index,
+                generation: row.generation,
+            });
             if twice {
                 state.queue.push(msg.clone());
             }
@@ -565,11 +695,19 @@ impl<S: SimStore + 'static> World<S> {
 
     pub(crate) fn crash(&mut self, process: usize) {
         self.tasks.retain(|task| task.process != process);
-        self.spawned.lock().expect("one thread").retain(|task| task.process != process);
+        self.spawned
+            .lock()
+            .expect("one thread")
+            .retain(|task| task.process != process);
         let mut state = self.lock();
         state.note(format!("process {process} killed"));
         let it = &mut state.processes[process];
-        *it = Process { frozen_until: None, lost_at: None, renewals_fail_until: None, alone: None };
+        *it = Process {
+            frozen_until: None,
+            lost_at: None,
+            renewals_fail_until: None,
+            alone: None,
+        };
         give_back(&mut state, process);
     }
 
@@ -584,7 +722,9 @@ impl<S: SimStore + 'static> World<S> {
     /// One task stops at its line; its message is seen by others after 10 s.
     pub(crate) fn close_channel(&mut self, process: usize) {
         let mut state = self.lock();
-        state.note(format!("channel of process {process} closed, its tasks run on"));
+        state.note(format!(
+            "channel of process {process} closed, its tasks run on"
+        ));
         give_back(&mut state, process);
     }
 
@@ -645,8 +785,18 @@ impl<S: SimStore + 'static> World<S> {
             }
         }
         let context = self.context(process);
-        let label = deliveries.iter().map(|(_, msg)| label(&self.lock(), msg)).collect::<Vec<_>>().join("+");
-        spawn(&self.spawned, &self.next_task, process, label, move |cell, tokens, id| receive(context, cell, tokens, id, deliveries));
+        let label = deliveries
+            .iter()
+            .map(|(_, msg)| label(&self.lock(), msg))
+            .collect::<Vec<_>>()
+            .join("+");
+        spawn(
+            &self.spawned,
+            &self.next_task,
+            process,
+            label,
+            move |cell, tokens, id| receive(context, cell, tokens, id, deliveries),
+        );
         let spawned: Vec<Task> = self.spawned.lock().expect("one thread").drain(..).collect();
         self.tasks.extend(spawned);
     }
@@ -677,28 +827,47 @@ impl<S: SimStore + 'static> World<S> {
 
     /// Where the only task handling this event stands.
     pub(crate) fn at(&self, event: &str) -> Vec<&'static str> {
-        self.tasks.iter().filter(|task| task.label == event).map(|task| *task.cell.op.lock().expect("one thread")).collect()
+        self.tasks
+            .iter()
+            .filter(|task| task.label == event)
+            .map(|task| *task.cell.op.lock().expect("one thread"))
+            .collect()
     }
 
     /// Takes the first queued message of the event to this process and steps it until it stands before `op`.
     pub(crate) async fn run_to(&mut self, process: usize, event: &str, op: &str) {
         let at = {
             let state = self.lock();
-            state.queue.iter().position(|msg| label(&state, msg) == event)
+            state
+                .queue
+                .iter()
+                .position(|msg| label(&state, msg) == event)
         };
         let at = at.unwrap_or_else(|| panic!("no message of {event} in the queue"));
         let known: Vec<u64> = self.tasks.iter().map(|task| task.id).collect();
         self.deliver(process, at, 1);
         for _ in 0..200 {
-            let mine: Vec<u64> = self.tasks.iter().filter(|task| !known.contains(&task.id)).map(|task| task.id).collect();
+            let mine: Vec<u64> = self
+                .tasks
+                .iter()
+                .filter(|task| !known.contains(&task.id))
+                .map(|task| task.id)
+                .collect();
             let Some(id) = mine.first().copied() else {
                 assert_eq!(op, "end", "{event} ended before {op}");
                 self.relay().await;
                 return;
             };
             let (standing, blocked) = {
-                let task = self.tasks.iter().find(|task| task.id == id).expect("listed");
-                (*task.cell.op.lock().expect("one thread"), *task.cell.blocked_until.lock().expect("one thread"))
+                let task = self
+                    .tasks
+                    .iter()
+                    .find(|task| task.id == id)
+                    .expect("listed");
+                (
+                    *task.cell.op.lock().expect("one thread"),
+                    *task.cell.blocked_until.lock().expect("one thread"),
+                )
             };
             if standing == op {
                 return;
@@ -728,18 +897,27 @@ impl<S: SimStore + 'static> World<S> {
                 continue;
             }
             let snapshot = self.store.snapshot().await;
-            let waits = snapshot.links.iter().any(|link| link.row.state != "conflict" && (link.recheck_due.is_some() || link.open));
+            let waits = snapshot.links.iter().any(|link| {
+                link.row.state != "conflict" && (link.recheck_due.is_some() || link.open)
+            });
             if !waits && self.lock().queue.is_empty() {
                 return;
             }
             self.advance(60).await;
         }
-        panic!("no rest after 20 000 actions:\n{}", self.lock().log.join("\n"));
+        panic!(
+            "no rest after 20 000 actions:\n{}",
+            self.lock().log.join("\n")
+        );
     }
 
     pub(crate) fn idle(&self) -> bool {
         let state = self.lock();
-        self.tasks.is_empty() && state.queue.is_empty() && state.rungs.is_empty() && state.dead.is_empty() && state.unacked.is_empty()
+        self.tasks.is_empty()
+            && state.queue.is_empty()
+            && state.rungs.is_empty()
+            && state.dead.is_empty()
+            && state.unacked.is_empty()
     }
 
     pub(crate) fn unacked(&self) -> usize {
@@ -748,7 +926,12 @@ impl<S: SimStore + 'static> World<S> {
 }
 
 fn runnable(task: &Task, state: &State) -> bool {
-    let blocked = task.cell.blocked_until.lock().expect("one thread").is_some_and(|until| until > state.now);
+    let blocked = task
+        .cell
+        .blocked_until
+        .lock()
+        .expect("one thread")
+        .is_some_and(|until| until > state.now);
     !blocked && task.frozen_until.is_none() && state.processes[task.process].frozen_until.is_none()
 }
 
@@ -761,13 +944,24 @@ fn label(state: &State, msg: &Msg) -> String {
 
 /// The broker takes back what the process has not acknowledged; too many returns are a death.
 fn give_back(state: &mut State, process: usize) {
-    let back: Vec<u64> = state.unacked.iter().filter(|(_, (_, owner))| *owner == process).map(|(id, _)| *id).collect();
+    let back: Vec<u64> = state
+        .unacked
+        .iter()
+        .filter(|(_, (_, owner))| *owner == process)
+        .map(|(id, _)| *id)
+        .collect();
     for id in back {
-        let Some((mut msg, _)) = state.unacked.remove(&id) else { continue };
+        let Some((mut msg, _)) = state.unacked.remove(&id) else {
+            continue;
+        };
         msg.returns += 1;
         if msg.returns > DELIVERY_LIMIT {
             let at = state.now;
-            state.dead.push(DeadCopy { msg, class: DeadClass::DeliveryLimit.as_str().to_owned(), at });
+            state.dead.push(DeadCopy {
+                msg,
+                class: DeadClass::DeliveryLimit.as_str().to_owned(),
+                at,
+            });
         } else {
             state.queue.insert(0, msg);
         }
@@ -797,7 +991,15 @@ fn spawn<F>(
     });
     let tokens: Arc<Mutex<Vec<Uuid>>> = Arc::default();
     let future = make(cell.clone(), tokens.clone(), id).boxed();
-    spawned.lock().expect("one thread").push(Task { id, process, cell, future, frozen_until: None, tokens, label });
+    spawned.lock().expect("one thread").push(Task {
+        id,
+        process,
+        cell,
+        future,
+        frozen_until: None,
+        tokens,
+        label,
+    });
 }
 
 struct Handling<S> {
@@ -842,20 +1044,42 @@ async fn receive<S: SimStore + 'static>(
         return;
     }
     cell.boundary("claim").await;
-    let items: Vec<ClaimItem> = claims.iter().map(|(_, msg)| claim_item(&handling.state, msg)).collect();
-    tokens.lock().expect("one thread").extend(items.iter().map(|item| item.token));
+    let items: Vec<ClaimItem> = claims
+        .iter()
+        .map(|(_, msg)| claim_item(&handling.state, msg))
+        .collect();
+    tokens
+        .lock()
+        .expect("one thread")
+        .extend(items.iter().map(|item| item.token));
     let mut verdicts = handling.store.claim(items.clone(), false).await;
     let single = claims.len() == 1;
-    for (((delivery, msg), item), verdict) in claims.into_iter().zip(items).zip(verdicts.drain(..)) {
+    for (((delivery, msg), item), verdict) in claims.into_iter().zip(items).zip(verdicts.drain(..))
+    {
         if single {
-            handle(handling.clone(), cell.clone(), task, delivery, msg, item, verdict).await;
+            handle(
+                handling.clone(),
+                cell.clone(),
+                task,
+                delivery,
+                msg,
+                item,
+                verdict,
+            )
+            .await;
         } else {
             let name = label(&lock(&handling.state), &msg);
             let context = handling.clone();
-            spawn(&handling.spawned, &handling.next_task, handling.process, name, move |cell, own, id| {
-                own.lock().expect("one thread").push(item.token);
-                handle(context, cell, id, delivery, msg, item, verdict)
-            });
+            spawn(
+                &handling.spawned,
+                &handling.next_task,
+                handling.process,
+                name,
+                move |cell, own, id| {
+                    own.lock().expect("one thread").push(item.token);
+                    handle(context, cell, id, delivery, msg, item, verdict)
+                },
+            );
         }
     }
 }
@@ -864,7 +1088,10 @@ async fn receive<S: SimStore + 'static>(
 fn gate(state: &Shared, msg: &Msg) -> Option<Outcome> {
     let mut state = lock(state);
     let now = state.now;
-    if let Some(due) = msg.due.filter(|due| *due - now > TimeDelta::milliseconds(50)) {
+    if let Some(due) = msg
+        .due
+        .filter(|due| *due - now > TimeDelta::milliseconds(50))
+    {
         let left = (due - now).to_std().unwrap_or_default();
         return Some(Outcome::RetryLater {
             rung: worker::Rung::that_fits(left),
@@ -874,12 +1101,16 @@ fn gate(state: &Shared, msg: &Msg) -> Option<Outcome> {
             reason: "not due yet".to_owned(),
         });
     }
-    let What::Event { index, .. } = msg.what else { return None };
+    let What::Event { index, .. } = msg.what else {
+        return None;
+    };
     if state.events[index].version.is_none() {
         let seconds = u64::try_from(now.timestamp()).expect("after 1970");
         state.pins.entry(index).or_insert(seconds);
     }
-    let ahead = state.events[index].version.is_some_and(|version| version > u64::try_from(now.timestamp()).expect("after 1970") + 300);
+    let ahead = state.events[index]
+        .version
+        .is_some_and(|version| version > u64::try_from(now.timestamp()).expect("after 1970") + 300);
     ahead.then(|| worker::decide::dead(DeadClass::FutureVersion, "too far ahead".to_owned()))
 }
 
@@ -917,13 +1148,33 @@ fn claim_item(state: &Shared, msg: &Msg) -> ClaimItem {
     match &msg.what {
         What::Event { index, generation } => {
             let event = state.events[*index].clone();
-            let keys = if event.tombstone { Vec::new() } else { event.content.keys.iter().map(|key| key.0.clone()).collect() };
+            let keys = if event.tombstone {
+                Vec::new()
+            } else {
+                event.content.keys.iter().map(|key| key.0.clone()).collect()
+            };
             let k = state.key(*index, *generation);
-            item(Ok(link_key(event.record)), k, event.id, *generation, keys, index.to_string(), None)
+            item(
+                Ok(link_key(event.record)),
+                k,
+                event.id,
+                *generation,
+                keys,
+                index.to_string(),
+                None,
+            )
         }
         What::Request { link, what } => {
             let id = format!("{what}-{link}-{token}");
-            item(Err(*link), None, id, 0, Vec::new(), String::new(), Some((*what).to_owned()))
+            item(
+                Err(*link),
+                None,
+                id,
+                0,
+                Vec::new(),
+                String::new(),
+                Some((*what).to_owned()),
+            )
         }
     }
 }
@@ -953,7 +1204,13 @@ async fn handle<S: SimStore + 'static>(
             !free
         };
         if taken {
-            let outcome = at(&handling.state, &msg, &policy, |context| wait(context.now + TimeDelta::seconds(5), WaitCause::Alone.as_str(), context));
+            let outcome = at(&handling.state, &msg, &policy, |context| {
+                wait(
+                    context.now + TimeDelta::seconds(5),
+                    WaitCause::Alone.as_str(),
+                    context,
+                )
+            });
             return settle(&handling, &cell, delivery, &msg, None, outcome).await;
         }
         loop {
@@ -961,35 +1218,86 @@ async fn handle<S: SimStore + 'static>(
             let others = {
                 let state = lock(&handling.state);
                 // A task is alone when the process holds no other unacknowledged delivery.
-                state.unacked.iter().filter(|(id, (_, owner))| *owner == handling.process && **id != delivery).count()
+                state
+                    .unacked
+                    .iter()
+                    .filter(|(id, (_, owner))| *owner == handling.process && **id != delivery)
+                    .count()
             };
             if others == 0 {
                 break;
             }
         }
         item.token = lock(&handling.state).uuid();
-        verdict = handling.store.claim(vec![item.clone()], true).await.remove(0);
+        verdict = handling
+            .store
+            .claim(vec![item.clone()], true)
+            .await
+            .remove(0);
     }
     let (outcome, token) = match verdict {
         ClaimVerdict::Granted(granted) => {
             if poison == Some(Poison::AtClaim) {
                 cell.die().await;
             }
-            let work = Work { source: item.source.clone(), event_id: item.event_id.clone(), generation: item.generation, wish: wish(&handling.state, &msg, &granted) };
-            let ports = Ports { store: handling.store.clone(), state: handling.state.clone(), cell: cell.clone(), event: item.event_id.clone(), poison };
+            let work = Work {
+                source: item.source.clone(),
+                event_id: item.event_id.clone(),
+                generation: item.generation,
+                wish: wish(&handling.state, &msg, &granted),
+            };
+            let ports = Ports {
+                store: handling.store.clone(),
+                state: handling.state.clone(),
+                cell: cell.clone(),
+                event: item.event_id.clone(),
+                poison,
+            };
             let state = handling.state.clone();
             let new_id = move || lock(&state).uuid();
-            let driver = Driver { ledger: &ports, target: &ports, clock: &ports, settings: &handling.settings, new_id: &new_id };
-            let answer = driver.drive(Grant { granted: *granted, work, token: item.token }, Duration::from_secs(300)).await;
-            let outcome = at(&handling.state, &msg, &policy, |context| decide(answer, context));
+            let driver = Driver {
+                ledger: &ports,
+                target: &ports,
+                clock: &ports,
+                settings: &handling.settings,
+                new_id: &new_id,
+            };
+            let answer = driver
+                .drive(
+                    Grant {
+                        granted: *granted,
+                        work,
+                        token: item.token,
+                    },
+                    Duration::from_secs(300),
+                )
+                .await;
+            let outcome = at(&handling.state, &msg, &policy, |context| {
+                decide(answer, context)
+            });
             let token = (!matches!(outcome, Outcome::Ack(_))).then_some(item.token);
             (outcome, token)
         }
-        ClaimVerdict::Busy { left } => (at(&handling.state, &msg, &policy, |context| busy(left, context)), None),
-        ClaimVerdict::Conflict { reason } => {
-            (Outcome::Hold { cause: HoldCause::Conflict, epoch: None, reason: reason.unwrap_or_default() }, None)
-        }
-        ClaimVerdict::Alone => (at(&handling.state, &msg, &policy, |context| wait(context.now, WaitCause::Alone.as_str(), context)), None),
+        ClaimVerdict::Busy { left } => (
+            at(&handling.state, &msg, &policy, |context| {
+                busy(left, context)
+            }),
+            None,
+        ),
+        ClaimVerdict::Conflict { reason } => (
+            Outcome::Hold {
+                cause: HoldCause::Conflict,
+                epoch: None,
+                reason: reason.unwrap_or_default(),
+            },
+            None,
+        ),
+        ClaimVerdict::Alone => (
+            at(&handling.state, &msg, &policy, |context| {
+                wait(context.now, WaitCause::Alone.as_str(), context)
+            }),
+            None,
+        ),
         done => {
             let mut state = lock(&handling.state);
             let name = label(&state, &msg);
@@ -1001,12 +1309,28 @@ async fn handle<S: SimStore + 'static>(
     settle(&handling, &cell, delivery, &msg, token, outcome).await;
 }
 
-fn at(state: &Shared, msg: &Msg, policy: &RetryPolicy, act: impl FnOnce(Context<'_>) -> Outcome) -> Outcome {
+fn at(
+    state: &Shared,
+    msg: &Msg,
+    policy: &RetryPolicy,
+    act: impl FnOnce(Context<'_>) -> Outcome,
+) -> Outcome {
     let mut state = lock(state);
     #[expect(clippy::cast_precision_loss, reason = "a draw below a thousand")]
     let jitter = state.draw(1000) as f64 / 1000.0;
-    let trail = Trail { attempt: msg.attempt, waits: msg.waits, first_received: msg.first, ..Trail::default() };
-    act(Context { trail: &trail, policy, now: state.now, first_received: msg.first.unwrap_or(state.now), jitter })
+    let trail = Trail {
+        attempt: msg.attempt,
+        waits: msg.waits,
+        first_received: msg.first,
+        ..Trail::default()
+    };
+    act(Context {
+        trail: &trail,
+        policy,
+        now: state.now,
+        first_received: msg.first.unwrap_or(state.now),
+        jitter,
+    })
 }
 
 fn wish(state: &Shared, msg: &Msg, granted: &store::links::Granted) -> Wish {
@@ -1015,17 +1339,43 @@ fn wish(state: &Shared, msg: &Msg, granted: &store::links::Granted) -> Wish {
         What::Event { index, generation } => {
             let k = state.key(*index, *generation).expect("claimed with a key");
             let event = &state.events[*index];
-            if event.tombstone { Wish::Deleted { k } } else { Wish::Content { k, content: event.content.clone() } }
+            if event.tombstone {
+                Wish::Deleted { k }
+            } else {
+                Wish::Content {
+                    k,
+                    content: event.content.clone(),
+                }
+            }
         }
-        What::Request { what: "resolve", .. } => Wish::Resolve,
+        What::Request {
+            what: "resolve", ..
+        } => Wish::Resolve,
         What::Request { .. } => Wish::Recheck {
-            keys: granted.natural_keys.iter().cloned().map(NaturalKey).collect(),
-            given_up: granted.given_up.iter().cloned().filter_map(Effect::read).collect(),
+            keys: granted
+                .natural_keys
+                .iter()
+                .cloned()
+                .map(NaturalKey)
+                .collect(),
+            given_up: granted
+                .given_up
+                .iter()
+                .cloned()
+                .filter_map(Effect::read)
+                .collect(),
         },
     }
 }
 
-async fn settle<S: SimStore + 'static>(handling: &Handling<S>, cell: &Cell, delivery: u64, msg: &Msg, token: Option<Uuid>, outcome: Outcome) {
+async fn settle<S: SimStore + 'static>(
+    handling: &Handling<S>,
+    cell: &Cell,
+    delivery: u64,
+    msg: &Msg,
+    token: Option<Uuid>,
+    outcome: Outcome,
+) {
     {
         let mut state = lock(&handling.state);
         let line = format!("{}: {}", label(&state, msg), said(&outcome));
@@ -1033,11 +1383,17 @@ async fn settle<S: SimStore + 'static>(handling: &Handling<S>, cell: &Cell, deli
     }
     if let Some(token) = token {
         cell.boundary("give back").await;
-        handling.store.release(token, None).await.expect("the store answers");
+        handling
+            .store
+            .release(token, None)
+            .await
+            .expect("the store answers");
     }
     match outcome {
         Outcome::Ack(_) => {}
-        Outcome::RetryLater { rung, counted, due, .. } => {
+        Outcome::RetryLater {
+            rung, counted, due, ..
+        } => {
             cell.boundary("copy").await;
             let mut state = lock(&handling.state);
             let now = state.now;
@@ -1050,7 +1406,9 @@ async fn settle<S: SimStore + 'static>(handling: &Handling<S>, cell: &Cell, deli
             } else {
                 copy.waits += 1;
             }
-            state.rungs.push((now + TimeDelta::from_std(rung.delay).expect("small"), copy));
+            state
+                .rungs
+                .push((now + TimeDelta::from_std(rung.delay).expect("small"), copy));
         }
         Outcome::Hold { cause, reason, .. } => {
             cell.boundary("hold").await;
@@ -1069,7 +1427,11 @@ async fn settle<S: SimStore + 'static>(handling: &Handling<S>, cell: &Cell, deli
             cell.boundary("copy").await;
             let mut state = lock(&handling.state);
             let at = state.now;
-            state.dead.push(DeadCopy { msg: msg.clone(), class: class.as_str().to_owned(), at });
+            state.dead.push(DeadCopy {
+                msg: msg.clone(),
+                class: class.as_str().to_owned(),
+                at,
+            });
         }
     }
     cell.boundary("ack").await;
@@ -1086,7 +1448,9 @@ fn said(outcome: &Outcome) -> String {
 }
 
 fn held_item(state: &State, msg: &Msg, cause: HoldCause, detail: String) -> Option<HeldItem> {
-    let What::Event { index, generation } = &msg.what else { return None };
+    let What::Event { index, generation } = &msg.what else {
+        return None;
+    };
     let event = &state.events[*index];
     let key = link_key(event.record);
     Some(HeldItem {
@@ -1115,11 +1479,17 @@ fn held_item(state: &State, msg: &Msg, cause: HoldCause, detail: String) -> Opti
 }
 
 fn dead_item(state: &State, copy: &DeadCopy) -> Option<DeadItem> {
-    let What::Event { index, generation } = &copy.msg.what else { return None };
+    let What::Event { index, generation } = &copy.msg.what else {
+        return None;
+    };
     let event = &state.events[*index];
     let key = link_key(event.record);
     // A version too far ahead was refused before its link was touched.
-    let k = if copy.class == "future_version" { None } else { state.key(*index, *generation) };
+    let k = if copy.class == "future_version" {
+        None
+    } else {
+        state.key(*index, *generation)
+    };
     Some(DeadItem {
         dead_id: dead_id(WORKER, SOURCE, &event.id, Some(CONNECTION)),
         worker: WORKER.into(),
