@@ -12,10 +12,10 @@ use worker::{
 };
 
 use crate::alone::Presence;
-use crate::connection::Pauses;
 use crate::consume::Shared;
 use crate::counters::add;
 use crate::intake::Work;
+use crate::pauses::Pauses;
 use crate::settle::Lease;
 
 /// What the loop does with an event that was to be claimed.

@@ -18,14 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::Error;
+use crate::pauses::Pauses;
 use crate::publish::Publisher;
 use crate::topology::Topology;
 
 /// Opening a connection, TCP and handshake together.
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// Shortest and longest pause between two openings.
-pub(crate) const RECONNECT: (Duration, Duration) =
-    (Duration::from_millis(200), Duration::from_secs(30));
 /// A session that lived this long starts the pauses from the shortest again.
 const STEADY: Duration = Duration::from_secs(10);
 /// How long an orderly close may take before the socket is simply dropped.
@@ -388,55 +386,9 @@ impl Keeper {
     }
 }
 
-/// Growing pauses with jitter, so that a fleet does not come back to a restarted server at once.
-pub(crate) struct Pauses {
-    bound: Duration,
-    longest: Duration,
-}
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Self::up_to(RECONNECT.1)
-    }
-}
-
-impl Pauses {
-    pub(crate) fn up_to(longest: Duration) -> Self {
-        Self {
-            bound: RECONNECT.0 * 2,
-            longest,
-        }
-    }
-
-    pub(crate) fn next(&mut self) -> Duration {
-        let shortest = RECONNECT.0;
-        let pause = shortest + (self.bound - shortest).mul_f64(rand::random::<f64>());
-        self.bound = (self.bound * 2).min(self.longest);
-        pause
-    }
-
-    /// From the shortest again.
-    pub(crate) fn reset(&mut self) {
-        *self = Self::up_to(self.longest);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_grow_within_their_bounds() {
-        let mut pauses = Pauses::default();
-        let drawn: Vec<Duration> = (0..20).map(|_| pauses.next()).collect();
-        assert!(
-            drawn
-                .iter()
-                .all(|pause| (RECONNECT.0..=RECONNECT.1).contains(pause)),
-            "{drawn:?}"
-        );
-        assert!(drawn[0] <= RECONNECT.0 * 2 && pauses.bound == RECONNECT.1);
-    }
 
     #[test]
     fn a_wrong_address_is_refused_without_repeating_it() {

@@ -27,13 +27,14 @@ use worker::{Claims, Connections, Handler, Holds, Job, Pins, Release, decide, fa
 
 use crate::alone::Alone;
 use crate::claim::Claimed;
-use crate::connection::{Broker, Pauses};
+use crate::connection::Broker;
 use crate::counters::{Counters, add};
 use crate::error::Error;
 use crate::headers::TraceContext;
 use crate::hold::Holder;
 use crate::intake::{Read, Reader, Work, read};
 use crate::lease::{Leases, renew};
+use crate::pauses::Pauses;
 use crate::prepare::{Passed, Schemes};
 use crate::publish::Publisher;
 use crate::readiness::Readiness;

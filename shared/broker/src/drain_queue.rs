@@ -16,9 +16,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use worker::Trail;
 
-use crate::connection::{Broker, CONNECT_LIMIT, Pauses, Session};
+use crate::connection::{Broker, CONNECT_LIMIT, Session};
 use crate::error::Error;
 use crate::headers::{DeadNote, Death, dead};
+use crate::pauses::Pauses;
 use crate::topology::{NOT_FOUND, code};
 
 /// Longest pause after a failed batch or a lost channel.

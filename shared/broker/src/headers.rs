@@ -5,12 +5,21 @@
 //! on deliveries from the default exchange, which outsiders may not write to: a delivery from the events exchange is
 //! always the first attempt of the first generation, whatever it says.
 
+mod death;
+mod forward;
+#[cfg(test)]
+mod tests;
+
 use chrono::{DateTime, Utc};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde_json::{Map, Value};
 use uuid::Uuid;
-use worker::{Attempt, DeadClass, Delivery, Trail};
+use worker::{Attempt, Delivery, Trail};
+
+pub(crate) use death::dead;
+pub use death::{DeadNote, Death};
+pub(crate) use forward::{Destination, forward};
 
 /// Longest `x-history`, as JSON; older attempts go first.
 pub(crate) const HISTORY_BYTES: usize = 4096;
@@ -45,6 +54,8 @@ const TRACESTATE: &str = "tracestate";
 
 /// Kept through every copy, hold, death and replay.
 const CARRIED: [&str; 5] = [GENERATION, REPLAY, CONNECTION, TRACEPARENT, TRACESTATE];
+/// All that is kept of a stranger's.
+const TRACE: [&str; 2] = [TRACEPARENT, TRACESTATE];
 /// Counters of one way through the queues: a hold or a replay begins again without them.
 const COUNTED: [&str; 6] = [ATTEMPT, WAITS, DUE, FIRST_RECEIVED, HISTORY, PERMIT];
 const DEAD: [&str; 5] = [LINK, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_TEXT, DEAD_AT];
@@ -71,44 +82,6 @@ pub struct Properties {
 pub struct TraceContext {
     pub traceparent: String,
     pub tracestate: Option<String>,
-}
-
-/// Where a copy goes, with what only that way writes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Destination<'a> {
-    Rung {
-        counted: bool,
-        due: Option<DateTime<Utc>>,
-        class: DeadClass,
-        reason: &'a str,
-    },
-    Dead {
-        class: DeadClass,
-        fingerprint: &'a str,
-        reason: &'a str,
-        link: Option<i64>,
-    },
-}
-
-/// What a worker wrote on the copy that it sent to its dead-letter queue.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeadNote {
-    pub class: String,
-    pub fingerprint: String,
-    pub message: String,
-    pub at: DateTime<Utc>,
-    pub link: Option<i64>,
-}
-
-/// The broker's newest `x-death` entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Death {
-    pub queue: String,
-    /// Where the message came from before it died; empty is the default exchange.
-    pub exchange: String,
-    /// `delivery_limit`, `expired`, …
-    pub reason: String,
-    pub count: i64,
 }
 
 impl Properties {
@@ -276,10 +249,9 @@ pub(crate) fn delivery(
     } else {
         Trail::default()
     };
-    let trace: &[&str] = &[TRACEPARENT, TRACESTATE];
     let kept = received(
         &received_now.properties,
-        &[if ours { &CARRIED } else { trace }],
+        &[if ours { &CARRIED } else { &TRACE }],
     );
     Delivery {
         body,
@@ -289,73 +261,6 @@ pub(crate) fn delivery(
         received: std::time::Instant::now(),
         received_at: now,
     }
-}
-
-/// As a reader of a dead-letter queue sees it: everything on the list, with the notes of the death.
-pub(crate) fn dead(
-    received_now: &lapin::message::Delivery,
-) -> (Properties, Trail, Option<DeadNote>, Option<Death>) {
-    let death = death(&received_now.properties);
-    // The broker's own dead-lettering goes through the default exchange, so there the way before counts.
-    let origin = death
-        .as_ref()
-        .map_or(received_now.exchange.as_str(), |death| &death.exchange);
-    let ours = believed(received_now.exchange.as_str()) && believed(origin);
-    if !ours {
-        let trace: &[&str] = &[TRACEPARENT, TRACESTATE];
-        return (
-            received(&received_now.properties, &[trace]),
-            Trail::default(),
-            None,
-            death,
-        );
-    }
-    let properties = received(&received_now.properties, &[&CARRIED, &COUNTED, &DEAD]);
-    let trail = trail(&properties);
-    let note = note(&properties.headers);
-    (properties, trail, note, death)
-}
-
-fn note(headers: &Map<String, Value>) -> Option<DeadNote> {
-    let text = |name: &str| headers.get(name).and_then(Value::as_str).map(str::to_owned);
-    Some(DeadNote {
-        class: text(DEAD_CLASS)?,
-        fingerprint: text(DEAD_FINGERPRINT).unwrap_or_default(),
-        message: text(DEAD_TEXT).unwrap_or_default(),
-        at: headers
-            .get(DEAD_AT)
-            .and_then(Value::as_i64)
-            .and_then(DateTime::from_timestamp_millis)?,
-        link: text(LINK).and_then(|link| link.parse().ok()),
-    })
-}
-
-fn death(properties: &BasicProperties) -> Option<Death> {
-    let deaths = properties.headers().as_ref()?.inner().get("x-death")?;
-    let AMQPValue::FieldArray(entries) = deaths else {
-        return None;
-    };
-    let AMQPValue::FieldTable(newest) = entries.as_slice().first()? else {
-        return None;
-    };
-    let text = |name: &str| {
-        newest
-            .inner()
-            .get(name)
-            .and_then(plain)
-            .and_then(|value| value.as_str().map(str::to_owned))
-    };
-    Some(Death {
-        queue: text("queue")?,
-        exchange: text("exchange")?,
-        reason: text("reason")?,
-        count: newest
-            .inner()
-            .get("count")
-            .and_then(plain)
-            .and_then(|count| count.as_i64())
-            .unwrap_or(1),
-    })
 }
 
 fn trail(properties: &Properties) -> Trail {
@@ -382,111 +287,6 @@ fn trail(properties: &Properties) -> Trail {
         connection: text(CONNECTION).and_then(|id| Uuid::parse_str(id).ok()),
         permit_until: moment(PERMIT),
         history,
-    }
-}
-
-/// The only way to build a copy. The body goes with it byte for byte.
-pub(crate) fn forward(
-    delivery: &Delivery,
-    to: Destination<'_>,
-    now: DateTime<Utc>,
-    trace: Option<&TraceContext>,
-) -> Properties {
-    let mut copy = Properties::from_json(&delivery.properties, &delivery.headers);
-    // What a row may carry is more than what a copy inherits: the counters are written anew.
-    copy.headers
-        .retain(|name, _| !COUNTED.contains(&name.as_str()));
-    let trail = &delivery.trail;
-    let mut set = |name: &str, value: Value| copy.headers.insert(name.to_owned(), value);
-    if let Some(trace) = trace {
-        set(TRACEPARENT, Value::from(trace.traceparent.as_str()));
-        if let Some(state) = &trace.tracestate {
-            set(TRACESTATE, Value::from(state.as_str()));
-        }
-    }
-    let (counted, class, reason) = match to {
-        Destination::Rung {
-            counted,
-            class,
-            reason,
-            ..
-        } => (counted, class, reason),
-        Destination::Dead { class, reason, .. } => (true, class, reason),
-    };
-    let ms = u64::try_from((now - delivery.received_at).num_milliseconds()).unwrap_or(0);
-    let attempt = Attempt {
-        at: now,
-        class: class.as_str().to_owned(),
-        code: cut(reason, ATTEMPT_TEXT),
-        ms,
-    };
-    set(
-        HISTORY,
-        Value::from(history(&trail.history, attempt, counted)),
-    );
-    let first_received = trail.first_received.unwrap_or(delivery.received_at);
-    set(
-        FIRST_RECEIVED,
-        Value::from(first_received.timestamp_millis()),
-    );
-    match to {
-        Destination::Rung { counted, due, .. } => {
-            set(
-                ATTEMPT,
-                Value::from(trail.attempt.saturating_add(u32::from(counted))),
-            );
-            let waits = trail.waits.saturating_add(u32::from(!counted));
-            if waits > 0 {
-                set(WAITS, Value::from(waits));
-            }
-            if let Some(due) = due {
-                set(DUE, Value::from(due.timestamp_millis()));
-            }
-        }
-        Destination::Dead {
-            class,
-            fingerprint,
-            reason,
-            link,
-        } => {
-            set(ATTEMPT, Value::from(trail.attempt));
-            if trail.waits > 0 {
-                set(WAITS, Value::from(trail.waits));
-            }
-            set(DEAD_CLASS, Value::from(class.as_str()));
-            set(
-                DEAD_FINGERPRINT,
-                Value::from(cut(fingerprint, ATTEMPT_TEXT)),
-            );
-            set(DEAD_TEXT, Value::from(cut(reason, DEAD_MESSAGE)));
-            set(DEAD_AT, Value::from(now.timestamp_millis()));
-            if let Some(link) = link {
-                set(LINK, Value::from(link.to_string()));
-            }
-        }
-    }
-    copy
-}
-
-/// Repeated waits for one cause are one entry, so that they don't push the failures out.
-fn history(before: &[Attempt], attempt: Attempt, counted: bool) -> String {
-    let mut all: Vec<Attempt> = before.to_vec();
-    if !counted
-        && all
-            .last()
-            .is_some_and(|last| (&last.class, &last.code) == (&attempt.class, &attempt.code))
-    {
-        all.pop();
-    }
-    all.push(attempt);
-    let surplus = all.len().saturating_sub(Trail::HISTORY_LIMIT);
-    all.drain(..surplus);
-    loop {
-        let json = serde_json::to_string(&all).expect("texts and numbers are JSON");
-        if json.len() <= HISTORY_BYTES || all.len() <= 1 {
-            return json;
-        }
-        all.remove(0);
     }
 }
 
@@ -551,6 +351,3 @@ fn cut(text: &str, bytes: usize) -> String {
     }
     text[..end].to_owned()
 }
-
-#[cfg(test)]
-mod tests;

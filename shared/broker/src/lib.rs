@@ -15,6 +15,7 @@ mod headers;
 mod hold;
 mod intake;
 mod lease;
+mod pauses;
 mod prepare;
 mod publish;
 mod pump;

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use lapin::types::FieldArray;
 use serde_json::json;
+use worker::DeadClass;
 
 use super::*;
 

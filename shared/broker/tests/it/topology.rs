@@ -152,6 +152,7 @@ async fn the_status_names_the_consumers_that_are_present() {
 
 /// A stray policy can shorten our limits, and only the management API tells of it, and of bindings.
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "an operator's tool, not ours")]
 async fn a_policy_and_a_lost_binding_are_found_by_the_management_api() {
     let scene = Scene::new().await;
     let topology = scene.broker.topology();
