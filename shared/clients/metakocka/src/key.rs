@@ -86,18 +86,14 @@ impl PartnerKey {
             .map(|spellings| Self(Kind::Email { spellings }))
     }
 
-    /// None unless all three say something: a name alone identifies nobody.
+    /// None for a name without a letter or digit. All three are compared, empty ones too: without street and post
+    /// number it is the key of a partner of that name that has neither.
     pub fn name_and_address(name: &str, street: &str, post_number: &str) -> Option<Self> {
         let name = FilterText::new(&normalise::clean(name))?;
-        let street = normalise::street(street);
-        let post_number = normalise::post_number(post_number);
-        if street.is_empty() || post_number.is_empty() {
-            return None;
-        }
         Some(Self(Kind::NameAndAddress {
             name,
-            street,
-            post_number,
+            street: normalise::street(street),
+            post_number: normalise::post_number(post_number),
         }))
     }
 
@@ -151,13 +147,20 @@ impl PartnerKey {
                 post_number,
             } => {
                 let own_name = partner.customer.as_deref().unwrap_or_default();
-                normalise::name(own_name) == normalise::name(name.as_str())
-                    && partner.addresses.iter().any(|address| {
-                        let own_street = address.street.as_deref().unwrap_or_default();
-                        let own_post = address.post_number.as_deref().unwrap_or_default();
-                        normalise::street(own_street) == *street
-                            && normalise::post_number(own_post) == *post_number
-                    })
+                if normalise::name(own_name) != normalise::name(name.as_str()) {
+                    return false;
+                }
+                let mut places = partner.addresses.iter().map(|address| {
+                    let own_street = address.street.as_deref().unwrap_or_default();
+                    let own_post = address.post_number.as_deref().unwrap_or_default();
+                    normalise::street(own_street) == *street
+                        && normalise::post_number(own_post) == *post_number
+                });
+                if street.is_empty() && post_number.is_empty() {
+                    places.all(|same| same)
+                } else {
+                    places.any(|same| same)
+                }
             }
         }
     }
@@ -231,8 +234,6 @@ mod tests {
         for text in ["a", "@", "a@", "@b", "a@x.example b@x.example"] {
             assert_eq!(PartnerKey::email(text), None, "{text}");
         }
-        assert_eq!(PartnerKey::name_and_address("Novak", "", "1000"), None);
-        assert_eq!(PartnerKey::name_and_address("Novak", "Ulica 1", " "), None);
     }
 
     #[test]

@@ -26,4 +26,6 @@ pub use key::{Filter, FilterText, PartnerKey};
 pub use number::{Marks, parse as parse_number};
 pub use operation::Operation;
 pub use partner::{AddedAddress, AddedPartner, Address, AddressKind, Contact, MkId, Partner};
-pub use write::{AddressFields, ContactFields, MainAddress, MainFields, NewPartner, PartnerUpdate};
+pub use write::{
+    AddressFields, ContactFields, MainAddress, MainFields, NewPartner, PartnerUpdate, length,
+};

@@ -5,16 +5,22 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Error;
 use crate::partner::{AddressKind, MkId, address_signature, contact_signature};
+use length::{CONTACT, COUNTRY, CUSTOMER, NUMBER, PLACE, POST_NUMBER, PROVINCE, STREET};
 
-/// Characters of each field.
-const CUSTOMER: usize = 100;
-const NUMBER: usize = 50;
-const STREET: usize = 150;
-const POST_NUMBER: usize = 20;
-const PLACE: usize = 100;
-const PROVINCE: usize = 50;
-const COUNTRY: usize = 50;
-const CONTACT: usize = 255;
+/// Characters of each field (§2.1).
+pub mod length {
+    pub const CUSTOMER: usize = 100;
+    /// Tax number and registration number.
+    pub const NUMBER: usize = 50;
+    pub const STREET: usize = 150;
+    pub const POST_NUMBER: usize = 20;
+    /// Place or city.
+    pub const PLACE: usize = 100;
+    pub const PROVINCE: usize = 50;
+    pub const COUNTRY: usize = 50;
+    /// Each field of a contact.
+    pub const CONTACT: usize = 255;
+}
 
 /// A partner to be made, with at most one contact and one further address; more of them are appended afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

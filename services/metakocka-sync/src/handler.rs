@@ -1,0 +1,222 @@
+//! The worker `metakocka-sync`: one claimed contact event, or one request about a link, from the grant to its end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use event::{EventType, TenantId};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use outbound::Client;
+use store::Pool;
+use store::links::Links;
+use store::sealing::KeyRing;
+use sync::{Driver, Grant, LinkClaims, MonotonicClock};
+use uuid::Uuid;
+use worker::{
+    AckReason, Connection, ConnectionAnswer, ConnectionState, Connections, DeadClass, Done,
+    Failure, Handled, Handler, HoldCause, Job, RetryPolicy, WaitCause,
+};
+
+use crate::accounts::{Accounts, NoAccount, TURN_WAIT};
+use crate::planner::ContactPlanner;
+use crate::record::View;
+use crate::settings::Settings;
+use crate::target::PartnerTarget;
+
+/// Its queue is `<prefix>.metakocka-sync`.
+pub const NAME: &str = "metakocka-sync";
+/// The partner system of its connections.
+pub const SYSTEM: &str = "metakocka";
+/// What is routed to it.
+pub const CONSUMES: &[EventType] = &[
+    EventType::CrmContactCreated,
+    EventType::CrmContactUpdated,
+    EventType::CrmContactDeleted,
+];
+
+/// Room for a look-up, a write of 120 s and a look at what became of it, twice.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// What the worker stands on.
+pub struct Deps {
+    pub pool: Pool,
+    /// Opens the credentials of connections.
+    pub keys: KeyRing,
+    pub links: Links,
+    pub connections: Arc<dyn Connections>,
+    /// The process's way out.
+    pub client: Client,
+    pub settings: Settings,
+}
+
+/// The worker. One per process: it keeps the limits of each connection.
+pub struct MetakockaSync {
+    links: Links,
+    connections: Arc<dyn Connections>,
+    accounts: Accounts,
+    settings: Settings,
+    policy: RetryPolicy,
+}
+
+impl MetakockaSync {
+    pub fn new(deps: Deps) -> Self {
+        Self {
+            accounts: Accounts::new(deps.pool, deps.keys, deps.client),
+            links: deps.links,
+            connections: deps.connections,
+            settings: deps.settings,
+            policy: RetryPolicy {
+                deadline: DEADLINE,
+                ..RetryPolicy::default()
+            },
+        }
+    }
+
+    /// The claims that grant what this worker handles.
+    pub fn claims(&self) -> LinkClaims {
+        let planner = ContactPlanner::new(self.settings.people);
+        LinkClaims::new(self.links.clone(), Arc::new(planner))
+    }
+
+    async fn run(&self, job: &Job, grant: Grant, deadline: Duration) -> Result<Handled, Failure> {
+        let begun = Instant::now();
+        let now = grant.granted.now;
+        let connection = match &job.connection {
+            Some(connection) => Arc::clone(connection),
+            None => match self.connection_of(&grant).await? {
+                Ok(connection) => connection,
+                Err(handled) => return Ok(handled),
+            },
+        };
+        let account = match self.accounts.of(&connection, &self.settings).await {
+            Ok(account) => account,
+            Err(NoAccount::Store(error)) if error.is_transient() => {
+                tracing::warn!(error = %error.with_causes(), "credentials could not be read");
+                return Ok(Handled::Wait {
+                    until: now,
+                    cause: WaitCause::Store,
+                });
+            }
+            Err(NoAccount::Store(store::Error::Missing { .. })) => return Err(no_connection()),
+            Err(NoAccount::Store(error)) => {
+                return Err(Failure::transient(DeadClass::Internal, error.with_causes()));
+            }
+            Err(NoAccount::Unusable { epoch, why }) => {
+                return Err(Failure::blocked(HoldCause::Suspended, Some(epoch), why));
+            }
+        };
+        let Some(_turn) = account.turn().await else {
+            return Ok(limited(now, begun, TURN_WAIT));
+        };
+        let view = View::of(&grant, &job.event.payload);
+        let target = PartnerTarget::new(account.client.clone(), account.epoch, view);
+        let driver = Driver {
+            ledger: &self.links,
+            target: &target,
+            clock: &MonotonicClock::default(),
+            settings: &self.settings.sync,
+            new_id: &Uuid::now_v7,
+        };
+        let answer = driver
+            .drive(grant, deadline.saturating_sub(begun.elapsed()))
+            .await;
+        match (answer, target.limited()) {
+            // Our own limits are no failure of the event.
+            (Err(Failure::Transient { .. }), Some(until)) => Ok(limited(
+                now,
+                begun,
+                until.saturating_duration_since(Instant::now()),
+            )),
+            (answer, _) => answer,
+        }
+    }
+
+    /// Of the link that a request names. Inner `Err`: nothing to do now.
+    async fn connection_of(
+        &self,
+        grant: &Grant,
+    ) -> Result<Result<Arc<Connection>, Handled>, Failure> {
+        let link = &grant.granted.link;
+        let tenant = TenantId::parse(&link.tenant).ok_or_else(no_connection)?;
+        let answer = match self.connections.cached(&tenant, SYSTEM) {
+            Some(answer) => answer,
+            None => match self.connections.resolve(&tenant, SYSTEM).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    tracing::warn!(%error, "the connection of a link could not be resolved");
+                    return Ok(Err(Handled::Wait {
+                        until: grant.granted.now,
+                        cause: WaitCause::Store,
+                    }));
+                }
+            },
+        };
+        match answer {
+            ConnectionAnswer::Known(connection) if connection.id != link.connection_id => {
+                Err(no_connection())
+            }
+            ConnectionAnswer::Known(connection) if !connection.enabled => {
+                Ok(Err(Handled::Done(Done(AckReason::Disabled))))
+            }
+            ConnectionAnswer::Known(connection)
+                if connection.state == ConnectionState::Suspended =>
+            {
+                Err(Failure::blocked(
+                    HoldCause::Suspended,
+                    Some(connection.epoch),
+                    "the connection is suspended",
+                ))
+            }
+            ConnectionAnswer::Known(connection) => Ok(Ok(connection)),
+            ConnectionAnswer::NoConnection | ConnectionAnswer::UnknownTenant => {
+                Err(no_connection())
+            }
+        }
+    }
+}
+
+impl Handler for MetakockaSync {
+    type Grant = Grant;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn consumes(&self) -> &'static [EventType] {
+        CONSUMES
+    }
+
+    fn target_system(&self) -> &'static str {
+        SYSTEM
+    }
+
+    fn policy(&self) -> &RetryPolicy {
+        &self.policy
+    }
+
+    fn handle<'a>(
+        &'a self,
+        job: &'a Job,
+        grant: Grant,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Handled, Failure>> {
+        self.run(job, grant, deadline).boxed()
+    }
+}
+
+fn limited(now: DateTime<Utc>, begun: Instant, wait: Duration) -> Handled {
+    let until = TimeDelta::from_std(begun.elapsed() + wait).unwrap_or_default();
+    Handled::Wait {
+        until: now + until,
+        cause: WaitCause::Limited,
+    }
+}
+
+fn no_connection() -> Failure {
+    Failure::blocked(
+        HoldCause::NoConnection,
+        None,
+        "the link's connection does not exist any more",
+    )
+}

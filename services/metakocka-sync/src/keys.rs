@@ -1,0 +1,190 @@
+//! By what a partner is found again, strongest first (contract §8): tax number, e-mail address, exact name and address.
+//!
+//! A key is a text that begins with person or organization, so that keys of the two never meet. Every key of a record is
+//! claimed; which of them are looked up is bounded, see `target.rs`.
+
+use metakocka::{PartnerKey, normalise};
+use sync::NaturalKey;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    Person,
+    Organization,
+}
+
+impl Who {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Organization => "organization",
+        }
+    }
+
+    pub(crate) fn business_entity(self) -> bool {
+        self == Self::Organization
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    Tax(String),
+    Email(String),
+    /// Empty texts count: they are those of a partner that has none.
+    Name {
+        customer: String,
+        street: String,
+        post_number: String,
+    },
+}
+
+impl Identity {
+    /// The same text for every spelling of it.
+    pub(crate) fn natural(&self, who: Who) -> NaturalKey {
+        let (by, parts) = match self {
+            Self::Tax(number) => {
+                let digits = normalise::slovenian_digits(number);
+                let number = digits.unwrap_or_else(|| normalise::tax_number(number));
+                ("tax", vec![number])
+            }
+            Self::Email(email) => ("email", vec![normalise::email(email)]),
+            Self::Name {
+                customer,
+                street,
+                post_number,
+            } => {
+                let parts = vec![
+                    normalise::name(customer),
+                    normalise::street(street),
+                    normalise::post_number(post_number),
+                ];
+                ("name", parts)
+            }
+        };
+        let mut text = format!("{}|{by}", who.as_str());
+        for part in parts {
+            text.push('|');
+            text.push_str(&part.replace('%', "%25").replace('|', "%7C"));
+        }
+        NaturalKey(text)
+    }
+
+    /// None for a key of another build.
+    pub(crate) fn parse(key: &NaturalKey) -> Option<(Who, Self)> {
+        let parts: Vec<String> = key
+            .0
+            .split('|')
+            .map(|part| part.replace("%7C", "|").replace("%25", "%"))
+            .collect();
+        let texts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let [who, by, rest @ ..] = texts.as_slice() else {
+            return None;
+        };
+        let who = [Who::Person, Who::Organization]
+            .into_iter()
+            .find(|known| known.as_str() == *who)?;
+        let identity = match (*by, rest) {
+            ("tax", [number]) => Self::Tax((*number).to_owned()),
+            ("email", [email]) => Self::Email((*email).to_owned()),
+            ("name", [customer, street, post_number]) => Self::Name {
+                customer: (*customer).to_owned(),
+                street: (*street).to_owned(),
+                post_number: (*post_number).to_owned(),
+            },
+            _ => return None,
+        };
+        Some((who, identity))
+    }
+
+    /// None for what identifies nobody.
+    pub(crate) fn key(&self) -> Option<PartnerKey> {
+        match self {
+            Self::Tax(number) => PartnerKey::tax_number(number),
+            Self::Email(email) => PartnerKey::email(email),
+            Self::Name {
+                customer,
+                street,
+                post_number,
+            } => PartnerKey::name_and_address(customer, street, post_number),
+        }
+    }
+
+    /// Calls of a look-up that finds few: a Slovenian tax number is asked for with and without `SI`.
+    pub(crate) fn lookups(&self) -> usize {
+        match self {
+            Self::Tax(number) if normalise::slovenian_digits(number).is_some() => 2,
+            Self::Tax(_) | Self::Email(_) | Self::Name { .. } => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn named(customer: &str, street: &str, post_number: &str) -> Identity {
+        Identity::Name {
+            customer: customer.to_owned(),
+            street: street.to_owned(),
+            post_number: post_number.to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_spelling_is_one_key() {
+        for (spellings, key) in [
+            (
+                vec![
+                    Identity::Tax("SI99999901".to_owned()),
+                    Identity::Tax("9999 9901".to_owned()),
+                ],
+                "organization|tax|99999901",
+            ),
+            (
+                vec![
+                    Identity::Email(" Spela@Zuzek.example".to_owned()),
+                    Identity::Email("spela@zuzek.example".to_owned()),
+                ],
+                "organization|email|spela@zuzek.example",
+            ),
+            (
+                vec![
+                    named("ŽUŽEK  d.o.o.", "Češnjeva ul. 7", "SI-8210"),
+                    named("Žužek d.o.o.", "češnjeva ul 7", "8210"),
+                ],
+                "organization|name|žužek d.o.o.|češnjeva ul 7|8210",
+            ),
+            (vec![named("Žužek", "", "")], "organization|name|žužek||"),
+        ] {
+            for spelling in spellings {
+                assert_eq!(spelling.natural(Who::Organization).0, key);
+            }
+        }
+    }
+
+    #[test]
+    fn persons_and_organizations_share_no_key() {
+        let email = Identity::Email("info@kos.example".to_owned());
+        assert_ne!(email.natural(Who::Person), email.natural(Who::Organization));
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_says_what_it_was_made_of(customer in "\\PC{1,20}", street in "\\PC{0,20}", post_number in "\\PC{0,8}") {
+            for identity in [named(&customer, &street, &post_number), Identity::Tax(customer.clone()), Identity::Email(street.clone())] {
+                let key = identity.natural(Who::Person);
+                let (who, parsed) = Identity::parse(&key).expect("our own key");
+                prop_assert_eq!(who, Who::Person);
+                prop_assert_eq!(parsed.natural(Who::Person), key);
+            }
+        }
+
+        #[test]
+        fn different_names_never_share_a_key(one in "[a|%7C]{1,6}", two in "[a|%7C]{1,6}", three in "[a|%7C]{1,6}", four in "[a|%7C]{1,6}") {
+            let (a, b) = (named(&one, &two, "1"), named(&three, &four, "1"));
+            let same = normalise::name(&one) == normalise::name(&three) && normalise::street(&two) == normalise::street(&four);
+            prop_assert_eq!(a.natural(Who::Person) == b.natural(Who::Person), same);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Contacts and further addresses as parts of a record: one text form for what is sent and what is shown. Empty fields
+//! are left out of it, so that "none" and "cleared" are the same content.
+
+use std::collections::BTreeMap;
+
+use metakocka::{Address, AddressFields, AddressKind, Contact, ContactFields, normalise};
+use sync::Part;
+
+pub(crate) const CONTACT: &str = "contact";
+pub(crate) const ADDRESS: &str = "address";
+
+pub(crate) const NAME: &str = "name";
+pub(crate) const EMAIL: &str = "email";
+pub(crate) const GSM: &str = "gsm";
+pub(crate) const PHONE: &str = "phone";
+
+pub(crate) const TYPE: &str = "type";
+pub(crate) const STREET: &str = "street";
+pub(crate) const POST_NUMBER: &str = "post_number";
+pub(crate) const CITY: &str = "city";
+pub(crate) const PROVINCE: &str = "province";
+pub(crate) const COUNTRY: &str = "country";
+
+/// Which fields of the contact the publisher says anything about; the others are neither sent nor compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Managed {
+    pub(crate) emails: bool,
+    pub(crate) phones: bool,
+}
+
+impl Managed {
+    pub(crate) const ALL: Self = Self {
+        emails: true,
+        phones: true,
+    };
+
+    pub(crate) fn any(self) -> bool {
+        self.emails || self.phones
+    }
+
+    fn covers(self, field: &str) -> bool {
+        match field {
+            EMAIL => self.emails,
+            GSM | PHONE => self.phones,
+            _ => true,
+        }
+    }
+}
+
+/// A part of these fields, without the empty ones.
+pub(crate) fn part<'a>(kind: &str, fields: impl IntoIterator<Item = (&'a str, String)>) -> Part {
+    let fields: BTreeMap<String, String> = fields
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(name, text)| (name.to_owned(), text))
+        .collect();
+    Part {
+        kind: kind.to_owned(),
+        fields,
+    }
+}
+
+/// As shown by Metakocka. Fax numbers are nobody's business here.
+pub(crate) fn of_contact(contact: &Contact, managed: Managed) -> Part {
+    let text = |field: &Option<String>| normalise::clean(field.as_deref().unwrap_or_default());
+    let email = normalise::email(contact.email.as_deref().unwrap_or_default());
+    let fields = [
+        (NAME, text(&contact.name)),
+        (EMAIL, email),
+        (GSM, text(&contact.gsm)),
+        (PHONE, text(&contact.phone)),
+    ];
+    part(
+        CONTACT,
+        fields.into_iter().filter(|(name, _)| managed.covers(name)),
+    )
+}
+
+pub(crate) fn of_address(address: &Address) -> Part {
+    let text = |field: &Option<String>| normalise::clean(field.as_deref().unwrap_or_default());
+    let fields = [
+        (TYPE, address.kind.as_str().to_owned()),
+        (STREET, text(&address.street)),
+        (POST_NUMBER, text(&address.post_number)),
+        (CITY, text(&address.city)),
+        (PROVINCE, text(&address.province)),
+        (
+            COUNTRY,
+            normalise::country_name(address.country.as_deref().unwrap_or_default()),
+        ),
+    ];
+    part(ADDRESS, fields)
+}
+
+/// For a contact that is made or changed: an empty field of the managed ones asks to clear.
+pub(crate) fn contact_fields(part: &Part, managed: Managed) -> ContactFields {
+    let text = |name: &str| {
+        managed
+            .covers(name)
+            .then(|| part.fields.get(name).cloned().unwrap_or_default())
+    };
+    ContactFields {
+        name: text(NAME),
+        email: text(EMAIL),
+        gsm: text(GSM),
+        phone: text(PHONE),
+        fax: None,
+    }
+}
+
+pub(crate) fn address_fields(part: &Part) -> AddressFields {
+    let text = |name: &str| part.fields.get(name).cloned().unwrap_or_default();
+    AddressFields {
+        kind: address_kind(&text(TYPE)),
+        street: text(STREET),
+        post_number: text(POST_NUMBER),
+        city: text(CITY),
+        province: text(PROVINCE),
+        country: text(COUNTRY),
+    }
+}
+
+fn address_kind(word: &str) -> AddressKind {
+    [
+        AddressKind::Billing,
+        AddressKind::Delivery,
+        AddressKind::BusinessUnit,
+    ]
+    .into_iter()
+    .find(|kind| kind.as_str() == word)
+    .unwrap_or_else(|| AddressKind::Other(word.to_owned()))
+}
+
+/// Whether two parts differ in spelling only (contract §8: what makes it the same contact or address).
+pub(crate) fn same(one: &Part, other: &Part) -> bool {
+    one.kind == other.kind
+        && if one.kind == CONTACT {
+            contact_fields(one, Managed::ALL).signature()
+                == contact_fields(other, Managed::ALL).signature()
+        } else {
+            address_fields(one).signature() == address_fields(other).signature()
+        }
+}

@@ -1,0 +1,144 @@
+//! What a partner of Metakocka shows, in the same text as what a contact wants (`contact.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use event::Payload;
+use metakocka::{Address, AddressKind, Partner, normalise};
+use sync::{Content, Grant, Part, Record, RecordPart, Wish};
+
+use crate::contact::{
+    BUSINESS_ENTITY, COUNTRY, CUSTOMER, FOREIGN, PLACE, POST_NUMBER, PROVINCE, REGISTRATION,
+    STREET, TAX_ID, TAXPAYER, managed_fields,
+};
+use crate::parts::{self, Managed};
+
+/// How one handling looks at partners: what it wants decides the spelling of what differs in nothing else, and only for
+/// things that are not ours. A tax number with or without `SI`, an address in capitals are not changed and not added
+/// again. What we sent ourselves is compared as it was sent.
+#[derive(Clone, Debug)]
+pub struct View {
+    tax: Option<String>,
+    parts: Vec<Part>,
+    /// Ids of parts that the link knows.
+    known: BTreeSet<String>,
+    managed: Managed,
+}
+
+impl View {
+    /// For an event that wants this content, of a record without a link so far.
+    pub fn of_content(content: &Content) -> Self {
+        Self {
+            tax: content.fields.get(TAX_ID).cloned().flatten(),
+            parts: content.parts.values().flatten().cloned().collect(),
+            known: BTreeSet::new(),
+            managed: Managed::ALL,
+        }
+    }
+
+    pub(crate) fn of(grant: &Grant, payload: &Payload) -> Self {
+        let mut view = match &grant.work.wish {
+            Wish::Content { content, .. } => Self::of_content(content),
+            Wish::Deleted { .. } | Wish::Resolve | Wish::Recheck { .. } => {
+                Self::of_content(&Content::default())
+            }
+        };
+        if grant.granted.open.is_some() {
+            // Whether that call was made must be seen exactly.
+            view.tax = None;
+        }
+        if let Some(known) = grant.granted.link.target_parts.as_object() {
+            view.known = known.keys().cloned().collect();
+        }
+        if let Payload::ContactSaved(saved) = payload {
+            view.managed = managed_fields(&saved.contact);
+        }
+        view
+    }
+
+    pub(crate) fn managed(&self) -> Managed {
+        self.managed
+    }
+
+    /// As found or read.
+    pub fn record(&self, partner: &Partner) -> Record {
+        let mut record = self.answered(partner);
+        if let (Some(wanted), Some(shown)) = (&self.tax, record.fields.get_mut(TAX_ID))
+            && normalise::same_tax_number(wanted, shown)
+        {
+            shown.clone_from(wanted);
+        }
+        record
+    }
+
+    /// As answered to a call of ours: its fields are exactly those stored.
+    pub(crate) fn answered(&self, partner: &Partner) -> Record {
+        let main = main_address(partner);
+        let contacts = partner.contacts.iter().map(|contact| {
+            let part = parts::of_contact(contact, self.managed);
+            (contact.mk_id.to_string(), part)
+        });
+        let addresses = partner
+            .addresses
+            .iter()
+            .filter(|address| main.is_none_or(|main| main.mk_id != address.mk_id))
+            .map(|address| (address.mk_id.to_string(), parts::of_address(address)));
+        let shown = contacts.chain(addresses).map(|(id, part)| RecordPart {
+            part: self.spelled(&id, part),
+            id,
+        });
+        Record {
+            id: partner.mk_id.to_string(),
+            fields: fields(partner, main),
+            parts: shown.collect(),
+        }
+    }
+
+    fn spelled(&self, id: &str, part: Part) -> Part {
+        if self.known.contains(id) || self.parts.contains(&part) {
+            return part;
+        }
+        let wanted = self.parts.iter().find(|wanted| parts::same(wanted, &part));
+        wanted.cloned().unwrap_or(part)
+    }
+}
+
+/// The top-level address as it is shown: the entry of type `Račun`; where types are in other words, the first that is
+/// none of the further ones. A delivery address is never taken for it.
+pub(crate) fn main_address(partner: &Partner) -> Option<&Address> {
+    let of = |wanted: fn(&AddressKind) -> bool| {
+        partner
+            .addresses
+            .iter()
+            .find(|address| wanted(&address.kind))
+    };
+    of(|kind| *kind == AddressKind::Billing)
+        .or_else(|| of(|kind| matches!(kind, AddressKind::Other(_))))
+}
+
+fn fields(partner: &Partner, main: Option<&Address>) -> BTreeMap<String, String> {
+    let clean = |text: &Option<String>| text.as_deref().map(normalise::clean);
+    let flag = |flag: Option<bool>| flag.map(|flag| flag.to_string());
+    let place = |pick: fn(&Address) -> &Option<String>| main.and_then(|main| clean(pick(main)));
+    let country = main.and_then(|main| main.country.as_deref().map(normalise::country_name));
+    let shown = [
+        (CUSTOMER, clean(&partner.customer)),
+        (BUSINESS_ENTITY, flag(partner.business_entity)),
+        (TAXPAYER, flag(partner.taxpayer)),
+        (FOREIGN, flag(partner.foreign)),
+        (
+            TAX_ID,
+            partner.tax_id_number.as_deref().map(normalise::tax_number),
+        ),
+        (REGISTRATION, clean(&partner.registration_number)),
+        (STREET, place(|address| &address.street)),
+        (POST_NUMBER, place(|address| &address.post_number)),
+        (PLACE, place(|address| &address.city)),
+        (PROVINCE, place(|address| &address.province)),
+        (COUNTRY, country),
+    ];
+    shown
+        .into_iter()
+        .filter_map(|(name, text)| Some((name.to_owned(), text?)))
+        .filter(|(_, text)| !text.is_empty())
+        .collect()
+}

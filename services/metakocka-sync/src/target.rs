@@ -1,0 +1,530 @@
+//! Partners of one Metakocka company as the link engine's target, for one handling.
+//!
+//! * A look-up tries keys strongest first (tax number, e-mail address, exact name and address) and makes at most
+//!   [`LOOKUPS`] calls: a Slovenian tax number is asked for in two spellings and counts twice, so that with tax number
+//!   and e-mail address the name is left out. A create therefore costs at most four calls, and one more for each address
+//!   beyond the first further one.
+//! * A hit counts only if we find the key on it ourselves, if it is not of the other kind (person, organization), and if
+//!   it does not carry another value of a stronger key.
+//! * An update sends scalars by `mk_id`, all fields of the main address or none. Where the answer does not show what
+//!   was sent, the partner is read back (contract §2.3).
+//! * An append carries one part. Where neither the answer nor a read shows it, its outcome is unknown: repeating it
+//!   would add it twice.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use metakocka::{
+    AddedPartner, Error, MainAddress, MainFields, Metakocka, MkId, NewPartner, Partner,
+    PartnerUpdate, normalise,
+};
+use sync::{
+    Answer, Call, Content, Fields, LookError, NaturalKey, Operation, Part, Record, RecordPart,
+    SendError, Target,
+};
+use worker::{DeadClass, Failure};
+
+use crate::contact::{
+    BUSINESS_ENTITY, COUNTRY, CUSTOMER, FOREIGN, MAIN_ADDRESS, PLACE, POST_NUMBER, PROVINCE,
+    REGISTRATION, STREET, TAX_ID, TAXPAYER,
+};
+use crate::failure;
+use crate::keys::{Identity, Who};
+use crate::parts;
+use crate::record::{View, main_address};
+
+/// Most look-up calls before a create, paging aside.
+pub const LOOKUPS: usize = 3;
+
+/// See the module.
+pub struct PartnerTarget {
+    client: Metakocka,
+    /// Of the connection whose credentials the client has.
+    epoch: i64,
+    view: View,
+    /// As read last: a new contact needs the id of an address.
+    shown: Mutex<Option<Partner>>,
+    /// Our own limits refused a call, until then.
+    limited: Mutex<Option<Instant>>,
+}
+
+impl PartnerTarget {
+    pub fn new(client: Metakocka, epoch: i64, view: View) -> Self {
+        Self {
+            client,
+            epoch,
+            view,
+            shown: Mutex::default(),
+            limited: Mutex::default(),
+        }
+    }
+
+    /// When the limits of the connection may have room again, if they refused a call: then nothing failed.
+    pub fn limited(&self) -> Option<Instant> {
+        *self.limited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn find_partners(&self, keys: &[NaturalKey]) -> Result<Vec<Record>, LookError> {
+        let known: Vec<(Who, Identity)> = keys.iter().filter_map(Identity::parse).collect();
+        let mut left = LOOKUPS;
+        for (at, (who, identity)) in known.iter().enumerate() {
+            let Some(key) = identity.key() else { continue };
+            let Some(rest) = left.checked_sub(identity.lookups()) else {
+                continue;
+            };
+            left = rest;
+            let hits = self
+                .client
+                .find_partners(&key)
+                .await
+                .map_err(|error| self.look_failed(error))?;
+            let hits: Vec<Record> = hits
+                .iter()
+                .filter(|hit| may_be(hit, *who))
+                .filter(|hit| {
+                    !known[..at]
+                        .iter()
+                        .any(|(_, stronger)| contradicts(hit, stronger))
+                })
+                .map(|hit| self.view.record(hit))
+                .collect();
+            if !hits.is_empty() {
+                return Ok(hits);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn read_partner(&self, id: &str) -> Result<Option<Record>, LookError> {
+        let Some(id) = MkId::new(id) else {
+            return Ok(None);
+        };
+        let partner = self
+            .client
+            .partner(&id)
+            .await
+            .map_err(|error| self.look_failed(error))?;
+        Ok(partner.map(|partner| {
+            let record = self.view.record(&partner);
+            self.remember(partner);
+            record
+        }))
+    }
+
+    async fn create(
+        &self,
+        fields: &Fields,
+        parts: &[Part],
+        leave_by: Instant,
+    ) -> Result<Answer, SendError> {
+        let of = |kind: &str| parts.iter().find(|part| part.kind == kind);
+        let contact = of(parts::CONTACT);
+        let address = of(parts::ADDRESS);
+        let partner = NewPartner {
+            customer: text(fields, CUSTOMER),
+            business_entity: flag(fields, BUSINESS_ENTITY),
+            taxpayer: flag(fields, TAXPAYER),
+            foreign: flag(fields, FOREIGN),
+            buyer: true,
+            supplier: false,
+            tax_id_number: fields.get(TAX_ID).cloned().flatten(),
+            registration_number: fields.get(REGISTRATION).cloned().flatten(),
+            address: main(fields),
+            contact: contact.map(|part| parts::contact_fields(part, self.view.managed())),
+            further_address: address.map(parts::address_fields),
+        };
+        let added = self
+            .client
+            .add_partner(&partner, leave_by)
+            .await
+            .map_err(|error| self.send_failed(error))?;
+        let named: Vec<(String, Part)> = contact
+            .and_then(|part| Some((added.mk_contact_id.clone()?, part.clone())))
+            .into_iter()
+            .chain(address.and_then(|part| Some((address_id(&added, part)?, part.clone()))))
+            .collect();
+        if named.len() == parts.len() {
+            let record = as_sent(&added, fields, &named);
+            return Ok(answer(added.mk_id.as_str(), named, Some(record)));
+        }
+        // The answer does not tell the ids apart (two addresses in one street). It is done all the same: ids that a
+        // look does not show now are learned when a part changes.
+        let record = match self.client.partner(&added.mk_id).await {
+            Ok(Some(partner)) => self.view.answered(&partner),
+            Ok(None) | Err(_) => return Ok(answer(added.mk_id.as_str(), named, None)),
+        };
+        let told = parts
+            .iter()
+            .filter_map(|part| Some((shown_part(&record, part, &[])?, part.clone())))
+            .collect();
+        Ok(answer(added.mk_id.as_str(), told, Some(record)))
+    }
+
+    async fn update(
+        &self,
+        id: &MkId,
+        changed: &Fields,
+        whole: &Fields,
+        leave_by: Instant,
+    ) -> Result<Answer, SendError> {
+        let update = PartnerUpdate::Change {
+            main: main_fields(changed, whole),
+            contacts: Vec::new(),
+            addresses: Vec::new(),
+        };
+        let shows = |record: &Record| record.shows(changed);
+        let record = self.updated(id, &update, leave_by, shows).await?;
+        Ok(answer(id.as_str(), Vec::new(), Some(record)))
+    }
+
+    async fn append(&self, id: &MkId, part: &Part, leave_by: Instant) -> Result<Answer, SendError> {
+        let before = match self.shown(id) {
+            Some(partner) => partner,
+            None => self
+                .client
+                .partner(id)
+                .await
+                .map_err(|error| SendError::NotSent(self.look_failed(error).0))?
+                .ok_or_else(|| SendError::NotSent(gone(id)))?,
+        };
+        let update = if part.kind == parts::CONTACT {
+            let address = main_address(&before).or_else(|| before.addresses.first());
+            let address = address.ok_or_else(|| SendError::NotSent(without_address(id)))?;
+            PartnerUpdate::AppendContact {
+                address: address.mk_id.clone(),
+                contact: filled(parts::contact_fields(part, self.view.managed())),
+            }
+        } else {
+            PartnerUpdate::AppendAddress {
+                address: parts::address_fields(part),
+            }
+        };
+        let known = part_ids(&before);
+        let shows = |record: &Record| shown_part(record, part, &known).is_some();
+        let record = self.updated(id, &update, leave_by, shows).await?;
+        match shown_part(&record, part, &known) {
+            Some(part_id) => Ok(answer(
+                id.as_str(),
+                vec![(part_id, part.clone())],
+                Some(record),
+            )),
+            None => Err(SendError::Unknown(format!(
+                "metakocka took a new {} and does not show it",
+                part.kind
+            ))),
+        }
+    }
+
+    async fn change(
+        &self,
+        id: &MkId,
+        part_id: &str,
+        part: &Part,
+        leave_by: Instant,
+    ) -> Result<Answer, SendError> {
+        let entry = MkId::new(part_id)
+            .ok_or_else(|| SendError::NotSent(nothing_of_the_kind("a part without an id")))?;
+        let (mut contacts, mut addresses) = (Vec::new(), Vec::new());
+        if part.kind == parts::CONTACT {
+            contacts.push((entry, parts::contact_fields(part, self.view.managed())));
+        } else {
+            addresses.push((entry, parts::address_fields(part)));
+        }
+        let update = PartnerUpdate::Change {
+            main: MainFields::default(),
+            contacts,
+            addresses,
+        };
+        let partner = self
+            .client
+            .update_partner(id, &update, leave_by)
+            .await
+            .map_err(|error| self.send_failed(error))?;
+        let record = self.view.answered(&partner);
+        // An answer of before the change would mislead whoever looks for parts in it.
+        let shows = record
+            .parts
+            .iter()
+            .any(|shown| shown.id == part_id && shown.part == *part);
+        if shows {
+            self.remember(partner);
+        }
+        Ok(answer(
+            id.as_str(),
+            vec![(part_id.to_owned(), part.clone())],
+            shows.then_some(record),
+        ))
+    }
+
+    /// The partner after an update: as answered if that shows it, else read back.
+    async fn updated(
+        &self,
+        id: &MkId,
+        update: &PartnerUpdate,
+        leave_by: Instant,
+        shows: impl Fn(&Record) -> bool,
+    ) -> Result<Record, SendError> {
+        let told = self
+            .client
+            .update_partner(id, update, leave_by)
+            .await
+            .map_err(|error| self.send_failed(error))?;
+        let record = self.view.answered(&told);
+        if shows(&record) {
+            self.remember(told);
+            return Ok(record);
+        }
+        match self.client.partner(id).await {
+            Ok(Some(partner)) => {
+                let record = self.view.answered(&partner);
+                self.remember(partner);
+                Ok(record)
+            }
+            Ok(None) => Err(SendError::Unknown(format!(
+                "metakocka shows no partner {id} after changing it"
+            ))),
+            Err(error) => Err(SendError::Unknown(format!("not read back: {error}"))),
+        }
+    }
+
+    fn remember(&self, partner: Partner) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(partner);
+    }
+
+    fn shown(&self, id: &MkId) -> Option<Partner> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.clone().filter(|partner| partner.mk_id == *id)
+    }
+
+    fn look_failed(&self, error: Error) -> LookError {
+        self.note_limit(&error);
+        failure::look(error, self.epoch)
+    }
+
+    fn send_failed(&self, error: Error) -> SendError {
+        self.note_limit(&error);
+        failure::send(error, self.epoch)
+    }
+
+    fn note_limit(&self, error: &Error) {
+        if let Error::Limited { until } = error {
+            *self.limited.lock().unwrap_or_else(PoisonError::into_inner) = Some(*until);
+        }
+    }
+}
+
+impl Target for PartnerTarget {
+    fn find<'a>(&'a self, keys: &'a [NaturalKey]) -> BoxFuture<'a, Result<Vec<Record>, LookError>> {
+        self.find_partners(keys).boxed()
+    }
+
+    fn read<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, LookError>> {
+        self.read_partner(id).boxed()
+    }
+
+    fn send<'a>(
+        &'a self,
+        call: &'a Call,
+        left: Duration,
+    ) -> BoxFuture<'a, Result<Answer, SendError>> {
+        async move {
+            let leave_by = Instant::now() + left;
+            if let Call::Create { fields, parts } = call {
+                return self.create(fields, parts, leave_by).await;
+            }
+            let id = call.target_id().and_then(MkId::new).ok_or_else(|| {
+                SendError::NotSent(nothing_of_the_kind("a partner without an id"))
+            })?;
+            match call {
+                Call::Update { changed, whole, .. } => {
+                    self.update(&id, changed, whole, leave_by).await
+                }
+                Call::AppendPart { part, .. } => self.append(&id, part, leave_by).await,
+                Call::ChangePart { part_id, part, .. } => {
+                    self.change(&id, part_id, part, leave_by).await
+                }
+                Call::Create { .. } | Call::Delete { .. } => {
+                    Err(SendError::NotSent(nothing_of_the_kind("deleting partners")))
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn settle(&self, operation: Operation) -> Duration {
+        let settle = self.client.settings().settle;
+        match operation {
+            Operation::Create => settle.add_partner,
+            Operation::Update
+            | Operation::AppendPart
+            | Operation::ChangePart
+            | Operation::Delete => settle.update_partner,
+        }
+    }
+
+    /// A write and the look after it; an append may look before it, too.
+    fn longest(&self, operation: Operation) -> Duration {
+        let settings = self.client.settings();
+        let reads = match operation {
+            Operation::AppendPart => 2,
+            Operation::Create | Operation::Update => 1,
+            Operation::ChangePart | Operation::Delete => 0,
+        };
+        settings.write_timeout + settings.read_timeout * reads
+    }
+
+    /// There is no such call (contract §2): a partner outlives its contact.
+    fn deletes(&self) -> bool {
+        false
+    }
+
+    /// The contact, and the first further address.
+    fn parts_in_create(&self, content: &Content) -> Vec<Part> {
+        [parts::CONTACT, parts::ADDRESS]
+            .into_iter()
+            .filter_map(|kind| content.parts.get(kind)?.first().cloned())
+            .collect()
+    }
+}
+
+/// Whether a hit can be what the key's kind says: equal, or not told.
+fn may_be(hit: &Partner, who: Who) -> bool {
+    hit.business_entity
+        .is_none_or(|business| business == who.business_entity())
+}
+
+/// The hit has something that the stronger key is about, and it is something else.
+fn contradicts(hit: &Partner, stronger: &Identity) -> bool {
+    let has = match stronger {
+        Identity::Tax(_) => hit.tax_id_number.is_some(),
+        Identity::Email(_) => hit.contacts.iter().any(|contact| contact.email.is_some()),
+        Identity::Name { .. } => hit.customer.is_some(),
+    };
+    has && stronger.key().is_some_and(|key| !key.matches(hit))
+}
+
+/// The id of the further address, where only one of the new addresses lies in its street.
+fn address_id(added: &AddedPartner, part: &Part) -> Option<String> {
+    let street = parts::address_fields(part).street;
+    let mut same = added.addresses.iter().filter(|address| {
+        normalise::street(address.street.as_deref().unwrap_or_default())
+            == normalise::street(&street)
+    });
+    match (same.next(), same.next()) {
+        (Some(one), None) => Some(one.mk_id.to_string()),
+        _ => None,
+    }
+}
+
+/// A partner that was just made holds what was sent, and nothing else.
+fn as_sent(added: &AddedPartner, fields: &Fields, named: &[(String, Part)]) -> Record {
+    let told = |(name, text): (&String, &Option<String>)| Some((name.clone(), text.clone()?));
+    Record {
+        id: added.mk_id.to_string(),
+        fields: fields.iter().filter_map(told).collect(),
+        parts: named
+            .iter()
+            .map(|(id, part)| RecordPart {
+                id: id.clone(),
+                part: part.clone(),
+            })
+            .collect(),
+    }
+}
+
+fn shown_part(record: &Record, part: &Part, known: &[String]) -> Option<String> {
+    let shown = record
+        .parts
+        .iter()
+        .find(|shown| !known.contains(&shown.id) && shown.part == *part);
+    shown.map(|shown| shown.id.clone())
+}
+
+fn part_ids(partner: &Partner) -> Vec<String> {
+    let contacts = partner.contacts.iter().map(|contact| &contact.mk_id);
+    let addresses = partner.addresses.iter().map(|address| &address.mk_id);
+    contacts.chain(addresses).map(MkId::to_string).collect()
+}
+
+fn answer(id: &str, part_ids: Vec<(String, Part)>, record: Option<Record>) -> Answer {
+    Answer {
+        target_id: id.to_owned(),
+        part_ids,
+        record,
+        digest: None,
+    }
+}
+
+fn text(fields: &Fields, name: &str) -> String {
+    fields.get(name).cloned().flatten().unwrap_or_default()
+}
+
+fn flag(fields: &Fields, name: &str) -> bool {
+    text(fields, name) == "true"
+}
+
+fn main(fields: &Fields) -> MainAddress {
+    MainAddress {
+        street: text(fields, STREET),
+        post_number: text(fields, POST_NUMBER),
+        place: text(fields, PLACE),
+        province: text(fields, PROVINCE),
+        country: text(fields, COUNTRY),
+    }
+}
+
+/// Cleared texts are sent empty; the address whole or not at all.
+fn main_fields(changed: &Fields, whole: &Fields) -> MainFields {
+    let is_changed = |name: &str| changed.contains_key(name);
+    let text_of = |name: &str| is_changed(name).then(|| text(changed, name));
+    let flag_of = |name: &str| is_changed(name).then(|| flag(changed, name));
+    MainFields {
+        customer: text_of(CUSTOMER),
+        business_entity: flag_of(BUSINESS_ENTITY),
+        taxpayer: flag_of(TAXPAYER),
+        foreign: flag_of(FOREIGN),
+        buyer: None,
+        supplier: None,
+        tax_id_number: text_of(TAX_ID),
+        registration_number: text_of(REGISTRATION),
+        address: MAIN_ADDRESS
+            .into_iter()
+            .any(is_changed)
+            .then(|| main(whole)),
+    }
+}
+
+/// Nothing is cleared on a contact that is made.
+fn filled(contact: metakocka::ContactFields) -> metakocka::ContactFields {
+    let told = |field: Option<String>| field.filter(|text| !text.is_empty());
+    metakocka::ContactFields {
+        name: told(contact.name),
+        email: told(contact.email),
+        gsm: told(contact.gsm),
+        phone: told(contact.phone),
+        fax: told(contact.fax),
+    }
+}
+
+fn gone(id: &MkId) -> Failure {
+    Failure::transient(
+        DeadClass::Unavailable,
+        format!("partner {id} is not there any more"),
+    )
+}
+
+fn without_address(id: &MkId) -> Failure {
+    Failure::permanent(
+        DeadClass::Unmappable,
+        format!("partner {id} has no address, and Metakocka adds a contact only to one"),
+    )
+}
+
+fn nothing_of_the_kind(what: &str) -> Failure {
+    Failure::permanent(
+        DeadClass::Internal,
+        format!("metakocka knows nothing like {what}"),
+    )
+}
