@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Takes out one guard of the link engine at a time and shows that the random schedules notice.
+
+    load-tests/guards.py                  every guard, a table at the end (about 15 minutes on two cores)
+    load-tests/guards.py --only settle    those whose name contains the word
+    load-tests/guards.py --list
+
+Works on a copy of the checkout with a target folder of its own; changes nothing here. The SQL guards need
+KURIR_DATABASE_URL (`make dev`, or `deploy/local/stack.sh run load-tests/guards.py`). Exit: 0 every guard is noticed,
+1 one is not, 2 a guard's text is not found (the code has moved: mend this list).
+
+A guard marked `belt` has no effect alone by design: another one stands behind it (delivery-model, section 6). It is
+taken out all the same, and the table says what happened.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SQL = "migrations/0003_link_functions.sql"
+TABLES = "migrations/0002_links.sql"
+NEXT = "shared/sync/src/next.rs"
+DRIVE = "shared/sync/src/drive.rs"
+MISSING = "shared/sync/src/missing.rs"
+PROOF = "shared/sync/src/proof.rs"
+RECHECK = "shared/sync/src/recheck.rs"
+
+# (name, file, text, replacement, belt?)
+GUARDS = [
+    # The engine in Rust: seen by the schedules on the model.
+    ("an open effect is resolved before anything else", NEXT, "if let Some(effect) = view.open {", "if let Some(effect) = view.open.filter(|effect| effect.state == EffectState::Planned) {", False),
+    ("absent is believed only after the settle time", NEXT, "Some(settle_at) if view.claimed_at < settle_at =>", "Some(settle_at) if false && view.claimed_at < settle_at =>", False),
+    ("look up before create", NEXT, "let Some(hits) = view.seen.hits(&content.keys) else {\n        return Step::Find(content.keys.clone());\n    };", "let hits: &[Record] = &[];", False),
+    ("several hits are a conflict", NEXT, "several => Step::Conflict(several_records(several)),\n    }\n}\n\nfn create", "several => Step::Read(several[0].id.clone()),\n    }\n}\n\nfn create", False),
+    ("the former record is looked at before a re-creation", NEXT, ".filter(|_| !view.seen.former_gone)", ".filter(|_| false)", False),
+    ("a covered event is done", NEXT, "wish if wish.k().is_some_and(|k| view.link.covers(k)) => Step::AlreadyDone,", "", True),
+    ("a key of another record is a conflict", NEXT, "match view.keys_taken.first() {", "match view.keys_taken.first().filter(|_| false) {", False),
+    ("other content proves nothing", PROOF, "Operation::Create => {\n            record.shows(&request.fields)", "Operation::Create => {\n            true || record.shows(&request.fields)", False),
+    ("an append is known by an id that was not known", PROOF, "!link.parts.0.contains_key(&shown.id) && shown.part.signature() == signature", "shown.part.signature() == signature", True),
+    ("only the last call raises applied_k", MISSING, "let last = part_calls == 1;", "let last = true;", False),
+    ("main fields before parts are not the last call", MISSING, "last: part_calls == 0,", "last: true,", False),
+    ("the record is read before the first part call", MISSING, "let noted = note(&link.parts, content, record);\n    if noted != link.parts {\n        return Missing::Note(noted);\n    }\n", "let _ = note(&link.parts, content, record);\n", False),
+    ("equal parts count once", MISSING, ".filter(|part| seen.insert(part.signature()))", ".filter(|part| { seen.insert(part.signature()); true })", False),
+    ("a found part is never changed", MISSING, "known.owner == Owner::Ours && ", "", False),
+    ("a call that missed its window is not sent", DRIVE, "self.driver.settings.send_window.checked_sub(self.driver.clock.elapsed() - begun)", "Some(self.driver.settings.send_window)", False),
+    ("a guard that failed is not the end of the event", DRIVE, "_ => self.wait(WaitCause::TokenLost),\n        }\n    }\n\n    fn wait", "_ => Flow::End(Handled::Done(Done(AckReason::AlreadyDone))),\n        }\n    }\n\n    fn wait", False),
+    ("a lost answer is unknown, not failed", DRIVE, "self.driver.ledger.resolve(unknown).await?;", "let _ = unknown; self.fail(&effect, &message, false).await?;", False),
+    ("a chain keeps its lease", DRIVE, "self.work.wish.k().is_none(),\n                )\n                .await\n            }", "self.work.wish.k().is_none(),\n                )\n                .await\n                .map(|_| Flow::End(Handled::Done(Done(AckReason::Applied))))\n            }", False),
+    ("waiting is not failing", "shared/worker/src/decide.rs", "Err(Failure::Transient {\n            retry_after,\n            class,\n            message,\n        }) => retry(retry_after, class, message, context),", "Err(Failure::Transient { retry_after, class, message }) => { let _ = (retry_after, class); dead(DeadClass::Exhausted, message) }", False),
+    ("a deletion wins a tie", "shared/event/src/order_key.rs", "bytes.push(if tombstone { b'1' } else { b'0' });", "bytes.push(if tombstone { b'0' } else { b'1' });", False),
+    # The functions in SQL: compared step by step with the model.
+    ("claim: a stale generation is acknowledged", SQL, "if found and (i.generation < d.generation\n", "if found and false and (i.generation < d.generation\n", False),
+    ("claim: an event that is held already", SQL, "if exists (select 1 from held where worker = p_worker and tenant = i.tenant", "if false and exists (select 1 from held where worker = p_worker and tenant = i.tenant", False),
+    ("claim: duplicate", SQL, "            if i.key <= l.applied_k then\n                update dead_letter", "            if false then\n                update dead_letter", False),
+    ("claim: superseded", SQL, "            if i.key < l.desired_k then", "            if false then", False),
+    ("claim: the superseded envelope is kept", SQL, "                perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);\n", "", False),
+    ("claim: a live lease", SQL, "        if live then\n            verdict := 'busy';", "        if false then\n            verdict := 'busy';", False),
+    ("claim: the fourth is poison", SQL, "if n >= 3 and not (own and live) then", "if n >= 3000 and not (own and live) then", False),
+    ("claim: poison falls back", SQL, "            perform fall_back(l.id, i.key, p_queue);\n            insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)\n            values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{\"reason\": \"poison\"}');", "", False),
+    ("claim: the third runs alone", SQL, "if n = 2 and not p_alone then", "if false then", False),
+    ("claim: a taken-over claim is counted", SQL, "        if l.claim_token is not null then\n            insert into unsettled_claim", "        if false then\n            insert into unsettled_claim", False),
+    ("claim: a key belongs to one link", SQL, "            where m.id = g.link and c.link_id <> g.link;", "            where m.id = g.link and false;", False),
+    ("reserve: the token fences", SQL, "where id = i.link and lease_token = i.token for share;", "where id = i.link for share;", False),
+    ("reserve: one open effect per link", TABLES, "create unique index effect_one_open on effect (link_id) where state in ('planned', 'sent', 'unknown');", "create unique index effect_one_open on effect (link_id, id) where state in ('planned', 'sent', 'unknown');", False),
+    ("send: still planned and the token mine", SQL, "        where id = p_effect and state = 'planned'\n          and exists (select 1 from link where id = p_link and lease_token = p_token)", "        where id = p_effect", False),
+    ("complete: the effect must be open", SQL, "where id = i.effect and state in ('sent', 'unknown') returning * into e;", "where id = i.effect returning * into e;", False),
+    ("complete: only the last raises applied_k", SQL, "applied_k = case when e.last then greatest(applied_k, e.k) else applied_k end,", "applied_k = greatest(applied_k, e.k),", False),
+    ("complete: applied_k never goes back", SQL, "case when e.last then greatest(applied_k, e.k) else applied_k end", "case when e.last then coalesce(e.k, applied_k) else applied_k end", True),
+    ("complete: the lease goes only by its token", SQL, "lease_token = case when e.last and not i.keep_lease and lease_token = i.token then null else lease_token end,", "lease_token = case when e.last and not i.keep_lease then null else lease_token end,", False),
+    ("complete: one record belongs to one link", SQL, "and kind = l.kind and target_id = coalesce(i.target_id, l.target_id) and id <> l.id and state <> 'alias';", "and kind = l.kind and false;", True),
+    ("complete: what is covered is closed", SQL, "                if e.k is not null then\n                    perform close_covered", "                if false then\n                    perform close_covered", False),
+    ("resolve: dropped only while planned", SQL, "when 'dropped' then state = 'planned'", "when 'dropped' then true", True),
+    ("resolve: abandoned only after settle", SQL, "state in ('sent', 'unknown') and p_begun >= settle_at", "state in ('sent', 'unknown')", True),
+    ("resolve: failed only while open", SQL, "when 'failed' then state in ('sent', 'unknown')", "when 'failed' then true", True),
+    ("finish: the token is mine", SQL, "if l.lease_token is distinct from p_token or (not", "if (not", False),
+    ("finish: no open effect", SQL, "or (not p_despite_open and open_effect(p_link) is not null) then", "then", True),
+    ("finish: an adopted record belongs to one link", SQL, "and kind = l.kind and target_id = p_target and id <> l.id and state <> 'alias';", "and kind = l.kind and false;", True),
+    ("finish: a delete frees the keys", SQL, "        if p_end = 'deleted' then\n            delete from natural_key_claim where link_id = p_link;", "        if false then\n            delete from natural_key_claim where link_id = p_link;", False),
+    ("release: the lease by its token", SQL, "lease_token = case when lease_token = r.token then null else lease_token end,\n            claim_token", "lease_token = null,\n            claim_token", True),
+    ("release: the claim by its token", SQL, "claim_token = case when claim_token = r.token then null else claim_token end,\n            updated_at", "claim_token = claim_token,\n            updated_at", False),
+    ("bury: a later generation counts", SQL, "if found and (d.generation > i.generation", "if found and (false", False),
+    ("bury: what is applied leaves history only", SQL, "                if i.key <= l.applied_k then\n                    done := true;", "                if false then\n                    done := true;", False),
+    ("bury: the link falls back", SQL, "                perform fall_back(x, i.key, i.queue);\n", "", False),
+    ("bury: a copy that comes again changes nothing", SQL, "if not fresh then", "if false then", True),
+    ("hold: a newer held event keeps the older one", SQL, "                perform keep_envelope(l.id, l.tenant, h.k, h.source, h.event_id, h.generation, h.body, h.properties, h.headers);\n", "                null;\n", False),
+    ("hold: a conflict that was settled is no cause", SQL, "if i.cause = 'conflict' and l.state <> 'conflict' then", "if false then", False),
+    ("fall back: only if this event was the desired one", SQL, "    if l.desired_k is distinct from p_k then\n        return null;", "    if false then\n        return null;", False),
+]
+
+
+def mutate(text, guard):
+    name, _file, old, new, _belt = guard
+    if text.count(old) == 0:
+        # rustfmt may have broken the line elsewhere: spaces and line ends count alike, trailing commas not at all
+        pattern = r"\s*".join(re.escape(word) for word in re.findall(r"\w+|[^\w\s]", old))
+        found = re.findall(pattern, text)
+        if len(found) != 1:
+            print(f"guards: '{name}': its text is found {len(found)} times", file=sys.stderr)
+            sys.exit(2)
+        old = found[0]
+    elif text.count(old) > 1:
+        print(f"guards: '{name}': its text is found {text.count(old)} times", file=sys.stderr)
+        sys.exit(2)
+    return text.replace(old, new)
+
+
+def run(copy, target, test, seeds):
+    env = dict(os.environ, CARGO_TARGET_DIR=str(target), SEEDS=str(seeds), RUST_BACKTRACE="0", RUSTFLAGS="-Awarnings")
+    command = ["cargo", "test", "-q", "-p", "sync", "--test", "it", test, "--", "--exact"]
+    begun = time.monotonic()
+    try:
+        done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=900)
+    except subprocess.TimeoutExpired:
+        return "noticed", "it never came to rest", time.monotonic() - begun
+    took = time.monotonic() - begun
+    output = done.stdout + done.stderr
+    if "could not compile" in output:
+        print(output[-3000:], file=sys.stderr)
+        sys.exit(2)
+    if done.returncode == 0:
+        return "NOT noticed", "", took
+    why = re.search(r"(I\d+(?:/I\d+)?: .*|Postgres .* differ at \w+|no rest after.*|.*refused \w+:.*)", output)
+    return "noticed", (why.group(1) if why else "failed")[:100], took
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--seeds", type=int, default=30_000, help="schedules per Rust guard")
+    parser.add_argument("--sql-seeds", type=int, default=200, help="schedules per SQL guard")
+    args = parser.parse_args()
+    chosen = [guard for guard in GUARDS if args.only in guard[0]]
+    if args.list:
+        print("\n".join(guard[0] for guard in chosen))
+        return 0
+    work = pathlib.Path(tempfile.mkdtemp(prefix="kurir-guards-"))
+    copy, target = work / "copy", work / "target"
+    try:
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns("target", ".git", ".local", "node_modules"))
+        rows, green = [], False
+        for guard in chosen:
+            name, file, _old, _new, belt = guard
+            path = copy / file
+            original = path.read_text()
+            path.write_text(mutate(original, guard))
+            sql = file.endswith(".sql")
+            test = "schedules::random_schedules_on_postgres" if sql else "schedules::random_schedules"
+            verdict, why, took = run(copy, target, test, args.sql_seeds if sql else args.seeds)
+            path.write_text(original)
+            rows.append((name, verdict, why, belt))
+            green |= verdict != "noticed" and not belt
+            print(f"{verdict:<11} {took:5.0f} s  {name}: {why}", flush=True)
+        print("\n| guard taken out | schedules | first sign |\n|---|---|---|")
+        for name, verdict, why, belt in rows:
+            print(f"| {name}{' (belt)' if belt else ''} | {verdict} | {why} |")
+        return 1 if green else 0
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
