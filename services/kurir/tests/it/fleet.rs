@@ -9,6 +9,8 @@ use serde_json::Value;
 use simulators::metakocka::{
     Call, Fault, LogFilter, MkId, Options, Partner, ScriptedFault, Simulator,
 };
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 use testkit::{Broker, Contact, Database, Ended, Kurir, Publisher, Route, Running, wait_for};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -69,7 +71,7 @@ pub(crate) enum Fate {
 }
 
 /// A link as a test looks at it.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug)]
 pub(crate) struct LinkRow {
     pub(crate) id: i64,
     pub(crate) source_id: String,
@@ -80,7 +82,7 @@ pub(crate) struct LinkRow {
     pub(crate) lease_token: Option<Uuid>,
 }
 
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug)]
 pub(crate) struct EffectRow {
     pub(crate) event_id: String,
     pub(crate) operation: String,
@@ -252,10 +254,21 @@ impl Fleet {
     }
 
     pub(crate) async fn links(&self) -> Vec<LinkRow> {
-        sqlx::query_as("select * from link order by id")
+        let rows: Vec<PgRow> = sqlx::query("select * from link order by id")
             .fetch_all(self.database.pool())
             .await
-            .unwrap()
+            .unwrap();
+        rows.iter()
+            .map(|row| LinkRow {
+                id: row.get("id"),
+                source_id: row.get("source_id"),
+                state: row.get("state"),
+                target_id: row.get("target_id"),
+                desired_k: row.get("desired_k"),
+                applied_k: row.get("applied_k"),
+                lease_token: row.get("lease_token"),
+            })
+            .collect()
     }
 
     /// The link of a CRM record.
@@ -268,10 +281,20 @@ impl Fleet {
 
     /// All calls that were booked, oldest first.
     pub(crate) async fn effects(&self) -> Vec<EffectRow> {
-        sqlx::query_as("select event_id, operation, state, last, target_id, outcome from effect order by created_at, id")
+        let rows: Vec<PgRow> = sqlx::query("select * from effect order by created_at, id")
             .fetch_all(self.database.pool())
             .await
-            .unwrap()
+            .unwrap();
+        rows.iter()
+            .map(|row| EffectRow {
+                event_id: row.get("event_id"),
+                operation: row.get("operation"),
+                state: row.get("state"),
+                last: row.get("last"),
+                target_id: row.get("target_id"),
+                outcome: row.get("outcome"),
+            })
+            .collect()
     }
 
     /// Waits until an effect satisfies `wanted`.
