@@ -34,6 +34,8 @@ pub(crate) use up::up_until;
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// After their drain workers say goodbye to the broker and give leases back; only then a task counts as stuck.
 const GOODBYE: Duration = Duration::from_secs(8);
+/// The check that stands until every part has its own.
+const PARTS: &str = "parts";
 /// The health routes answer at most this long after everything else has ended.
 const HEALTH_GRACE: Duration = Duration::from_secs(1);
 
@@ -114,6 +116,8 @@ impl Process {
         shutdown: CancellationToken,
     ) -> Done<Self> {
         let readiness = Readiness::new();
+        // Probes are answered before the parts have named their needs: not ready until all of them have.
+        readiness.check(PARTS);
         let ended = CancellationToken::new();
         let mut listening = Vec::new();
         let mut health = None;
@@ -169,6 +173,7 @@ impl Process {
     /// Runs until it is asked to stop or a part of it fails, then drains: probes say so, work in hand ends, the broker
     /// hears goodbye.
     pub(crate) async fn run(mut self) -> Done {
+        self.readiness.check(PARTS).ready("all there");
         let draining = self.readiness.clone();
         let asked = self.shutdown.clone();
         self.tasks.spawn(
