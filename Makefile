@@ -14,7 +14,7 @@ LOCKED := $(if $(CI),--locked)
 # make test ARGS='-p sync random_schedules'
 ARGS ?= --workspace
 
-.PHONY: help demo test dev lint advisories ci build schemas stack-up stack-down stack-test clean tools
+.PHONY: help demo test dev lint advisories ci build schemas guards stack-up stack-down stack-test clean tools
 
 help: ## This list
 	@echo 'make <target>:'
@@ -53,8 +53,11 @@ ci: lint test demo stack-test ## What CI runs: lint, all tests, the demo, the lo
 build: tools ## The kurir binary, target/debug/kurir
 	cargo build $(LOCKED) -p kurir
 
-schemas: build ## Write schemas/ anew from the Rust types
-	target/debug/kurir schemas write schemas
+schemas: tools ## Write schemas/ anew from the Rust types
+	cargo run -q $(LOCKED) -p event --example schemas
+
+guards: tools ## Take out each guard of the link engine in turn: the random schedules must notice (15 minutes)
+	@$(STACK) run load-tests/guards.py
 
 stack-up: ## Start the private servers and leave them running; addresses in .local/env.sh
 	@$(STACK) up
