@@ -137,7 +137,8 @@ pub struct Released {
 }
 
 /// By hand: sends what matches back to its worker, with the counters of a first delivery and the same generation, and
-/// forgets its claims that never came back. A row is moved by one statement, so it is in exactly one place.
+/// forgets its claims that never came back. A row is moved by one statement, so it is in exactly one place. Whoever
+/// releases a conflict says that it is settled: the link is looked at anew, and is a conflict again if it still is one.
 /// An empty filter means everything in scope. The second time nothing is left to match.
 pub async fn release(
     pool: &Pool,
@@ -180,6 +181,10 @@ pub(crate) async fn move_to_outbox(
            delete from unsettled_claim u using gone g, link l
            where l.id = u.link_id and u.tenant = g.tenant and u.source = g.source and u.event_id = g.event_id
              and l.target_system = g.target_system and (g.connection_id is null or l.connection_id = g.connection_id)),
+         settled as (
+           update link l set state = case when l.target_id is null then 'pending' else 'linked' end,
+             last_error = null, updated_at = kurir_now()
+           from gone g where l.id = g.link_id and l.state = 'conflict' and g.reason = 'conflict'),
          sent as (
            insert into outbox (tenant, exchange, routing_key, body, properties, headers, next_try_at)
            select tenant, '', $10 || '.' || worker, body, properties,
