@@ -59,6 +59,8 @@ pub struct ConsumeSettings {
     pub slots: usize,
     /// Deliveries kept unacknowledged; at least four per slot.
     pub prefetch: u16,
+    /// How long a claim holds; renewed three times in it.
+    pub lease: Duration,
 }
 
 impl Default for ConsumeSettings {
@@ -66,6 +68,7 @@ impl Default for ConsumeSettings {
         Self {
             slots: 16,
             prefetch: 128,
+            lease: Duration::from_secs(30),
         }
     }
 }
@@ -168,6 +171,7 @@ where
     H: Handler,
     C: Claims<Grant = H::Grant>,
 {
+    let lease = worker.settings.lease;
     let mut consuming = Consuming::new(worker);
     let ended = CancellationToken::new();
     let shared = &consuming.shared;
@@ -175,6 +179,7 @@ where
         Arc::clone(&shared.leases),
         Arc::clone(&shared.claims),
         shared.handler.name(),
+        lease,
         ended.clone(),
     ));
     let result = consuming.run(&shutdown).await;

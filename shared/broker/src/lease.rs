@@ -1,4 +1,4 @@
-//! The leases that this worker holds, prolonged together: one statement every 10 s, however many events run.
+//! The leases that this worker holds, prolonged together: one statement three times per lease, however many events run.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::Claims;
 
-/// A third of a lease: one failed renewal does not lose it.
-const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// Renewals per lease: one that fails does not lose it.
+const RENEWALS: u32 = 3;
 const RENEW_AGAIN: Duration = Duration::from_secs(1);
 
 /// Tokens of granted claims whose handling has not ended.
@@ -46,22 +46,24 @@ pub(crate) async fn renew<C: Claims>(
     leases: Arc<Leases>,
     claims: Arc<C>,
     worker: &'static str,
+    lease: Duration,
     end: CancellationToken,
 ) {
-    let mut pause = RENEW_EVERY;
+    let every = lease / RENEWALS;
+    let mut pause = every;
     loop {
         tokio::select! {
             () = sleep(pause) => {}
             () = end.cancelled() => return,
         }
         let tokens = leases.all();
-        pause = RENEW_EVERY;
+        pause = every;
         if tokens.is_empty() {
             continue;
         }
         if let Err(error) = claims.renew(tokens).await {
             tracing::warn!(handler = worker, %error, "leases could not be renewed");
-            pause = RENEW_AGAIN;
+            pause = every.min(RENEW_AGAIN);
         }
     }
 }
