@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -23,7 +23,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
-use worker::{Claims, Connections, Handler, Holds, Job, Pins, Release, decide, failpoint};
+use worker::{
+    CLAIM_BATCH_LIMIT, Claims, Connections, Handler, Holds, Job, Pins, Release, decide, failpoint,
+};
 
 use crate::alone::Alone;
 use crate::claim::Claimed;
@@ -335,10 +337,8 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
             self.pump();
             self.readiness.turned();
             tokio::select! {
-                delivery = open.consumer.next() => match delivery {
-                    Some(Ok(delivery)) => self.receive(delivery, &open.over),
-                    Some(Err(error)) => break End::Lost(error.to_string()),
-                    None => break End::Lost("the broker ended the consumer; was the queue deleted?".to_owned()),
+                delivery = open.consumer.next() => if let Err(lost) = self.receive_all(delivery, open) {
+                    break End::Lost(lost);
                 },
                 Some(report) = self.reports.recv() => self.take(report),
                 () = slot_freed.notified() => {}
@@ -350,6 +350,31 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         self.readiness.set_consuming(false);
         self.broker.set_consumer(&queue, false);
         end
+    }
+
+    /// What has come already goes in together, so that a backlog is claimed in full batches. Nothing is waited for.
+    fn receive_all(
+        &mut self,
+        mut next: Option<lapin::Result<lapin::message::Delivery>>,
+        open: &mut Open,
+    ) -> Result<(), String> {
+        for round in 1.. {
+            match next {
+                Some(Ok(delivery)) => self.receive(delivery, &open.over),
+                Some(Err(error)) => return Err(error.to_string()),
+                None => {
+                    return Err("the broker ended the consumer; was the queue deleted?".to_owned());
+                }
+            }
+            if round == CLAIM_BATCH_LIMIT {
+                break;
+            }
+            let Some(waiting) = open.consumer.next().now_or_never() else {
+                break;
+            };
+            next = waiting;
+        }
+        Ok(())
     }
 
     fn receive(&mut self, delivery: lapin::message::Delivery, over: &CancellationToken) {

@@ -462,6 +462,7 @@ async fn one_bad_row_fails_alone() {
         .consume_with(ConsumeSettings {
             slots: 8,
             prefetch: 32,
+            ..ConsumeSettings::default()
         })
         .await;
     scene.publish(&events).await;

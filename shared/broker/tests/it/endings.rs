@@ -99,6 +99,7 @@ async fn a_stop_acknowledges_what_was_done_and_nothing_else() {
         .consume_with(ConsumeSettings {
             slots: 4,
             prefetch: 32,
+            ..ConsumeSettings::default()
         })
         .await;
     scene.publish(&events).await;
