@@ -566,7 +566,7 @@ Example:
     },
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Demo {
     /// Another seed is another day
     #[arg(long, env = "DEMO_SEED", default_value_t = 1)]

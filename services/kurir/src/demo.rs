@@ -56,7 +56,7 @@ async fn play(stage: &Stage, given: Demo, began: Instant) -> Done {
     .await?;
     let released = stage.connect(late).await?;
     say(&format!(
-        "  connected  the third tenant: {held} records of it had waited, {released} events went on ({})",
+        "  connected  the third tenant: {held} events had waited for its connection, {released} went on ({})",
         seconds(began)
     ))?;
     wait_for("everything to come to rest", REST_LIMIT, async || {
@@ -77,9 +77,7 @@ async fn play(stage: &Stage, given: Demo, began: Instant) -> Done {
         seconds(began)
     ))?;
     let outcome = look::outcome(stage).await?;
-    say(&summary::tell(
-        stage, &published, &outcome, replayed, given.seed,
-    ))?;
+    say(&summary::tell(stage, &published, &outcome, replayed, given))?;
     if !outcome.in_step() {
         return Err(Failed::new(
             Exit::Failed,

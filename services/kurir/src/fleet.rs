@@ -17,15 +17,10 @@ pub(crate) struct Worker {
 }
 
 pub(crate) const WORKERS: &[Worker] = &[Worker {
-    name: METAKOCKA_SYNC,
-    target_system: "metakocka",
-    consumes: &[
-        EventType::CrmContactCreated,
-        EventType::CrmContactUpdated,
-        EventType::CrmContactDeleted,
-    ],
+    name: metakocka_sync::NAME,
+    target_system: metakocka_sync::SYSTEM,
+    consumes: metakocka_sync::CONSUMES,
 }];
-const METAKOCKA_SYNC: &str = "metakocka-sync";
 
 /// As the topology takes them.
 pub(crate) fn queues() -> Vec<(&'static str, &'static [EventType])> {
@@ -37,7 +32,7 @@ pub(crate) fn queues() -> Vec<(&'static str, &'static [EventType])> {
 
 pub(crate) fn worker_name(name: WorkerName) -> &'static str {
     match name {
-        WorkerName::MetakockaSync => METAKOCKA_SYNC,
+        WorkerName::MetakockaSync => metakocka_sync::NAME,
     }
 }
 

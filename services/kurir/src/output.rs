@@ -34,7 +34,7 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Done<String> {
 
 /// Lines to standard output. A reader that went away (`| head`) is no failure.
 pub(crate) fn say(text: &str) -> Done {
-    match writeln!(std::io::stdout().lock(), "{}", text.trim_end()) {
+    match writeln!(std::io::stdout().lock(), "{}", text) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }

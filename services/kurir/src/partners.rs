@@ -4,10 +4,10 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use metakocka::Metakocka;
+use metakocka_sync::{TestError, connection_test};
 use outbound::address::Private;
-use outbound::{Client, NotSent, Rate, Url};
-use runtime::Settings;
+use outbound::{Client, Rate, Url};
+use runtime::{Reserve, Settings};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 
@@ -81,8 +81,8 @@ pub(crate) fn client(settings: &Settings) -> Done<Client> {
     Client::new(settings).map_err(|error| Failed::new(Exit::Failed, error.to_string()))
 }
 
-/// How Metakocka's client is used with these settings.
-pub(crate) fn metakocka_settings(settings: &Settings) -> metakocka::Settings {
+/// The worker's settings from the process's.
+pub(crate) fn metakocka_sync(settings: &Settings) -> Done<metakocka_sync::Settings> {
     let given = &settings.metakocka;
     let defaults = metakocka::Settings::default();
     let rate = NonZeroU32::new(given.calls_per_second).map(|requests| Rate {
@@ -90,7 +90,7 @@ pub(crate) fn metakocka_settings(settings: &Settings) -> metakocka::Settings {
         per: Duration::from_secs(1),
         burst: NonZeroU32::new(given.call_burst).unwrap_or(NonZeroU32::MIN),
     });
-    metakocka::Settings {
+    let client = metakocka::Settings {
         read_timeout: given.read_timeout,
         write_timeout: given.write_timeout,
         limits: outbound::Limits {
@@ -103,10 +103,27 @@ pub(crate) fn metakocka_settings(settings: &Settings) -> metakocka::Settings {
             update_partner: given.update_settle,
         },
         ..defaults
-    }
+    };
+    Ok(metakocka_sync::Settings {
+        client,
+        sync: sync::Settings {
+            send_window: settings.sync.send_window,
+            two_step_reserve: settings.sync.reserve == Reserve::TwoStep,
+            rechecks: settings.sync.recheck_after.clone(),
+        },
+        ..metakocka_sync::Settings::new(parse_url(&given.url.clone().into())?)
+    })
 }
 
-/// Tries the credentials with one reading call. `Err` inside: the partner refuses them, in its words.
+/// How a connection answered.
+pub(crate) enum Trial {
+    /// Accepted; sentences that a person should read all the same.
+    Accepted(Vec<String>),
+    /// The partner refuses the credentials, in its words.
+    Refused(String),
+}
+
+/// Tries the credentials with one reading call.
 ///
 /// # Errors
 /// The partner cannot be reached or answers something else; says nothing about the credentials.
@@ -114,33 +131,20 @@ pub(crate) async fn test(
     settings: &Settings,
     connection: &store::connections::Connection,
     credentials: &SecretString,
-) -> Done<Result<(), String>> {
-    let opened: Map<String, Value> =
-        serde_json::from_str(credentials.expose_secret()).map_err(|_quotes_them| {
-            Failed::new(
-                Exit::Refused,
-                "the stored credentials are not a JSON object",
-            )
-        })?;
-    let text = |name: &str| opened.get(name).and_then(Value::as_str).unwrap_or_default();
-    let root = connection
-        .settings
-        .get(URL)
-        .cloned()
-        .unwrap_or_else(|| settings.metakocka.url.clone().into());
-    let key = SecretString::from(text(SECRET_KEY));
-    let metakocka = Metakocka::new(
+) -> Done<Trial> {
+    let tested = connection_test(
         &client(settings)?,
-        parse_url(&root)?,
-        text(COMPANY_ID),
-        key,
-        metakocka_settings(settings),
-    );
-    match metakocka.check_credentials().await {
-        Ok(()) => Ok(Ok(())),
-        Err(metakocka::Error::Credentials { text }) => Ok(Err(text)),
-        Err(metakocka::Error::NotSent { kind: NotSent::Address, text }) => Err(Failed::new(Exit::Configuration, text)
-            .next("for a simulator or a server of your own, set KURIR_METAKOCKA__ALLOW_PRIVATE_ADDRESSES=true here and for the workers")),
-        Err(other) => Err(Failed::new(Exit::Unavailable, other.to_string()).next("check the connection's url, then test again")),
+        &metakocka_sync(settings)?,
+        &connection.settings,
+        credentials,
+    )
+    .await;
+    match tested {
+        Ok(tested) => Ok(Trial::Accepted(tested.warnings)),
+        Err(TestError::Refused(text)) => Ok(Trial::Refused(text)),
+        Err(TestError::Unusable(text)) => Err(Failed::new(Exit::Refused, text)),
+        Err(TestError::PrivateAddress(text)) => Err(Failed::new(Exit::Configuration, text)
+            .next("set KURIR_METAKOCKA__ALLOW_PRIVATE_ADDRESSES=true here and for the workers, if that is what you want")),
+        Err(TestError::Unavailable(text)) => Err(Failed::new(Exit::Unavailable, text).next("check the connection's url, then test again")),
     }
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::Broker;
+use broker::{Alone, Broker};
 use inbound::Readiness;
 use runtime::{DRAIN_LIMIT, Ended, Ending, Need, Role, Settings, TaskError, Tasks};
 use store::Pool;
@@ -92,6 +92,8 @@ pub(crate) struct Process {
     pub(crate) links: Links,
     pub(crate) connections: Arc<ConnectionCache>,
     pub(crate) pins: Arc<EventPins>,
+    /// One for all workers of the process: a suspect event runs alone in it.
+    pub(crate) alone: Alone,
     /// Where it listens, by name, for the line that says so.
     pub(crate) listening: Vec<(&'static str, SocketAddr)>,
     health: Option<HealthServer>,
@@ -160,6 +162,7 @@ impl Process {
             readiness,
             pool,
             broker,
+            alone: Alone::default(),
             listening,
             health,
             ended,

@@ -10,7 +10,7 @@ use crate::output::{Output, say, table};
 
 pub(crate) fn run(file: Option<PathBuf>, defaults: bool, output: Output) -> Done {
     if defaults {
-        return say(runtime::DEFAULTS);
+        return say(runtime::DEFAULTS.trim_end());
     }
     let shown = Context::load(file, &[])?.loaded.shown;
     let by_path: Map<String, Value> = shown

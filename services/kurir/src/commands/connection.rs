@@ -13,7 +13,7 @@ use crate::cli::{Connection, Credentials, System, Which};
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
 use crate::output::{at, count, short, table};
-use crate::partners;
+use crate::partners::{self, Trial};
 
 /// Longer credentials are no credentials.
 const CREDENTIALS_LIMIT: u64 = 64 * 1024;
@@ -88,7 +88,7 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
             )
             .await?;
             match partners::test(context.settings(), &connection, &credentials).await? {
-                Ok(()) => {
+                Trial::Accepted(warnings) => {
                     let changed = connections::resume(
                         &pool,
                         &context.prefix(),
@@ -97,11 +97,14 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
                         epoch,
                     )
                     .await?;
-                    output.show(&json!({ "ok": true, "connection": changed.connection, "released": changed.released }), |_| {
-                        format!("{} accepts the credentials of {}\n{}", connection.system, connection.tenant, let_go(&changed))
+                    output.show(&json!({ "ok": true, "warnings": warnings, "connection": changed.connection, "released": changed.released }), |_| {
+                        let accepted = format!("{} accepts the credentials of {}", connection.system, connection.tenant);
+                        let notes = warnings.iter().map(|warning| format!("note: {warning}"));
+                        let lines = [accepted, let_go(&changed)].into_iter().chain(notes);
+                        lines.collect::<Vec<_>>().join("\n")
                     })
                 }
-                Err(refused) => {
+                Trial::Refused(refused) => {
                     connections::suspend(&pool, connection.id, epoch, &refused).await?;
                     Err(Failed::new(Exit::Refused, format!("{} refuses the credentials: {refused}", connection.system))
                         .next(format!("`kurir connection update {} < credentials.json`, then test again; its events are held meanwhile", connection.id)))

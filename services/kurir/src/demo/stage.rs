@@ -13,6 +13,7 @@ use runtime::{Need, Sources};
 use secrecy::SecretString;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
+use simulators::metakocka::core::Call;
 use simulators::metakocka::{
     CompanyOptions, Fault, Options, RandomFault, ScriptedFault, Simulator,
 };
@@ -39,6 +40,8 @@ const ANSWER_LIMIT: usize = 256 * 1024;
 
 /// Settings of the demo, unless somebody sets others: short waits, free ports, a partner on this machine.
 const SETTINGS: &[(&str, &str)] = &[
+    // Queues of its own: what else runs on this broker must not take the demo's events.
+    ("KURIR_AMQP__PREFIX", PREFIX),
     ("KURIR_GATEWAY__LISTEN", "127.0.0.1:0"),
     ("KURIR_HEALTH__UP", "127.0.0.1:0"),
     ("KURIR_KEEPER__JANITOR_SECONDS", "2"),
@@ -52,6 +55,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("KURIR_LOG__FILTER", "error,lapin=off"),
 ];
 const KEYS: &str = "KURIR_KEYS__";
+const PREFIX: &str = "kurir-demo";
 
 /// One tenant of the demo.
 pub(super) struct Tenant {
@@ -408,24 +412,33 @@ async fn simulator(seed: u64, tenants: &[Tenant]) -> Done<Simulator> {
     Ok(simulator)
 }
 
-/// What goes wrong at the partner on an ordinary day, a little more often.
+/// What goes wrong at the partner on an ordinary day, only more often: one write in five, one read in thirty.
 fn faults() -> Vec<RandomFault> {
-    [
-        (Fault::Error { status: 502 }, 0.03),
+    let writes = [
+        (Fault::Error { status: 502 }, 0.05),
+        (Fault::Reset, 0.04),
+        (Fault::CommitThenDrop, 0.06),
+        (Fault::Garbled, 0.05),
+    ];
+    let reads = [
         (Fault::Maintenance, 0.02),
-        (Fault::Reset, 0.02),
-        (Fault::CommitThenDrop, 0.03),
-        (Fault::CommitThenReset, 0.02),
-        (Fault::Garbled, 0.02),
+        (Fault::Error { status: 502 }, 0.01),
+    ];
+    let on = |call: Call, faults: &[(Fault, f64)]| -> Vec<RandomFault> {
+        let one = |(fault, rate): &(Fault, f64)| RandomFault {
+            fault: fault.clone(),
+            rate: *rate,
+            call: Some(call),
+            vary: false,
+        };
+        faults.iter().map(one).collect()
+    };
+    [
+        on(Call::AddPartner, &writes),
+        on(Call::UpdatePartner, &writes),
+        on(Call::GetPartner, &reads),
     ]
-    .into_iter()
-    .map(|(fault, rate)| RandomFault {
-        fault,
-        rate,
-        call: None,
-        vary: false,
-    })
-    .collect()
+    .concat()
 }
 
 fn secret_key(company: &str) -> String {

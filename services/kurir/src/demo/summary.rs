@@ -1,32 +1,82 @@
 //! The demo's last words, for somebody who has never seen Kurir.
 
+use simulators::metakocka::Counts;
+use store::dead_letters::DeadLetter;
 use uuid::Uuid;
 
-use super::look::Outcome;
+use super::look::{Outcome, Seen};
 use super::stage::{Published, Stage};
+use crate::cli::Demo;
 use crate::output::{count, short, table};
 
 const MESSAGE_WIDTH: usize = 64;
+const NEXT: &str = "Next: `make demo KEEP=1` leaves all of it running and says where to look; `DEMO_SEED=2 make demo` is another day.";
 
 pub(super) fn tell(
     stage: &Stage,
     published: &Published,
     outcome: &Outcome,
     replayed: Uuid,
-    seed: u64,
+    Demo { seed, keep }: Demo,
 ) -> String {
-    let all =
-        |of: fn(&super::look::Seen) -> usize| -> usize { outcome.tenants.iter().map(of).sum() };
-    let counts = &outcome.counts;
+    let Outcome {
+        tenants,
+        counts,
+        dead,
+    } = outcome;
     let calls: u64 = counts.calls.values().sum();
-    let faults: u64 = counts.faults.values().sum();
-    let kinds: Vec<String> = counts
+    let failed: u64 = counts.faults.values().sum();
+    let stored = |call: &str| counts.stored.get(call).copied().unwrap_or(0);
+    let events = count(published.events as u64, "event");
+    let tenants_in_words = count(stage.tenants.len() as u64, "tenant");
+    [
+        format!("What happened (DEMO_SEED={seed})"),
+        format!(
+            "The CRM published {events} about the contacts of {tenants_in_words}, {} over HTTP and {} straight to RabbitMQ.\n\
+             {} of them came twice and {} after a newer one of the same contact: none of that may show at the other end.\n\
+             One contact without a name was refused by the gateway at once: {}.",
+            published.over_http, published.over_amqp, published.twice, published.late, published.refusal,
+        ),
+        format!(
+            "Metakocka was called {calls} times and went wrong {failed} times, on purpose:\n\n{}",
+            indented(&table(&["times", "how"], faults(counts), "nothing"))
+        ),
+        format!(
+            "It stored {} and {}. What it holds now, compared with the CRM:\n\n{}",
+            count(stored("add_partner"), "new partner"),
+            count(stored("update_partner"), "change"),
+            indented(&records(tenants)),
+        ),
+        wrong(tenants),
+        format!(
+            "Dead letters, kept until a person decides ({} was replayed after Metakocka was \"repaired\"):\n\n{}",
+            short(&replayed.to_string(), 9),
+            indented(&letters(dead)),
+        ),
+        if keep { String::new() } else { NEXT.to_owned() },
+    ]
+    .into_iter()
+    .filter(|part| !part.is_empty())
+    .collect::<Vec<_>>()
+    .join("\n\n")
+}
+
+/// Most frequent first.
+fn faults(counts: &Counts) -> Vec<Vec<String>> {
+    let mut faults: Vec<(u64, &str)> = counts
         .faults
         .iter()
-        .map(|(kind, times)| format!("{times} {}", fault_in_words(kind)))
+        .map(|(kind, times)| (*times, fault_in_words(kind)))
         .collect();
-    let stored = |call: &str| counts.stored.get(call).copied().unwrap_or(0);
-    let rows = outcome.tenants.iter().map(|seen| {
+    faults.sort_by(|one, other| other.cmp(one));
+    faults
+        .into_iter()
+        .map(|(times, how)| vec![times.to_string(), how.to_owned()])
+        .collect()
+}
+
+fn records(tenants: &[Seen]) -> String {
+    let row = |seen: &Seen| {
         vec![
             seen.name.to_owned(),
             seen.records.to_string(),
@@ -35,63 +85,41 @@ pub(super) fn tell(
             seen.partners.to_string(),
             seen.doubles.to_string(),
         ]
-    });
-    let records = table(
-        &[
-            "tenant",
-            "records",
-            "in step",
-            "deleted",
-            "partners there",
-            "there twice",
-        ],
-        rows.collect(),
-        "",
-    );
-    let dead = outcome.dead.iter().map(|letter| {
+    };
+    let heads = [
+        "tenant",
+        "contacts",
+        "equal their newest version",
+        "deleted in the CRM",
+        "partners",
+        "of them doubles",
+    ];
+    table(&heads, tenants.iter().map(row).collect(), "")
+}
+
+fn wrong(tenants: &[Seen]) -> String {
+    let lines = tenants.iter().flat_map(|seen| &seen.wrong);
+    lines
+        .map(|line| format!("NOT AS IT MUST BE: {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn letters(dead: &[DeadLetter]) -> String {
+    let row = |letter: &DeadLetter| {
+        let message = letter.message.as_deref().unwrap_or_default();
+        let subject = letter.subject.clone().unwrap_or_default();
         vec![
             letter.id.to_string(),
             letter.class.clone(),
-            letter.subject.clone().unwrap_or_default(),
-            short(letter.message.as_deref().unwrap_or_default(), MESSAGE_WIDTH),
+            subject,
+            short(message, MESSAGE_WIDTH),
         ]
-    });
-    let dead = table(&["id", "why", "record", "message"], dead.collect(), "none");
-    let wrong: String = outcome
-        .tenants
-        .iter()
-        .flat_map(|seen| {
-            seen.wrong
-                .iter()
-                .map(|line| format!("  NOT IN STEP: {line}\n"))
-        })
-        .collect();
-    format!(
-        "What happened (DEMO_SEED={seed})\n\n\
-         The CRM published {} for {}: {} over HTTP, {} straight to RabbitMQ;\n\
-         {} came twice and {} after a newer one of the same record. All of that must not show at the other end.\n\
-         One without a name was refused at once by the gateway: {}.\n\n\
-         Metakocka was called {calls} times and failed {faults} times on purpose: {}.\n\
-         It stored {} and {}. {} of {} records equal their newest version, {} were deleted in the CRM:\n\n{}\n{wrong}\n\
-         Dead letters that wait for a person ({} was repaired and replayed, nothing is lost):\n\n{}\n\n\
-         Next: `make demo KEEP=1` leaves all of it running; the same story with another day: DEMO_SEED=2 make demo.{}",
-        count(published.events as u64, "event"),
-        count(stage.tenants.len() as u64, "tenant"),
-        published.over_http,
-        published.over_amqp,
-        published.twice,
-        published.late,
-        published.refusal,
-        kinds.join(", "),
-        count(stored("add_partner"), "new partner"),
-        count(stored("update_partner"), "change"),
-        all(|seen| seen.in_step),
-        all(|seen| seen.records),
-        all(|seen| seen.deleted),
-        indented(&records),
-        short(&replayed.to_string(), 9),
-        indented(&dead),
-        "",
+    };
+    table(
+        &["id", "why", "record", "message"],
+        dead.iter().map(row).collect(),
+        "none",
     )
 }
 
@@ -99,6 +127,10 @@ pub(super) fn tell(
 pub(super) fn addresses(stage: &Stage) -> String {
     let address = |name: &str| stage.address(name).unwrap_or_default();
     let settings = stage.context.settings();
+    // As it was called: it need not be on the path of the other terminal.
+    let kurir = std::env::args()
+        .next()
+        .unwrap_or_else(|| "kurir".to_owned());
     let secret = |given: &Option<secrecy::SecretString>| {
         given
             .as_ref()
@@ -118,19 +150,24 @@ pub(super) fn addresses(stage: &Stage) -> String {
          Metakocka, simulated {}\n  \
          RabbitMQ             {}\n\n\
          In another terminal:\n\n  \
-         export KURIR_AMQP_URL={} KURIR_DATABASE_URL={}\n{}  \
-         kurir links list --tenant {}\n  \
-         kurir links show contact/org-1 --tenant {}\n  \
-         kurir dead-letters list\n",
+         export KURIR_AMQP_URL={} KURIR_AMQP__PREFIX={}\n  \
+         export KURIR_DATABASE_URL={}\n{}  \
+         {} links list --tenant {}\n  \
+         {} links show contact/org-1 --tenant {}\n  \
+         {} dead-letters list\n",
         address("gateway"),
         address("health"),
         stage.simulator.control_url(),
         secret(&settings.amqp.management_url),
         secret(&settings.amqp.url),
+        settings.amqp.prefix,
         secret(&settings.database.url),
         key.collect::<String>(),
+        kurir,
         stage.tenants[0].id,
+        kurir,
         stage.tenants[0].id,
+        kurir,
     )
 }
 
@@ -143,12 +180,12 @@ fn indented(text: &str) -> String {
 
 fn fault_in_words(kind: &str) -> &str {
     match kind {
-        "error" => "answered by a broken proxy",
-        "maintenance" => "in maintenance",
-        "reset" => "cut off before anything was stored",
-        "commit_then_drop" | "commit_then_reset" => "cut off after it was stored",
-        "garbled" => "stored, with half an answer",
-        "refuse" => "refused",
+        "error" => "nothing stored, an error page of a proxy",
+        "maintenance" => "nothing stored, in maintenance",
+        "reset" => "nothing stored, cut off",
+        "commit_then_drop" => "stored, then cut off before the answer",
+        "garbled" => "stored, then half an answer",
+        "refuse" => "refused, a person must repair it",
         other => other,
     }
 }
