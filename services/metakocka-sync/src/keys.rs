@@ -108,6 +108,15 @@ impl Identity {
         }
     }
 
+    /// The strongest is 0.
+    pub(crate) fn rank(&self) -> u8 {
+        match self {
+            Self::Tax(_) => 0,
+            Self::Email(_) => 1,
+            Self::Name { .. } => 2,
+        }
+    }
+
     /// Calls of a look-up that finds few: a Slovenian tax number is asked for with and without `SI`.
     pub(crate) fn lookups(&self) -> usize {
         match self {

@@ -44,10 +44,44 @@ pub struct PartnerTarget {
     /// Of the connection whose credentials the client has.
     epoch: i64,
     view: View,
-    /// As read last: a new contact needs the id of an address.
-    shown: Mutex<Option<Partner>>,
+    shown: Mutex<Option<Shown>>,
     /// Our own limits refused a call, until then.
     limited: Mutex<Option<Instant>>,
+}
+
+/// What an append must know of the partner as it was before; from the last read, or from our own create.
+#[derive(Clone)]
+struct Shown {
+    id: MkId,
+    parts: Vec<String>,
+    /// Where a new contact may stand.
+    address: Option<MkId>,
+}
+
+impl Shown {
+    fn of(partner: &Partner) -> Self {
+        let contacts = partner.contacts.iter().map(|contact| &contact.mk_id);
+        let addresses = partner.addresses.iter().map(|address| &address.mk_id);
+        let main = main_address(partner).or_else(|| partner.addresses.first());
+        Self {
+            id: partner.mk_id.clone(),
+            parts: contacts.chain(addresses).map(MkId::to_string).collect(),
+            address: main.map(|address| address.mk_id.clone()),
+        }
+    }
+
+    /// The answer does not say which address is the main one.
+    fn made(added: &AddedPartner) -> Self {
+        let addresses = added
+            .addresses
+            .iter()
+            .map(|address| address.mk_id.to_string());
+        Self {
+            id: added.mk_id.clone(),
+            parts: addresses.chain(added.mk_contact_id.clone()).collect(),
+            address: None,
+        }
+    }
 }
 
 impl PartnerTarget {
@@ -67,7 +101,9 @@ impl PartnerTarget {
     }
 
     async fn find_partners(&self, keys: &[NaturalKey]) -> Result<Vec<Record>, LookError> {
-        let known: Vec<(Who, Identity)> = keys.iter().filter_map(Identity::parse).collect();
+        let mut known: Vec<(Who, Identity)> = keys.iter().filter_map(Identity::parse).collect();
+        // A re-check brings them in no order.
+        known.sort_by_key(|(_, identity)| identity.rank());
         let mut left = LOOKUPS;
         for (at, (who, identity)) in known.iter().enumerate() {
             let Some(key) = identity.key() else { continue };
@@ -107,9 +143,8 @@ impl PartnerTarget {
             .await
             .map_err(|error| self.look_failed(error))?;
         Ok(partner.map(|partner| {
-            let record = self.view.record(&partner);
-            self.remember(partner);
-            record
+            self.remember(Shown::of(&partner));
+            self.view.record(&partner)
         }))
     }
 
@@ -146,6 +181,7 @@ impl PartnerTarget {
             .chain(address.and_then(|part| Some((address_id(&added, part)?, part.clone()))))
             .collect();
         if named.len() == parts.len() {
+            self.remember(Shown::made(&added));
             let record = as_sent(&added, fields, &named);
             return Ok(answer(added.mk_id.as_str(), named, Some(record)));
         }
@@ -180,20 +216,20 @@ impl PartnerTarget {
     }
 
     async fn append(&self, id: &MkId, part: &Part, leave_by: Instant) -> Result<Answer, SendError> {
-        let before = match self.shown(id) {
-            Some(partner) => partner,
-            None => self
-                .client
-                .partner(id)
-                .await
-                .map_err(|error| SendError::NotSent(self.look_failed(error).0))?
-                .ok_or_else(|| SendError::NotSent(gone(id)))?,
+        let is_contact = part.kind == parts::CONTACT;
+        let known = self
+            .shown(id)
+            .filter(|shown| !is_contact || shown.address.is_some());
+        let before = match known {
+            Some(shown) => shown,
+            None => self.look_at(id).await?,
         };
-        let update = if part.kind == parts::CONTACT {
-            let address = main_address(&before).or_else(|| before.addresses.first());
-            let address = address.ok_or_else(|| SendError::NotSent(without_address(id)))?;
+        let update = if is_contact {
             PartnerUpdate::AppendContact {
-                address: address.mk_id.clone(),
+                address: before
+                    .address
+                    .clone()
+                    .ok_or_else(|| SendError::NotSent(without_address(id)))?,
                 contact: filled(parts::contact_fields(part, self.view.managed())),
             }
         } else {
@@ -201,7 +237,7 @@ impl PartnerTarget {
                 address: parts::address_fields(part),
             }
         };
-        let known = part_ids(&before);
+        let known = before.parts;
         let shows = |record: &Record| shown_part(record, part, &known).is_some();
         let record = self.updated(id, &update, leave_by, shows).await?;
         match shown_part(&record, part, &known) {
@@ -249,7 +285,7 @@ impl PartnerTarget {
             .iter()
             .any(|shown| shown.id == part_id && shown.part == *part);
         if shows {
-            self.remember(partner);
+            self.remember(Shown::of(&partner));
         }
         Ok(answer(
             id.as_str(),
@@ -273,13 +309,13 @@ impl PartnerTarget {
             .map_err(|error| self.send_failed(error))?;
         let record = self.view.answered(&told);
         if shows(&record) {
-            self.remember(told);
+            self.remember(Shown::of(&told));
             return Ok(record);
         }
         match self.client.partner(id).await {
             Ok(Some(partner)) => {
                 let record = self.view.answered(&partner);
-                self.remember(partner);
+                self.remember(Shown::of(&partner));
                 Ok(record)
             }
             Ok(None) => Err(SendError::Unknown(format!(
@@ -289,13 +325,24 @@ impl PartnerTarget {
         }
     }
 
-    fn remember(&self, partner: Partner) {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(partner);
+    /// Before a write: a look that fails means that the write was not sent.
+    async fn look_at(&self, id: &MkId) -> Result<Shown, SendError> {
+        let partner = self
+            .client
+            .partner(id)
+            .await
+            .map_err(|error| SendError::NotSent(self.look_failed(error).0))?;
+        let partner = partner.ok_or_else(|| SendError::NotSent(gone(id)))?;
+        Ok(Shown::of(&partner))
     }
 
-    fn shown(&self, id: &MkId) -> Option<Partner> {
+    fn remember(&self, shown: Shown) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+    }
+
+    fn shown(&self, id: &MkId) -> Option<Shown> {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.clone().filter(|partner| partner.mk_id == *id)
+        shown.clone().filter(|shown| shown.id == *id)
     }
 
     fn look_failed(&self, error: Error) -> LookError {
@@ -440,12 +487,6 @@ fn shown_part(record: &Record, part: &Part, known: &[String]) -> Option<String> 
         .iter()
         .find(|shown| !known.contains(&shown.id) && shown.part == *part);
     shown.map(|shown| shown.id.clone())
-}
-
-fn part_ids(partner: &Partner) -> Vec<String> {
-    let contacts = partner.contacts.iter().map(|contact| &contact.mk_id);
-    let addresses = partner.addresses.iter().map(|address| &address.mk_id);
-    contacts.chain(addresses).map(MkId::to_string).collect()
 }
 
 fn answer(id: &str, part_ids: Vec<(String, Part)>, record: Option<Record>) -> Answer {
