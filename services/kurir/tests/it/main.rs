@@ -1,10 +1,19 @@
 //! The binary as a person and as a script use it, and the rules of the house that only a look at the whole shows.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod bad_input;
 mod cli;
 mod config;
+mod cost;
+mod demo;
 mod edges;
+mod endurance;
+mod expected;
 mod fleet;
+mod readings;
 mod roles;
 mod run;
 mod stories;
+mod tenants;
+mod v_create;
+mod v_order;
