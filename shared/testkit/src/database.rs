@@ -116,8 +116,16 @@ impl Database {
         ended.len()
     }
 
-    /// Forgets what was counted so far; see `statements`.
+    /// Forgets what was counted so far; see `statements`. Also forgets databases that are gone: their statements stay
+    /// in the server's one table and would fill it.
     pub async fn reset_statements(&self) {
+        sqlx::query(
+            "select pg_stat_statements_reset(0, dbid, 0)
+             from (select distinct dbid from pg_stat_statements where dbid not in (select oid from pg_database)) gone",
+        )
+        .execute(&self.pool)
+        .await
+        .expect("pg_stat_statements is loaded (deploy/local/postgres.sh does) and may be reset");
         sqlx::query(
             "select pg_stat_statements_reset(0, (select oid from pg_database where datname = current_database()), 0)",
         )
