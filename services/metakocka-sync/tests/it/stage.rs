@@ -120,10 +120,12 @@ async fn database() -> Rc<Database> {
         DATABASE.set(Some(Rc::clone(&database)));
         return database;
     };
-    sqlx::query("truncate tenant, link, link_history, held, dead_letter, outbox restart identity cascade")
-        .execute(database.pool())
-        .await
-        .unwrap();
+    sqlx::query(
+        "truncate tenant, link, link_history, held, dead_letter, outbox restart identity cascade",
+    )
+    .execute(database.pool())
+    .await
+    .unwrap();
     database
 }
 

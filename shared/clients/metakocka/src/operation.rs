@@ -1,6 +1,10 @@
 //! The calls and their paths. No rule derives the path family, and the wrong one is an HTML 404 (§1.1).
 
 /// A call of the API.
+#[expect(
+    clippy::enum_variant_names,
+    reason = "calls about other records stand beside them"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
     AddPartner,
