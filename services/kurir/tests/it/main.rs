@@ -16,4 +16,6 @@ mod run;
 mod stories;
 mod tenants;
 mod v_create;
+mod v_dead;
+mod v_keys;
 mod v_order;
