@@ -29,16 +29,16 @@ pub(crate) fn check_credentials(system: System, credentials: &SecretString) -> D
     };
     let object: Map<String, Value> = serde_json::from_str(credentials.expose_secret())
         .map_err(|_quotes_them| refused("the credentials are not a JSON object".to_owned()))?;
-    for name in [SECRET_KEY, COMPANY_ID] {
-        if object
-            .get(name)
-            .and_then(Value::as_str)
-            .is_none_or(str::is_empty)
-        {
-            return Err(refused(format!(
-                "the credentials lack `{name}`, or it is not text"
-            )));
-        }
+    let has = |name: &str| match object.get(name) {
+        Some(Value::String(text)) => !text.is_empty(),
+        // Shown as text and as number in the vendor's examples.
+        Some(Value::Number(_)) => name == COMPANY_ID,
+        _ => false,
+    };
+    if let Some(missing) = [SECRET_KEY, COMPANY_ID].into_iter().find(|name| !has(name)) {
+        return Err(refused(format!(
+            "the credentials lack `{missing}`, or it is not text"
+        )));
     }
     match object
         .keys()

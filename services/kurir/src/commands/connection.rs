@@ -159,7 +159,7 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
 fn let_go(changed: &Changed) -> String {
     match changed.released {
         0 => "no events were waiting for it".to_owned(),
-        released => format!("{} that waited for it go on", count(released, "event")),
+        released => format!("let go {} that had waited for it", count(released, "event")),
     }
 }
 

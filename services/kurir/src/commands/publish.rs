@@ -4,10 +4,9 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
-use broker::Properties;
+use broker::{Properties, PublishError, Publisher};
 use bytes::Bytes;
 use event::Problem;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::json;
@@ -21,8 +20,6 @@ use crate::output::count;
 
 /// Most input of one command, in bytes.
 const INPUT_LIMIT: u64 = 64 * 1024 * 1024;
-/// Events on their way to the broker at once.
-const IN_FLIGHT: usize = 64;
 /// Most invalid events that are described.
 const DESCRIBED: usize = 20;
 /// The gateway's batch may hold 100 events and 1 MiB; what is around the events is small.
@@ -163,35 +160,45 @@ pub(crate) async fn over_amqp(context: &Context, events: &[Box<RawValue>]) -> Do
     let topology = fleet::topology(context);
     topology.declare_events(&broker).await?;
     let publisher = broker.publisher();
-    let exchange = topology.events();
-    let (publisher, exchange) = (&publisher, &exchange);
-    let publish_all = stream::iter(events.iter().map(async |body| {
-        let routed: Routed =
-            serde_json::from_str(body.get()).unwrap_or_else(|_unreadable| Routed {
-                id: String::new(),
-                event_type: "unknown".to_owned(),
-                tenantid: "unknown".to_owned(),
-            });
-        let properties = Properties::of_event(&routed.id, &routed.event_type);
-        let key = format!("{}.{}", routed.event_type, routed.tenantid);
-        let body = Bytes::copy_from_slice(body.get().as_bytes());
-        publisher
-            .publish(exchange, &key, body, &properties)
-            .await
-            .map_err(|error| {
-                Failed::new(
-                    Exit::Unavailable,
-                    format!("event {} was not published: {error}", routed.id),
-                )
-                .next("repeat the whole command: events keep their ids, so nothing happens twice")
-            })
-    }));
-    let published = publish_all
-        .buffer_unordered(IN_FLIGHT)
-        .try_collect::<Vec<()>>()
-        .await;
+    let mut published = Ok(());
+    // One after the other: events without a version are ordered by their arrival.
+    for event in events {
+        published = publish_one(&publisher, &topology.events(), event).await;
+        if published.is_err() {
+            break;
+        }
+    }
     broker.close().await;
-    published.map(drop)
+    published
+}
+
+async fn publish_one(publisher: &Publisher, exchange: &str, event: &RawValue) -> Done {
+    let unknown = || "unknown".to_owned();
+    let routed: Routed = serde_json::from_str(event.get()).unwrap_or_else(|_unreadable| Routed {
+        id: String::new(),
+        event_type: unknown(),
+        tenantid: unknown(),
+    });
+    let properties = Properties::of_event(&routed.id, &routed.event_type);
+    let key = format!("{}.{}", routed.event_type, routed.tenantid);
+    let body = Bytes::copy_from_slice(event.get().as_bytes());
+    publisher
+        .publish(exchange, &key, body, &properties)
+        .await
+        .map_err(|error| {
+            let exit = match error {
+                PublishError::Invalid(_) => Exit::Refused,
+                PublishError::Returned { .. }
+                | PublishError::Nacked
+                | PublishError::Closed(_)
+                | PublishError::Unknown => Exit::Unavailable,
+            };
+            Failed::new(
+                exit,
+                format!("event {} was not published: {error}", routed.id),
+            )
+            .next("repeat the whole command: events keep their ids, so nothing happens twice")
+        })
 }
 
 fn token(file: Option<&Path>) -> Done<SecretString> {

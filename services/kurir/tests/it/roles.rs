@@ -1,9 +1,12 @@
 //! Roles as processes: they start, say how they are, take events, and end in order.
 
+use std::io::BufRead as _;
 use std::time::Duration;
 
 use serde_json::json;
 use testkit::{Http, Kurir, Running, wait_for};
+
+use crate::run::kurir;
 
 const READY: Duration = Duration::from_secs(30);
 const END: Duration = Duration::from_secs(40);
@@ -65,15 +68,21 @@ async fn the_gateway_becomes_ready_takes_an_event_and_ends_in_order() {
         "specversion": "1.0", "id": "e1", "source": "urn:kurir:acme:crm:default", "type": "crm.contact.created.v1",
         "tenantid": "acme", "data": { "contact": { "id": "1", "kind": "person", "name": "Živa Čuk" } },
     });
-    let http: Http = gateway.http("gateway").with_token(token);
+    let http: Http = gateway.http("gateway").with_token(&token);
     http.post_event("/v1/events", &event)
         .await
         .unwrap()
         .expect(202);
-    // No worker has declared its queue yet: the event is kept and seen, not lost.
+    published_by_the_command_line(&gateway, &token, &event).await;
+    // No worker has declared its queue yet: events are kept and seen, not lost.
     let unrouted = servers.broker.queue("unrouted");
-    let kept = servers.broker.take(&unrouted, 1).await.unwrap();
-    assert_eq!(kept[0].json()["id"], "e1");
+    let kept = servers.broker.take(&unrouted, 2).await.unwrap();
+    assert_eq!(
+        kept.iter()
+            .map(|one| one.json()["id"].clone())
+            .collect::<Vec<_>>(),
+        ["e1", "e1"]
+    );
     gateway.terminate();
     let ended = gateway.ended(END).await;
     assert_eq!(ended.code(), Some(0));
@@ -166,4 +175,80 @@ async fn without_a_broker_a_role_lives_but_is_not_ready() {
     assert!(!report.1.to_string().contains("geheim"), "{}", report.1);
     gateway.terminate();
     assert_eq!(gateway.ended(END).await.code(), Some(0));
+}
+
+async fn published_by_the_command_line(gateway: &Running, token: &str, event: &serde_json::Value) {
+    let address = gateway.http("gateway").address("");
+    let publish = ["publish", "--http", address.trim_end_matches('/'), "--json"];
+    let input = event.to_string();
+    let published = kurir(&publish, &[("KURIR_TOKEN", token)], &input).json();
+    assert_eq!(published, json!({ "published": 1, "via": "gateway" }));
+    let stranger = kurir(&publish, &[("KURIR_TOKEN", "kurir_nobody")], &input);
+    assert_eq!(stranger.code, 4, "{}", stranger.stderr);
+    assert_eq!(kurir(&publish, &[], &input).code, 64);
+    let nowhere = ["publish", "--http", "http://127.0.0.1:1"];
+    assert_eq!(kurir(&nowhere, &[("KURIR_TOKEN", token)], &input).code, 69);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_roles_in_one_process_become_ready_and_end_in_order() {
+    let servers = servers().await;
+    let up = servers
+        .role(&["up"])
+        .listen("health", "health.up")
+        .setting("gateway.listen", "127.0.0.1:0")
+        .start();
+    up.ready(READY).await;
+    let checks = report(&up).await["checks"].clone();
+    for part in [
+        "broker",
+        "database",
+        "exchange",
+        "keeper",
+        "metakocka-sync",
+        "queues",
+    ] {
+        assert_eq!(checks[part]["ok"], true, "{part}: {checks}");
+    }
+    up.terminate();
+    assert_eq!(up.ended(END).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_simulator_says_where_it_is_answers_and_ends_when_asked() {
+    let mut simulator = std::process::Command::new(env!("CARGO_BIN_EXE_kurir"))
+        .args([
+            "simulate",
+            "metakocka",
+            "--port",
+            "0",
+            "--readings",
+            "nasty",
+        ])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(simulator.stdout.take().unwrap()).lines();
+    let mut after = |words: &str| {
+        lines
+            .next()
+            .unwrap()
+            .unwrap()
+            .strip_prefix(words)
+            .unwrap()
+            .to_owned()
+    };
+    let (calls, _control) = (after("Metakocka simulator at "), after("control at "));
+    assert_eq!(after("companies: "), "4711");
+    let asked = json!({ "secret_key": "sim-key", "company_id": "4711", "partner": { "customer": "Nihče" } });
+    let answer = Http::new(calls)
+        .post("v1/get_partner", "application/json", asked.to_string())
+        .await;
+    assert_eq!(answer.unwrap().status, 200);
+    let pid = simulator.id().to_string();
+    std::process::Command::new("kill")
+        .args(["-INT", &pid])
+        .status()
+        .unwrap();
+    assert_eq!(simulator.wait().unwrap().code(), Some(0));
 }

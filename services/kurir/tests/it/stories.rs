@@ -72,6 +72,21 @@ impl House {
         house
     }
 
+    /// Two events of a tenant that has no connection yet.
+    async fn let_events_wait_for(&self, tenant: &str) {
+        for event in ["w1", "w2"] {
+            sqlx::query(
+                "insert into held (worker, tenant, target_system, reason, source, event_id, type, subject, body, properties, headers)
+                 values ('metakocka-sync', $1, 'metakocka', 'no_connection', 'urn:x', $2, 'crm.contact.created.v1', 'contact/1', '{}', '{}', '{}')",
+            )
+            .bind(tenant)
+            .bind(event)
+            .execute(self.database.pool())
+            .await
+            .unwrap();
+        }
+    }
+
     fn run(&self, arguments: &[&str]) -> Ran {
         kurir(
             arguments,
@@ -148,4 +163,44 @@ async fn held_events_are_listed_with_their_cause_and_released() {
         "released 1 event; the keeper sends them to their workers\n"
     );
     assert_eq!(house.run(&["held", "list"]).ok(), "nothing is held\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn adding_a_connection_lets_go_what_waited_for_it_and_nothing_else() {
+    let house = House::with_a_story().await;
+    let environment = [
+        ("KURIR_DATABASE_URL", house.database.url()),
+        ("KURIR_KEYS__CURRENT", "k1"),
+        (
+            "KURIR_KEYS__RING__K1",
+            "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+        ),
+    ];
+    kurir(&["tenant", "add", "late"], &environment, "").ok();
+    house.let_events_wait_for("late").await;
+    let add = [
+        "connection",
+        "add",
+        "--tenant",
+        "late",
+        "--system",
+        "metakocka",
+        "--json",
+    ];
+    let added = kurir(
+        &add,
+        &environment,
+        r#"{"secret_key":"x","company_id":4711}"#,
+    )
+    .json();
+    assert_eq!(added["released"], 2);
+    let held = house.run(&["held", "list", "--json"]).json();
+    assert_eq!(
+        held.as_array()
+            .unwrap()
+            .iter()
+            .map(|row| &row["reason"])
+            .collect::<Vec<_>>(),
+        ["poison"]
+    );
 }
