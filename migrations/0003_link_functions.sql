@@ -306,13 +306,13 @@ begin
 end $$;
 
 -- Complete: an effect is confirmed, and the link moves by its share. p_items: {idx, effect, link, token, target_id, base,
--- base_hash, parts, keys?, digest?, what, note?, keep_lease}. Returns the link as it is now.
+-- base_hash, parts, keys?, digest?, what, note?, keep_lease, answered}. Returns the link as it is now.
 create function complete_effects(p_items jsonb) returns table (idx int, verdict text, detail jsonb) language plpgsql volatile as $$
 declare i record; l link; e effect; t timestamptz; other bigint;
 begin
     for i in
         select * from jsonb_to_recordset(p_items) as x(idx int, effect uuid, link bigint, token uuid, target_id text, base jsonb,
-            base_hash text, parts jsonb, keys jsonb, digest text, what text, note jsonb, keep_lease boolean)
+            base_hash text, parts jsonb, keys jsonb, digest text, what text, note jsonb, keep_lease boolean, answered boolean)
         order by x.link
     loop
         idx := i.idx;
@@ -322,7 +322,8 @@ begin
             where id = i.effect and state in ('sent', 'unknown') returning * into e;
         if not found then
             select * into e from effect where id = i.effect;
-            if e.state = 'abandoned' and e.late_at is null then
+            -- An answer to a call that was given up; a look-up may have seen the record of a later call.
+            if i.answered and e.state = 'abandoned' and e.late_at is null then
                 update effect set late_at = t, target_id = coalesce(i.target_id, target_id) where id = i.effect;
                 if e.operation = 'create' and l.target_id is distinct from i.target_id then
                     update link set state = 'conflict', updated_at = t,
@@ -410,7 +411,9 @@ declare l link; t timestamptz; other bigint; old_target text;
 begin
     select * into l from link where id = p_link for update;
     t := kurir_now();
-    if l.lease_token is distinct from p_token or (not p_despite_open and open_effect(p_link) is not null) then
+    if l.lease_token is distinct from p_token or (not p_despite_open and open_effect(p_link) is not null)
+        -- A late answer may have closed the effect and linked its own record while we looked.
+        or (p_end = 'adopted' and l.target_id is not null) then
         return jsonb_build_object('guarded', true, 'link', link_json(l), 'open', open_effect(p_link));
     end if;
     old_target := l.target_id;

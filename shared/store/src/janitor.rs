@@ -25,7 +25,7 @@ row! {
     }
 }
 
-/// At most `limit` requests that nobody has made yet, noted as made in the caller's transaction: of several replicas
+/// A link in conflict waits for its person, not for the janitor. At most `limit` requests that nobody has made yet, noted as made in the caller's transaction: of several replicas
 /// one gets each, and none after a rollback is lost. Takes no lock on a link.
 pub async fn take_due(transaction: &mut PgConnection, limit: i64) -> Result<Vec<Due>, Error> {
     let again = ASK_AGAIN.as_secs_f64();

@@ -293,6 +293,7 @@ impl Run<'_, '_> {
             None,
             json!({ "proven": "by look-up" }),
             !own,
+            false,
         )
         .await
     }
@@ -412,6 +413,7 @@ impl Run<'_, '_> {
                     answer.digest,
                     note,
                     self.work.wish.k().is_none(),
+                    true,
                 )
                 .await
             }
@@ -447,6 +449,7 @@ impl Run<'_, '_> {
         digest: Option<String>,
         note: serde_json::Value,
         keep_lease: bool,
+        answered: bool,
     ) -> Result<Flow, Halt> {
         let own_keys = match &self.work.wish {
             Wish::Content { content, .. } if !keep_lease => {
@@ -467,6 +470,7 @@ impl Run<'_, '_> {
             what: effect.operation.past().to_owned(),
             note,
             keep_lease,
+            answered,
         };
         let completed = self.driver.ledger.complete(completion).await?;
         self.update(completed.link, completed.open)?;

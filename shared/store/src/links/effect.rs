@@ -65,6 +65,8 @@ pub struct Completion {
     pub note: Value,
     /// Somebody else's effect, proven by a look-up: our own event goes on under the lease.
     pub keep_lease: bool,
+    /// The partner answered this call; else a look-up proves it. Only a late answer says that two calls may have happened.
+    pub answered: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -230,7 +232,7 @@ pub(super) async fn complete(
             json!({
                 "idx": index, "effect": item.effect, "link": item.link, "token": item.token, "target_id": item.target_id,
                 "base": item.base, "base_hash": item.base_hash, "parts": item.parts, "keys": item.natural_keys,
-                "digest": item.digest, "what": item.what, "note": item.note, "keep_lease": item.keep_lease,
+                "digest": item.digest, "what": item.what, "note": item.note, "keep_lease": item.keep_lease, "answered": item.answered,
             })
         })
         .collect();

@@ -1,9 +1,11 @@
 //! The engine under an adversary: the real driver and the real decision on a virtual clock, once on a model of the
 //! store and once on Postgres, compared step by step.
 
+mod lab;
 mod model;
 mod partner;
 mod postgres;
 mod schedules;
 mod sim_store;
+mod v_creates;
 mod world;

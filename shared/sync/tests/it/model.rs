@@ -18,7 +18,9 @@ use store::links::{
 use sync::Ledger;
 use uuid::Uuid;
 
-use crate::sim_store::{DeadRow, HeldRow, LinkView, OutRow, SimStore, Snapshot, WORKER};
+use crate::sim_store::{
+    DeadRow, EffectView, HeldRow, LinkView, OutRow, SimStore, Snapshot, WORKER,
+};
 
 const KEPT_LIMIT: usize = 16;
 
@@ -68,6 +70,7 @@ struct MDead {
     class: String,
     last_at: DateTime<Utc>,
     resolved_at: Option<DateTime<Utc>>,
+    partly: Vec<String>,
     item: DeadItem,
 }
 
@@ -517,7 +520,7 @@ impl State {
             let linked = self.link(item.link).row.target_id.clone();
             if let Some(effect) = self
                 .effect(item.effect)
-                .filter(|effect| effect.row.state == "abandoned" && !effect.late)
+                .filter(|effect| item.answered && effect.row.state == "abandoned" && !effect.late)
             {
                 effect.late = true;
                 effect.row.target_id = item.target_id.clone().or(effect.row.target_id.clone());
@@ -654,6 +657,7 @@ impl State {
         let open = self.open(item.link);
         if self.link(item.link).row.lease_token != Some(item.token)
             || (!item.despite_open && open.is_some())
+            || (item.end == End::Adopted && self.link(item.link).row.target_id.is_some())
         {
             return Finished {
                 guarded: true,
@@ -803,8 +807,21 @@ impl State {
             }
             return Buried::Applied;
         }
+        let own = |effect: &&MEffect| {
+            Some(effect.row.link_id) == first
+                && Some(&effect.row.source) == item.source.as_ref()
+                && Some(&effect.row.event_id) == item.event_id.as_ref()
+                && effect.row.state == "confirmed"
+        };
+        let mut confirmed: Vec<&MEffect> = self.effects.iter().filter(own).collect();
+        confirmed.sort_by_key(|effect| effect.resolved_at);
+        let partly = confirmed
+            .iter()
+            .map(|effect| effect.row.operation.clone())
+            .collect();
         let row = MDead {
             state: "open",
+            partly,
             generation,
             link: first,
             k: item.k.clone(),
@@ -836,6 +853,39 @@ impl State {
             }
         }
         Buried::Open
+    }
+
+    fn discard(&mut self, event: &str) -> bool {
+        let now = self.now;
+        let Some(at) = self
+            .held
+            .iter()
+            .position(|held| held.item.event_id == event)
+        else {
+            return false;
+        };
+        let held = self.held.remove(at);
+        let item = &held.item;
+        let id = dead_id(WORKER, &item.source, &item.event_id, item.connection_id);
+        let row = self.dead.entry(id).or_insert_with(|| MDead {
+            state: "discarded",
+            generation: item.generation,
+            link: held.link,
+            k: held.k.clone(),
+            class: held.reason.clone(),
+            last_at: now,
+            resolved_at: Some(now),
+            partly: Vec::new(),
+            item: discarded_item(id, item, &held.reason, now),
+        });
+        row.state = "discarded";
+        row.generation = item.generation;
+        row.last_at = now;
+        row.resolved_at = Some(now);
+        if let (Some(link), Some(k)) = (held.link, &held.k) {
+            self.fall_back(link, k);
+        }
+        true
     }
 
     fn hold(&mut self, item: HeldItem) -> HeldVerdict {
@@ -947,6 +997,36 @@ fn held_item(item: &ClaimItem, cause: &str) -> HeldItem {
     }
 }
 
+fn discarded_item(id: Uuid, item: &HeldItem, class: &str, at: DateTime<Utc>) -> DeadItem {
+    DeadItem {
+        dead_id: id,
+        worker: item.worker.clone(),
+        target_system: item.target_system.clone(),
+        tenant: Some(item.tenant.clone()),
+        connection_id: item.connection_id,
+        link_id: None,
+        kind: Some(item.kind.clone()),
+        source_system: Some(item.source_system.clone()),
+        source_account: Some(item.source_account.clone()),
+        source_id: Some(item.source_id.clone()),
+        k: item.k.clone(),
+        source: Some(item.source.clone()),
+        event_id: Some(item.event_id.clone()),
+        event_type: Some(item.event_type.clone()),
+        subject: Some(item.subject.clone()),
+        generation: item.generation,
+        attempt: 1,
+        class: class.to_owned(),
+        fingerprint: class.to_owned(),
+        message: None,
+        trace_id: None,
+        at,
+        body: item.body.clone(),
+        properties: item.properties.clone(),
+        headers: item.headers.clone(),
+    }
+}
+
 impl Ledger for Model {
     fn reserve(&self, item: Reservation) -> BoxFuture<'_, Result<Reserved, store::Error>> {
         ready(Ok(self.with(|state| state.reserve(item)))).boxed()
@@ -1023,7 +1103,7 @@ impl SimStore for Model {
                 let settled = open
                     .as_ref()
                     .is_some_and(|effect| effect.settle_at.is_none_or(|settle| settle <= now));
-                if settled && !live {
+                if settled && !live && link.row.state != "conflict" {
                     due.push((link.row.id, "resolve"));
                 } else if open.is_none()
                     && link.row.state != "conflict"
@@ -1085,6 +1165,9 @@ impl SimStore for Model {
         }))
         .boxed()
     }
+    fn discard(&self, event: String) -> BoxFuture<'_, bool> {
+        ready(self.with(|state| state.discard(&event))).boxed()
+    }
     fn snapshot(&self) -> BoxFuture<'_, Snapshot> {
         ready(self.with(|state| {
             Snapshot {
@@ -1120,10 +1203,22 @@ impl SimStore for Model {
                             state: dead.state.to_owned(),
                             class: dead.class.clone(),
                             generation: dead.generation,
+                            partly: dead.partly.clone(),
                         })
                         .collect();
                     dead.sort();
                     dead
+                },
+                effects: {
+                    let mut rows: Vec<_> = state.effects.iter().map(|effect| &effect.row).collect();
+                    rows.sort_by_key(|row| row.id);
+                    let view = |row: &EffectRow| EffectView {
+                        event_id: row.event_id.clone(),
+                        operation: row.operation.clone(),
+                        state: row.state.clone(),
+                        last: row.last,
+                    };
+                    rows.into_iter().map(view).collect()
                 },
                 kept: state.kept.len(),
                 unsettled: state.unsettled.len(),

@@ -60,6 +60,10 @@ pub(crate) struct Partner {
     pub(crate) refuses: Vec<String>,
     pub(crate) names_parts: bool,
     pub(crate) shows_record: bool,
+    /// A record is deleted here when its source is.
+    pub(crate) deletes: bool,
+    /// The search still shows records that are gone.
+    pub(crate) stale_index: bool,
 }
 
 pub(crate) fn key_of(fields: &std::collections::BTreeMap<String, String>) -> Option<NaturalKey> {
@@ -168,7 +172,8 @@ impl Partner {
 
     pub(crate) fn find(&mut self, keys: &[NaturalKey], now: DateTime<Utc>) -> Vec<Record> {
         self.looks += 1;
-        let shown = |stored: &&Stored| stored.visible_at <= now && !stored.removed;
+        let stale = self.stale_index;
+        let shown = |stored: &&Stored| stored.visible_at <= now && (stale || !stored.removed);
         for key in keys {
             let carries = |stored: &&Stored| key_of(&stored.record.fields).as_ref() == Some(key);
             let hits: Vec<Record> = self

@@ -14,7 +14,9 @@ use store::links::{
 use sync::Ledger;
 use uuid::Uuid;
 
-use crate::sim_store::{DeadRow, HeldRow, LinkView, OutRow, SimStore, Snapshot, WORKER};
+use crate::sim_store::{
+    DeadRow, EffectView, HeldRow, LinkView, OutRow, SimStore, Snapshot, WORKER,
+};
 
 #[derive(Clone)]
 pub(crate) struct Postgres {
@@ -154,8 +156,9 @@ impl SimStore for Postgres {
                 "select l.id, e.id is not null from link l
                  left join effect e on e.link_id = l.id and e.state in ('planned', 'sent', 'unknown')
                  where (l.lease_token is null or l.lease_until <= kurir_now())
+                   and l.state <> 'conflict'
                    and ((e.id is not null and coalesce(e.settle_at, kurir_now()) <= kurir_now())
-                     or (e.id is null and l.state <> 'conflict' and l.recheck_at <= kurir_now()))
+                     or (e.id is null and l.recheck_at <= kurir_now()))
                  order by l.id",
             )
             .fetch_all(&self.pool)
@@ -199,6 +202,24 @@ impl SimStore for Postgres {
         }
         .boxed()
     }
+    fn discard(&self, event: String) -> BoxFuture<'_, bool> {
+        async move {
+            let held: Option<i64> = sqlx::query_scalar("select id from held where event_id = $1")
+                .bind(event)
+                .fetch_optional(&self.pool)
+                .await
+                .expect("held");
+            match held {
+                Some(id) => self
+                    .links
+                    .discard(crate::world::TENANT, id, "operator", "given up")
+                    .await
+                    .unwrap_or_else(|error| panic!("discard: {}", error.with_causes())),
+                None => false,
+            }
+        }
+        .boxed()
+    }
     fn snapshot(&self) -> BoxFuture<'_, Snapshot> {
         async move {
             type Row = (sqlx::types::Json<LinkRow>, Option<DateTime<Utc>>, bool);
@@ -208,10 +229,17 @@ impl SimStore for Postgres {
                 .expect("links");
             let held: Vec<(String, String, i32)> =
                 sqlx::query_as("select event_id, reason, generation from held").fetch_all(&self.pool).await.expect("held");
-            let dead: Vec<(Uuid, String, String, String, i32)> = sqlx::query_as("select id, event_id, state, class, generation from dead_letter")
+            type Dead = (Uuid, String, String, String, i32, Vec<String>);
+            let dead: Vec<Dead> = sqlx::query_as(
+                "select id, event_id, state, class, generation,
+                   array(select value ->> 'operation' from jsonb_array_elements(coalesce(partly_applied, '[]'))) from dead_letter",
+            )
                 .fetch_all(&self.pool)
                 .await
                 .expect("dead letters");
+            let effects: Vec<(String, String, String, bool)> =
+                sqlx::query_as("select event_id, operation, state, last from effect order by id").fetch_all(&self.pool).await.expect("effects");
+            let effects = effects.into_iter().map(|(event_id, operation, state, last)| EffectView { event_id, operation, state, last }).collect();
             let (kept, unsettled): (i64, i64) = sqlx::query_as("select (select count(*) from link_event), (select count(*) from unsettled_claim)")
                 .fetch_one(&self.pool)
                 .await
@@ -221,13 +249,14 @@ impl SimStore for Postgres {
             held.sort();
             let mut dead: Vec<DeadRow> = dead
                 .into_iter()
-                .map(|(id, event_id, state, class, generation)| DeadRow { id, event_id, state, class, generation: number(generation) })
+                .map(|(id, event_id, state, class, generation, partly)| DeadRow { id, event_id, state, class, generation: number(generation), partly })
                 .collect();
             dead.sort();
             Snapshot {
                 links: links.into_iter().map(|(row, recheck_due, open)| LinkView { row: row.0, recheck_due, open }).collect(),
                 held,
                 dead,
+                effects,
                 kept: usize::try_from(kept).expect("counts"),
                 unsettled: usize::try_from(unsettled).expect("counts"),
             }

@@ -40,12 +40,24 @@ pub(crate) struct DeadRow {
     pub(crate) state: String,
     pub(crate) class: String,
     pub(crate) generation: u32,
+    /// Operations of it that were confirmed before it died.
+    pub(crate) partly: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EffectView {
+    pub(crate) event_id: String,
+    pub(crate) operation: String,
+    pub(crate) state: String,
+    pub(crate) last: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Snapshot {
     pub(crate) links: Vec<LinkView>,
     pub(crate) held: Vec<HeldRow>,
+    /// In the order they were made.
+    pub(crate) effects: Vec<EffectView>,
     pub(crate) dead: Vec<DeadRow>,
     pub(crate) kept: usize,
     pub(crate) unsettled: usize,
@@ -61,6 +73,8 @@ pub(crate) trait SimStore: Ledger {
     fn due(&self) -> BoxFuture<'_, Vec<(i64, &'static str)>>;
     fn replay(&self, id: Uuid) -> BoxFuture<'_, bool>;
     fn release_held(&self, source: String, event: String) -> BoxFuture<'_, bool>;
+    /// A person gives the held event up.
+    fn discard(&self, event: String) -> BoxFuture<'_, bool>;
     fn snapshot(&self) -> BoxFuture<'_, Snapshot>;
 }
 
@@ -235,6 +249,16 @@ impl<A: SimStore, B: SimStore> SimStore for Both<A, B> {
                 "release_held",
                 self.left.release_held(source.clone(), event.clone()).await,
                 self.right.release_held(source, event).await,
+            )
+        }
+        .boxed()
+    }
+    fn discard(&self, event: String) -> BoxFuture<'_, bool> {
+        async move {
+            same(
+                "discard",
+                self.left.discard(event.clone()).await,
+                self.right.discard(event).await,
             )
         }
         .boxed()

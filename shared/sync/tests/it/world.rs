@@ -112,6 +112,10 @@ pub(crate) struct State {
     pub(crate) look_faults: u32,
     pub(crate) kills: BTreeMap<String, u32>,
     pub(crate) acks: Vec<(String, String)>,
+    /// What was decided about each delivery, in order.
+    pub(crate) outcomes: Vec<(String, String)>,
+    /// Every look at the partner is refused for this cause.
+    pub(crate) withheld: Option<HoldCause>,
     pub(crate) log: Vec<String>,
     next_delivery: u64,
     next_uuid: u128,
@@ -227,7 +231,10 @@ impl<S: SimStore> Ledger for Ports<S> {
     fn reserve(&self, item: Reservation) -> BoxFuture<'_, Result<Reserved, store::Error>> {
         async move {
             self.cell.boundary("reserve").await;
-            self.store.reserve(item).await
+            let reserved = self.store.reserve(item).await;
+            // The answer is on its way: whoever freezes here has a reserved effect and no window left.
+            self.cell.boundary("reserved").await;
+            reserved
         }
         .boxed()
     }
@@ -240,7 +247,9 @@ impl<S: SimStore> Ledger for Ports<S> {
     ) -> BoxFuture<'_, Result<Option<EffectRow>, store::Error>> {
         async move {
             self.cell.boundary("send").await;
-            self.store.send(effect, link, token, settle).await
+            let sent = self.store.send(effect, link, token, settle).await;
+            self.cell.boundary("reserved").await;
+            sent
         }
         .boxed()
     }
@@ -287,6 +296,9 @@ impl<S: SimStore> Ports<S> {
         self.cell.boundary(op).await;
         let failed = {
             let mut state = lock(&self.state);
+            if let Some(cause) = state.withheld {
+                return Err(LookError(Failure::blocked(cause, None, "withheld")));
+            }
             let failed = state.look_faults > 0 && state.draw(4) == 0;
             state.look_faults -= u32::from(failed);
             failed
@@ -325,7 +337,7 @@ impl<S: SimStore> Target for Ports<S> {
         _left: Duration,
     ) -> BoxFuture<'a, Result<Answer, SendError>> {
         async move {
-            // No boundary before this: what lies between the clock check and the socket is R2.
+            // No boundary between the clock check and this: what lies between the clock check and the socket is R2.
             if self.poison == Some(Poison::BeforeCall) {
                 self.cell.die().await;
             }
@@ -379,7 +391,7 @@ impl<S: SimStore> Target for Ports<S> {
     }
 
     fn deletes(&self) -> bool {
-        false
+        lock(&self.state).partner.deletes
     }
 
     fn parts_in_create(&self, content: &Content) -> Vec<Part> {
@@ -426,6 +438,8 @@ pub(crate) struct World<S> {
     spawned: Arc<Mutex<Vec<Task>>>,
     next_task: Arc<Mutex<u64>>,
     pub(crate) settings: Arc<Settings>,
+    /// Handlers of one process.
+    pub(crate) slots: usize,
     last_renewal: DateTime<Utc>,
     last_janitor: DateTime<Utc>,
     asked: Vec<(i64, &'static str)>,
@@ -459,6 +473,8 @@ impl<S: SimStore + 'static> World<S> {
             look_faults: 0,
             kills: BTreeMap::new(),
             acks: Vec::new(),
+            outcomes: Vec::new(),
+            withheld: None,
             log: Vec::new(),
             next_delivery: 0,
             next_uuid: 0,
@@ -472,6 +488,7 @@ impl<S: SimStore + 'static> World<S> {
             spawned: Arc::default(),
             next_task: Arc::default(),
             settings: Arc::new(settings),
+            slots: SLOTS,
             last_renewal: epoch(),
             last_janitor: epoch(),
             asked: Vec::new(),
@@ -509,7 +526,7 @@ impl<S: SimStore + 'static> World<S> {
                 .count();
             if it.frozen_until.is_none()
                 && it.alone.is_none()
-                && running < SLOTS
+                && running < self.slots
                 && !state.queue.is_empty()
             {
                 for at in 0..state.queue.len() {
@@ -844,40 +861,86 @@ impl<S: SimStore + 'static> World<S> {
                 .position(|msg| label(&state, msg) == event)
         };
         let at = at.unwrap_or_else(|| panic!("no message of {event} in the queue"));
-        let known: Vec<u64> = self.tasks.iter().map(|task| task.id).collect();
         self.deliver(process, at, 1);
-        for _ in 0..200 {
-            let mine: Vec<u64> = self
-                .tasks
-                .iter()
-                .filter(|task| !known.contains(&task.id))
-                .map(|task| task.id)
-                .collect();
-            let Some(id) = mine.first().copied() else {
-                assert_eq!(op, "end", "{event} ended before {op}");
-                self.relay().await;
-                return;
-            };
-            let (standing, blocked) = {
-                let task = self
-                    .tasks
-                    .iter()
-                    .find(|task| task.id == id)
-                    .expect("listed");
-                (
-                    *task.cell.op.lock().expect("one thread"),
-                    *task.cell.blocked_until.lock().expect("one thread"),
-                )
-            };
-            if standing == op {
-                return;
+        let id = self.tasks.last().expect("just delivered").id;
+        self.drive_to(id, event, op).await;
+    }
+
+    /// The task of this process that handles the event takes a step, and more until it stands before `op`; "end" is
+    /// its end.
+    pub(crate) async fn resume(&mut self, process: usize, event: &str, op: &str) {
+        let task = self
+            .tasks
+            .iter()
+            .find(|task| task.process == process && task.label == event);
+        let id = task
+            .unwrap_or_else(|| panic!("process {process} does not handle {event}"))
+            .id;
+        self.one_step(id).await;
+        self.drive_to(id, event, op).await;
+    }
+
+    /// As `run_to`, by number of steps: where it stands then, or nothing if it ended before.
+    pub(crate) async fn run_steps(
+        &mut self,
+        process: usize,
+        event: &str,
+        steps: usize,
+    ) -> Option<&'static str> {
+        self.run_to(process, event, "start").await;
+        let id = self.tasks.last().expect("just delivered").id;
+        for _ in 0..steps {
+            self.one_step(id).await;
+        }
+        self.standing(id)
+    }
+
+    fn standing(&self, id: u64) -> Option<&'static str> {
+        let task = self.tasks.iter().find(|task| task.id == id)?;
+        Some(*task.cell.op.lock().expect("one thread"))
+    }
+
+    async fn one_step(&mut self, id: u64) {
+        let task = self.tasks.iter().find(|task| task.id == id);
+        let blocked = task.and_then(|task| *task.cell.blocked_until.lock().expect("one thread"));
+        if let Some(until) = blocked.filter(|until| *until > self.lock().now) {
+            self.advance_to(until).await;
+        }
+        self.step(id).await;
+    }
+
+    async fn drive_to(&mut self, id: u64, event: &str, op: &str) {
+        const MOST_STEPS: usize = 400;
+        for _ in 0..MOST_STEPS {
+            match self.standing(id) {
+                Some(standing) if standing == op => return,
+                Some(_) => self.one_step(id).await,
+                None => {
+                    assert_eq!(op, "end", "{event} ended before {op}");
+                    self.relay().await;
+                    return;
+                }
             }
-            if let Some(until) = blocked.filter(|until| *until > self.lock().now) {
-                self.advance_to(until).await;
-            }
-            self.step(id).await;
         }
         panic!("{event} never came to {op}");
+    }
+
+    /// A message of this event in the queue is lost with its queue.
+    pub(crate) fn lose(&mut self, event: &str) {
+        let mut state = self.lock();
+        let at = state
+            .queue
+            .iter()
+            .position(|msg| label(&state, msg) == event);
+        let at = at.unwrap_or_else(|| panic!("no message of {event} in the queue"));
+        state.queue.remove(at);
+    }
+
+    /// The ledger takes all dead copies that lie in its queue.
+    pub(crate) async fn ledger_takes_all(&mut self) {
+        while !self.lock().dead.is_empty() {
+            self.act(&Action::Ledger(0)).await;
+        }
     }
 
     /// Everything that can go on by itself goes on, time included, until nothing is left to do.
@@ -1378,8 +1441,9 @@ async fn settle<S: SimStore + 'static>(
 ) {
     {
         let mut state = lock(&handling.state);
-        let line = format!("{}: {}", label(&state, msg), said(&outcome));
-        state.note(line);
+        let (event, said) = (label(&state, msg), said(&outcome));
+        state.note(format!("{event}: {said}"));
+        state.outcomes.push((event, said));
     }
     if let Some(token) = token {
         cell.boundary("give back").await;
