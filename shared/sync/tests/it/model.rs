@@ -1222,6 +1222,11 @@ impl SimStore for Model {
                 },
                 kept: state.kept.len(),
                 unsettled: state.unsettled.len(),
+                keys: state
+                    .keys
+                    .iter()
+                    .map(|(key, link)| (key.clone(), *link))
+                    .collect(),
             }
         }))
         .boxed()

@@ -252,6 +252,11 @@ impl SimStore for Postgres {
                 .map(|(id, event_id, state, class, generation, partly)| DeadRow { id, event_id, state, class, generation: number(generation), partly })
                 .collect();
             dead.sort();
+            let keys: Vec<(String, i64)> =
+                sqlx::query_as("select natural_key, link_id from natural_key_claim order by natural_key collate \"C\"")
+                    .fetch_all(&self.pool)
+                    .await
+                    .expect("keys");
             Snapshot {
                 links: links.into_iter().map(|(row, recheck_due, open)| LinkView { row: row.0, recheck_due, open }).collect(),
                 held,
@@ -259,6 +264,7 @@ impl SimStore for Postgres {
                 effects,
                 kept: usize::try_from(kept).expect("counts"),
                 unsettled: usize::try_from(unsettled).expect("counts"),
+                keys,
             }
         }
         .boxed()

@@ -598,14 +598,14 @@ fn judge<S: SimStore + 'static>(
     Ok(())
 }
 
-fn seeds(default: u64) -> std::ops::Range<u64> {
+fn seeds(variable: &str, default: u64) -> std::ops::Range<u64> {
     match std::env::var("SEED")
         .ok()
         .and_then(|seed| seed.parse().ok())
     {
         Some(seed) => seed..seed + 1,
         None => {
-            0..std::env::var("SEEDS")
+            0..std::env::var(variable)
                 .ok()
                 .and_then(|count| count.parse().ok())
                 .unwrap_or(default)
@@ -649,7 +649,7 @@ async fn guarded<S: SimStore + 'static>(store: S, seed: u64) -> Result<&'static 
 
 #[test]
 fn random_schedules() {
-    let range = seeds(10_000);
+    let range = seeds("SEEDS", 10_000);
     let threads = 2;
     let results = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
@@ -686,7 +686,7 @@ async fn random_schedules_on_postgres() {
     let database = testkit::database().await;
     let store = crate::postgres::Postgres::connect(database.url(), Duration::from_secs(30)).await;
     let mut results = Vec::new();
-    for seed in seeds(500) {
+    for seed in seeds("SQL_SEEDS", 500) {
         store.empty().await;
         let pair = crate::sim_store::Both {
             left: store.with_lease(lease(seed)),

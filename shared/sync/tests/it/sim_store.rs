@@ -61,6 +61,8 @@ pub(crate) struct Snapshot {
     pub(crate) dead: Vec<DeadRow>,
     pub(crate) kept: usize,
     pub(crate) unsettled: usize,
+    /// Natural key → link.
+    pub(crate) keys: Vec<(String, i64)>,
 }
 
 pub(crate) trait SimStore: Ledger {
