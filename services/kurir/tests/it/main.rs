@@ -19,3 +19,4 @@ mod v_create;
 mod v_dead;
 mod v_keys;
 mod v_order;
+mod v_parts;
