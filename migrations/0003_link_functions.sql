@@ -202,6 +202,9 @@ begin
             delete from unsettled_claim where link_id = l.id and source = i.source and event_id = counted_as;
             update link set claim_event = null, claim_source = null, claim_token = null, claim_k = null, claim_generation = null
                 where id = l.id and own;
+            update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
+                note = 'held: poison'
+                where id = i.dead_id and state = 'replaying' and generation = i.generation;
             perform fall_back(l.id, i.key, p_queue);
             insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
             values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{"reason": "poison"}');

@@ -370,6 +370,7 @@ impl State {
             if own {
                 self.link(id).claim = None;
             }
+            self.close_replay(dead_id, item.generation, "resolved");
             let held = held_item(item, "poison");
             self.held.retain(|row| {
                 row.coalesces
