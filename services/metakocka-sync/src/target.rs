@@ -203,16 +203,49 @@ impl PartnerTarget {
         id: &MkId,
         changed: &Fields,
         whole: &Fields,
+        part: Option<&(String, Part)>,
         leave_by: Instant,
     ) -> Result<Answer, SendError> {
-        let update = PartnerUpdate::Change {
-            main: main_fields(changed, whole),
-            contacts: Vec::new(),
-            addresses: Vec::new(),
+        let main = main_fields(changed, whole);
+        let update = match part {
+            Some((part_id, part)) => self.entry(main, part_id, part)?,
+            None => PartnerUpdate::Change {
+                main,
+                contacts: Vec::new(),
+                addresses: Vec::new(),
+            },
         };
-        let shows = |record: &Record| record.shows(changed);
+        let shows = |record: &Record| {
+            record.shows(changed) && part.is_none_or(|(id, part)| shows_part(record, id, part))
+        };
         let record = self.updated(id, &update, leave_by, shows).await?;
-        Ok(answer(id.as_str(), Vec::new(), Some(record)))
+        Ok(answer(
+            id.as_str(),
+            part.cloned().into_iter().collect(),
+            Some(record),
+        ))
+    }
+
+    /// A change of a part that Metakocka knows by its id, and of these fields.
+    fn entry(
+        &self,
+        main: MainFields,
+        part_id: &str,
+        part: &Part,
+    ) -> Result<PartnerUpdate, SendError> {
+        let entry = MkId::new(part_id)
+            .ok_or_else(|| SendError::NotSent(nothing_of_the_kind("a part without an id")))?;
+        let (mut contacts, mut addresses) = (Vec::new(), Vec::new());
+        if part.kind == parts::CONTACT {
+            contacts.push((entry, parts::contact_fields(part, self.view.managed())));
+        } else {
+            addresses.push((entry, parts::address_fields(part)));
+        }
+        Ok(PartnerUpdate::Change {
+            main,
+            contacts,
+            addresses,
+        })
     }
 
     async fn append(&self, id: &MkId, part: &Part, leave_by: Instant) -> Result<Answer, SendError> {
@@ -260,19 +293,7 @@ impl PartnerTarget {
         part: &Part,
         leave_by: Instant,
     ) -> Result<Answer, SendError> {
-        let entry = MkId::new(part_id)
-            .ok_or_else(|| SendError::NotSent(nothing_of_the_kind("a part without an id")))?;
-        let (mut contacts, mut addresses) = (Vec::new(), Vec::new());
-        if part.kind == parts::CONTACT {
-            contacts.push((entry, parts::contact_fields(part, self.view.managed())));
-        } else {
-            addresses.push((entry, parts::address_fields(part)));
-        }
-        let update = PartnerUpdate::Change {
-            main: MainFields::default(),
-            contacts,
-            addresses,
-        };
+        let update = self.entry(MainFields::default(), part_id, part)?;
         let partner = self
             .client
             .update_partner(id, &update, leave_by)
@@ -280,10 +301,7 @@ impl PartnerTarget {
             .map_err(|error| self.send_failed(error))?;
         let record = self.view.answered(&partner);
         // An answer of before the change would mislead whoever looks for parts in it.
-        let shows = record
-            .parts
-            .iter()
-            .any(|shown| shown.id == part_id && shown.part == *part);
+        let shows = shows_part(&record, part_id, part);
         if shows {
             self.remember(Shown::of(&partner));
         }
@@ -385,8 +403,14 @@ impl Target for PartnerTarget {
                 SendError::NotSent(nothing_of_the_kind("a partner without an id"))
             })?;
             match call {
-                Call::Update { changed, whole, .. } => {
-                    self.update(&id, changed, whole, leave_by).await
+                Call::Update {
+                    changed,
+                    whole,
+                    part,
+                    ..
+                } => {
+                    self.update(&id, changed, whole, part.as_ref(), leave_by)
+                        .await
                 }
                 Call::AppendPart { part, .. } => self.append(&id, part, leave_by).await,
                 Call::ChangePart { part_id, part, .. } => {
@@ -487,6 +511,13 @@ fn shown_part(record: &Record, part: &Part, known: &[String]) -> Option<String> 
         .iter()
         .find(|shown| !known.contains(&shown.id) && shown.part == *part);
     shown.map(|shown| shown.id.clone())
+}
+
+fn shows_part(record: &Record, id: &str, part: &Part) -> bool {
+    record
+        .parts
+        .iter()
+        .any(|shown| shown.id == id && shown.part == *part)
 }
 
 fn answer(id: &str, part_ids: Vec<(String, Part)>, record: Option<Record>) -> Answer {

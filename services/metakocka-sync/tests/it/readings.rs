@@ -378,8 +378,10 @@ async fn top_level_address() {
         &[json!("complete_only"), json!("field_by_field")],
     ) {
         let stage = Stage::new(readings).await;
-        stage.deliver(&saved(1, &beekeeper())).await;
+        // Without a country, so that "all fields" includes an empty one.
         let mut moved = beekeeper();
+        moved["addresses"][0]["country"] = json!("");
+        stage.deliver(&saved(1, &moved)).await;
         moved["addresses"][0]["street"] = json!("Šolska ulica 1");
         stage.deliver(&saved(2, &moved)).await;
         moved["name"] = json!("Žužek");
@@ -524,6 +526,26 @@ async fn empty_address() {
             .collect();
         let expected = ["Dobava Dostavna 1", "Račun Glavna 2"].map(str::to_owned);
         assert_eq!(streets, std::collections::BTreeSet::from(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_address_is_not_the_main_one() {
+    for readings in both() {
+        let stage = Stage::new(readings).await;
+        let mut theirs = lives("Živa Đorđević", "Šmartinska cesta 12");
+        for address in theirs.addresses.iter_mut().flatten() {
+            address.address_type = AddressType::Delivery;
+        }
+        stage.by_hand(theirs).await;
+        stage.deliver_until_done(&saved(1, &person())).await;
+        let kinds: Vec<&str> = stage
+            .only_partner()
+            .addresses
+            .iter()
+            .map(|address| address.address_type.as_str())
+            .collect();
+        assert_eq!(kinds, ["Dobava", "Račun"]);
     }
 }
 

@@ -81,6 +81,8 @@ pub(crate) struct Wanted {
     pub(crate) key: &'static str,
     pub(crate) limits: Limits,
     pub(crate) write_timeout: Duration,
+    /// Of the simulator's dice.
+    pub(crate) seed: u64,
 }
 
 impl Default for Wanted {
@@ -93,6 +95,7 @@ impl Default for Wanted {
                 ..Limits::default()
             },
             write_timeout: Duration::from_secs(120),
+            seed: 0,
         }
     }
 }
@@ -143,6 +146,7 @@ impl Stage {
         let options = Options {
             readings: wanted.readings,
             strict: true,
+            seed: wanted.seed,
             clock: ClockKind::Manual(start),
             ..Options::default()
         };
@@ -244,7 +248,7 @@ impl Stage {
 
     /// Delivers again, as the rungs would, until it is acknowledged; time passes in between.
     pub(crate) async fn deliver_until_done(&self, event: &Value) -> AckReason {
-        const TRIES: usize = 8;
+        const TRIES: usize = 30;
         for _ in 0..TRIES {
             match self.deliver(event).await {
                 End::Ack(reason) => return reason,

@@ -1,18 +1,23 @@
 //! Whatever the network and Metakocka do: one partner, the newest content, no part twice, and each error with the right
 //! consequence.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use outbound::{Limits, Rate};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use simulators::metakocka::{Call, CommitPoint, Fault, LateAnswer, LogFilter, Outcome, Readings};
+use simulators::metakocka::{
+    Call, CommitPoint, Fault, LateAnswer, LogFilter, Outcome, RandomFault, Readings,
+};
 use store::{Scope, connections};
-use testkit::wait_until;
+use testkit::{Contacts, wait_until};
 use worker::Failure;
 
-use crate::stage::{COMPANY, KEY, LAG, SETTLED, Stage, Wanted, beekeeper, both, requested, saved};
+use crate::stage::{
+    COMPANY, End, KEY, LAG, SETTLED, Stage, TENANT, Wanted, beekeeper, both, requested, saved,
+};
 
 /// Long enough for an answer on this machine.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -309,14 +314,14 @@ async fn each_refusal_has_its_consequence_and_stores_nothing() {
             stage.fault(fault.clone(), call);
             let end = stage.deliver(&saved(1, &beekeeper())).await;
             assert_eq!(end.word(), word, "{fault:?} {call:?}");
-            if let crate::stage::End::Failed(Failure::Transient {
+            if let End::Failed(Failure::Transient {
                 retry_after, class, ..
             }) = &end
                 && class.as_str() == "rate_limited"
             {
                 assert!(retry_after.is_some_and(|wait| wait >= Duration::from_secs(60)));
             }
-            if let crate::stage::End::Failed(Failure::Blocked { what, .. }) = &end {
+            if let End::Failed(Failure::Blocked { what, .. }) = &end {
                 assert_eq!(what.epoch, Some(stage.connection.epoch));
             }
             assert!(stage.partners().is_empty(), "{fault:?}");
@@ -379,7 +384,7 @@ async fn our_own_limits_are_a_wait_and_no_failure() {
     .await;
     // Three look-ups are allowed, the create is not.
     let end = stage.deliver(&saved(1, &beekeeper())).await;
-    let crate::stage::End::Wait(cause, until) = end else {
+    let End::Wait(cause, until) = end else {
         panic!("{end:?}")
     };
     assert_eq!(cause, worker::WaitCause::Limited);
@@ -439,4 +444,89 @@ async fn credentials_that_are_none_are_for_a_person() {
         .simulator
         .with_company(COMPANY, |company, _| company.partners().count());
     assert_eq!(company.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn whatever_the_order_and_the_faults_each_partner_is_its_newest_contact() {
+    const CONTACTS: usize = 12;
+    const CHANGES: usize = 4;
+    const RATE: f64 = 0.012;
+    const SEEDS: std::ops::Range<u64> = 0..6;
+    /// Many times what it takes.
+    const DELIVERIES: usize = 5_000;
+    /// Between two deliveries.
+    const STEP: Duration = Duration::from_secs(5);
+    for seed in SEEDS {
+        let [kind, nasty] = both();
+        let stage = Stage::with(Wanted {
+            readings: if seed % 2 == 0 { kind } else { nasty },
+            seed,
+            ..Wanted::default()
+        })
+        .await;
+        let random = doubtful()
+            .into_iter()
+            .filter(|fault| *fault != Fault::Maintenance);
+        let random = random.map(|fault| RandomFault {
+            fault,
+            rate: RATE,
+            call: None,
+            vary: false,
+        });
+        stage.simulator.set_random_faults(random.collect()).unwrap();
+        let begin = "2026-01-14T08:00:00Z".parse().unwrap();
+        let mut source = Contacts::since(TENANT, seed, begin);
+        let mut contacts = Vec::new();
+        let mut events = Vec::new();
+        for _ in 0..CONTACTS {
+            let mut contact = source.any();
+            events.push(contact.created());
+            for _ in 0..CHANGES {
+                events.push(source.change(&mut contact));
+            }
+            contacts.push(contact);
+        }
+        let mut queue = VecDeque::from(source.shuffled(events, 0.2));
+        let mut deliveries = 0;
+        while let Some(event) = queue.pop_front() {
+            deliveries += 1;
+            assert!(deliveries < DELIVERIES, "no end (seed {seed})");
+            stage.advance(STEP).await;
+            match stage.deliver(&event).await {
+                End::Ack(_) => {}
+                End::Wait(..) | End::Failed(Failure::Transient { .. }) => queue.push_back(event),
+                other => panic!("{other:?} (seed {seed})"),
+            }
+        }
+        stage.simulator.clear_faults();
+        stage.advance(SETTLED).await;
+        let partners = stage.partners();
+        assert_eq!(partners.len(), CONTACTS, "seed {seed}");
+        for contact in contacts {
+            let partner = partners
+                .iter()
+                .find(|partner| partner.customer == contact.name())
+                .unwrap_or_else(|| panic!("nobody is {} (seed {seed})", contact.name()));
+            let record = &contact.record;
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            assert_eq!(partner.tax_id_number, text(&record["tax_id"]));
+            assert_eq!(partner.contacts.len(), 1, "{partner:#?}");
+            assert_eq!(
+                partner.contacts[0].email,
+                text(&record["emails"][0]["value"]).to_lowercase()
+            );
+            assert_eq!(partner.contacts[0].gsm, text(&record["phones"][0]["raw"]));
+            assert_eq!(
+                partner.addresses[0].street,
+                text(&record["addresses"][0]["street"])
+            );
+            assert!(partner.addresses.len() <= 2, "{partner:#?}");
+        }
+        assert_eq!(stage.open_effects().await, 0);
+        let held: i64 = sqlx::query_scalar("select count(*) from link where state <> 'linked'")
+            .fetch_one(&stage.pool)
+            .await
+            .unwrap();
+        assert_eq!(held, 0, "seed {seed}");
+    }
 }
