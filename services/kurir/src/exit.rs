@@ -110,7 +110,10 @@ impl From<store::Error> for Failed {
                 .next("keys.ring must hold the key that sealed them; `kurir config` shows the ids that are there"),
             store::Error::Refused(_) => Self::new(Exit::Failed, message)
                 .next("if the database is older than this binary, run `kurir migrate`"),
-            store::Error::Migration(_) | store::Error::Unreadable(_) => Self::new(Exit::Failed, message),
+            store::Error::Migration(_) => Self::new(Exit::Failed, message).next(
+                "the database was made by another build; a local one without data worth keeping goes with `make clean`",
+            ),
+            store::Error::Unreadable(_) => Self::new(Exit::Failed, message),
             store::Error::Closing => Self::new(Exit::Unavailable, message),
         }
     }
