@@ -102,9 +102,18 @@ fn act(point: &Armed, subject: &str) {
         Act::Stop => "-STOP",
         Act::Panic => panic!("fail point {}", point.name),
     };
-    // The signal goes to the whole process: no other task may go on while this one is "dead".
-    let pid = std::process::id().to_string();
-    let _ = Command::new("kill").args([signal, &pid]).status();
+    // The signal goes to the whole process: no other task may go on while this one is "dead". It is addressed by this
+    // thread, which therefore has it pending when `kill` has ended: addressed by the process, another thread takes it,
+    // and on a busy machine this one goes on past its point before that one is scheduled.
+    let _ = Command::new("kill").args([signal, &thread()]).status();
+}
+
+/// The number of this thread; `kill` takes it for the process.
+fn thread() -> String {
+    std::fs::read_link("/proc/thread-self")
+        .ok()
+        .and_then(|link| Some(link.file_name()?.to_str()?.to_owned()))
+        .unwrap_or_else(|| std::process::id().to_string())
 }
 
 #[cfg(test)]
