@@ -291,6 +291,11 @@ impl Fleet {
         for _ in 0..times {
             let armed = format!("{point}:kill:1:{}", id_of(event));
             let dying = self.worker().failpoint(&armed).start();
+            wait_for("it dies", SOON, async || match dying.status() {
+                Some(_) => Ok(()),
+                None => Err(self.story().await),
+            })
+            .await;
             dying.killed(SOON).await;
             self.leases_end().await;
         }

@@ -17,6 +17,8 @@ mod stories;
 mod tenants;
 mod v_create;
 mod v_dead;
+mod v_guard;
 mod v_keys;
 mod v_order;
 mod v_parts;
+mod v_poison;
