@@ -27,7 +27,12 @@ pub(crate) async fn run(file: Option<PathBuf>, given: Demo) -> Done {
     let began = Instant::now();
     say("A day of a CRM, carried to Metakocka. Everything is real but the CRM and Metakocka.\n")?;
     let stage = Stage::build(file, given.seed).await?;
-    let ended = play(&stage, given, began).await;
+    let ended = tokio::select! {
+        // First: a stop that `play` itself waits for is its orderly end.
+        biased;
+        ended = play(&stage, given, began) => ended,
+        () = stage.wait_for_stop() => Err(Failed::new(Exit::Failed, "stopped before its end")),
+    };
     let stopped = stage.take_down().await;
     ended.and(stopped)
 }

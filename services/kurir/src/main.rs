@@ -10,6 +10,7 @@ mod demo;
 mod exit;
 mod fleet;
 mod http;
+mod management;
 mod output;
 mod partners;
 mod roles;

@@ -27,6 +27,7 @@ use super::day::{self, Day};
 use crate::commands::publish;
 use crate::context::{Context, PATIENCE};
 use crate::exit::{Done, Exit, Failed};
+use crate::management::Management;
 use crate::roles;
 
 /// Records of each tenant.
@@ -40,8 +41,6 @@ const ANSWER_LIMIT: usize = 256 * 1024;
 
 /// Settings of the demo, unless somebody sets others: short waits, free ports, a partner on this machine.
 const SETTINGS: &[(&str, &str)] = &[
-    // Queues of its own: what else runs on this broker must not take the demo's events.
-    ("KURIR_AMQP__PREFIX", PREFIX),
     ("KURIR_GATEWAY__LISTEN", "127.0.0.1:0"),
     ("KURIR_HEALTH__UP", "127.0.0.1:0"),
     ("KURIR_KEEPER__JANITOR_SECONDS", "2"),
@@ -55,7 +54,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("KURIR_LOG__FILTER", "error,lapin=off"),
 ];
 const KEYS: &str = "KURIR_KEYS__";
-const PREFIX: &str = "kurir-demo";
+const PREFIX: &str = "KURIR_AMQP__PREFIX";
 
 /// One tenant of the demo.
 pub(super) struct Tenant {
@@ -88,6 +87,8 @@ pub(super) struct Stage {
     pub(super) stranger: TenantId,
     /// The key that this run seals with, where none was set.
     pub(super) key: Option<(String, String)>,
+    /// Taken down with everything in it; `None` where somebody else chose it.
+    own_prefix: Option<String>,
     listening: Arc<Mutex<Listening>>,
     fleet: JoinHandle<Done>,
     shutdown: CancellationToken,
@@ -108,6 +109,15 @@ impl Stage {
                 (format!("{KEYS}RING__{}", id.to_uppercase()), key.clone()),
             ]
         });
+        // Queues of its own: what else runs on this broker must not take the events of this run.
+        let run = uuid::Uuid::new_v4().simple().to_string()[..6].to_owned();
+        let prefix =
+            (!sources.environment.contains_key(PREFIX)).then(|| format!("kurir-demo-{run}"));
+        let given = given.chain(
+            prefix
+                .iter()
+                .map(|prefix| (PREFIX.to_owned(), prefix.clone())),
+        );
         let ours = SETTINGS
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -121,7 +131,6 @@ impl Stage {
         let pool = context.pool_within(PATIENCE).await?;
         store::migrate::migrate(&pool).await?;
 
-        let run = chrono::Utc::now().format("%m%d%H%M%S").to_string();
         let tenant = |name: &str| {
             TenantId::parse(&format!("demo-{run}-{name}"))
                 .ok_or_else(|| Failed::new(Exit::Failed, "no tenant id"))
@@ -171,6 +180,7 @@ impl Stage {
             tenants,
             stranger,
             key,
+            own_prefix: prefix,
             listening,
             fleet,
             shutdown,
@@ -370,7 +380,7 @@ impl Stage {
         self.asked_to_stop.cancelled().await;
     }
 
-    /// Roles first, then the partner they call.
+    /// Roles first, then the partner they call, then this run's queues.
     pub(super) async fn take_down(self) -> Done {
         self.shutdown.cancel();
         let ended = self.fleet.await.map_err(|error| {
@@ -378,6 +388,10 @@ impl Stage {
         })?;
         self.pool.close().await;
         self.simulator.stop().await;
+        if let (Some(prefix), Some(management)) = (&self.own_prefix, Management::of(&self.context)?)
+        {
+            management.remove(prefix).await?;
+        }
         ended
     }
 }

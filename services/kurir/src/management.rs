@@ -1,0 +1,107 @@
+//! RabbitMQ's management API: what AMQP does not tell.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::exit::{Done, Exit, Failed};
+use crate::http;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest answer that is read.
+const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+
+pub(crate) struct Management {
+    client: reqwest::Client,
+    /// May hold a password.
+    base: String,
+    virtual_host: String,
+}
+
+impl Management {
+    /// `None` where no address is set.
+    pub(crate) fn of(context: &Context) -> Done<Option<Self>> {
+        let amqp = &context.settings().amqp;
+        let (Some(management), Some(broker)) = (&amqp.management_url, &amqp.url) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            client: http::client(TIMEOUT)?,
+            base: management.expose_secret().trim_end_matches('/').to_owned(),
+            virtual_host: virtual_host(broker.expose_secret()),
+        }))
+    }
+
+    pub(crate) async fn queues(&self) -> Done<Value> {
+        self.list("queues").await
+    }
+
+    pub(crate) async fn bindings(&self) -> Done<Value> {
+        self.list("bindings").await
+    }
+
+    /// Deletes queues and exchanges whose names begin with `<prefix>.`, with everything in them.
+    pub(crate) async fn remove(&self, prefix: &str) -> Done {
+        for what in ["queues", "exchanges"] {
+            let found = self.list(what).await?;
+            let names = found
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|one| one["name"].as_str());
+            let below = format!("{prefix}.");
+            for name in names.filter(|name| name.starts_with(&below)) {
+                let url = format!("{}/api/{what}/{}/{name}", self.base, self.virtual_host);
+                let answer = self.client.delete(url).send().await;
+                let answer = answer.map_err(|error| unavailable(http::without_address(error)))?;
+                if !answer.status().is_success() {
+                    return Err(unavailable(format!(
+                        "deleting {name} was answered {}",
+                        answer.status()
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self, what: &str) -> Done<Value> {
+        let url = format!("{}/api/{what}/{}", self.base, self.virtual_host);
+        let answer = http::get(&self.client, &url, ANSWER_LIMIT)
+            .await
+            .map_err(unavailable)?;
+        serde_json::from_slice(&answer).map_err(|error| unavailable(format!("no JSON: {error}")))
+    }
+}
+
+fn unavailable(why: String) -> Failed {
+    Failed::new(Exit::Unavailable, format!("the management API: {why}"))
+        .next("check KURIR_RABBITMQ_MANAGEMENT_URL, or unset it")
+}
+
+/// As it stands in the address, percent-encoded; the default one is `/`.
+fn virtual_host(address: &str) -> String {
+    let path =
+        outbound::Url::parse(address).map(|url| url.path().trim_start_matches('/').to_owned());
+    path.ok()
+        .filter(|path| !path.is_empty())
+        .unwrap_or_else(|| "%2f".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::virtual_host;
+
+    #[test]
+    fn the_virtual_host_stays_encoded() {
+        for (address, expected) in [
+            ("amqp://u:p@h:5672/%2f", "%2f"),
+            ("amqp://h", "%2f"),
+            ("amqps://h/team%20a", "team%20a"),
+        ] {
+            assert_eq!(virtual_host(address), expected);
+        }
+    }
+}
