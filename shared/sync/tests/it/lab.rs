@@ -256,7 +256,8 @@ impl<S: SimStore + 'static> World<S> {
     /// As `ends_with`, of now.
     pub(crate) async fn shows(&self, event: &str) {
         assert!(self.idle(), "not at rest");
-        let wanted = self.lock().events[self.index(event)].clone();
+        let index = self.index(event);
+        let wanted = self.lock().events[index].clone();
         let link = self.link(wanted.record).await;
         assert!(!link.open, "an effect is open at rest");
         assert_eq!(link.row.state, "linked", "state of the link");

@@ -113,8 +113,15 @@ impl Partner {
         let part_id = self.id();
         match call {
             Call::Create { fields, parts } => self.store(id, fields.clone(), parts, now),
-            Call::Update { id, changed, .. } => {
+            Call::Update {
+                id, changed, part, ..
+            } => {
                 let record = self.get_mut(id);
+                if let Some((part_id, part)) = part
+                    && let Some(shown) = record.parts.iter_mut().find(|shown| shown.id == *part_id)
+                {
+                    shown.part = part.clone();
+                }
                 for (name, value) in changed {
                     match value {
                         Some(value) => record.fields.insert(name.clone(), value.clone()),
@@ -218,7 +225,12 @@ impl Partner {
             _ => None,
         };
         let part_refused = match call {
-            Call::AppendPart { part, .. } | Call::ChangePart { part, .. } => self
+            Call::AppendPart { part, .. }
+            | Call::ChangePart { part, .. }
+            | Call::Update {
+                part: Some((_, part)),
+                ..
+            } => self
                 .refuses
                 .contains(part.fields.get("street").unwrap_or(&String::new())),
             _ => false,
@@ -289,22 +301,23 @@ impl Partner {
         if self.names_parts {
             let sent: Vec<Part> = match call {
                 Call::Create { parts, .. } => parts.clone(),
-                Call::AppendPart { part, .. } | Call::ChangePart { part, .. } => vec![part.clone()],
+                Call::AppendPart { part, .. } => vec![part.clone()],
                 _ => Vec::new(),
             };
             for part in sent {
-                let own = |shown: &&RecordPart| match call {
-                    Call::ChangePart { part_id, .. } => shown.id == *part_id,
-                    _ => shown.part == part,
-                };
+                let own = |shown: &&RecordPart| shown.part == part;
                 // The newest with this content is the one this call made.
                 if let Some(shown) = stored.record.parts.iter().rfind(own) {
                     answer.part_ids.push((shown.id.clone(), part));
                 }
             }
         }
-        if let Call::ChangePart { part_id, part, .. } = call
-            && answer.part_ids.is_empty()
+        // Whose id was sent needs no telling.
+        if let Call::ChangePart { part_id, part, .. }
+        | Call::Update {
+            part: Some((part_id, part)),
+            ..
+        } = call
         {
             answer.part_ids.push((part_id.clone(), part.clone()));
         }

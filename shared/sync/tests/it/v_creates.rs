@@ -79,7 +79,7 @@ both! {
         world.advance(9).await;
         world.resume(0, "v1", "end").await;
         assert!(world.calls().is_empty(), "sent after its window");
-        assert_eq!(world.outcomes("v1"), ["retry 1s (too_late)"]);
+        assert_eq!(world.outcomes("v1"), ["retry 1s (too little time left for the call)"]);
         world.ends_with("v1").await;
         assert_eq!(world.calls(), ["create"]);
     }
@@ -91,7 +91,7 @@ both! {
         world.run_to(0, "v1", "reserve").await;
         world.close_channel(0);
         world.run_to(0, "v1", "copy").await;
-        assert_eq!(world.outcomes("v1"), ["retry 1s (lease)"]);
+        assert_eq!(world.outcomes("v1"), ["retry 1s (another worker holds the record's lease)"]);
         assert!(world.calls().is_empty());
         world.ends_with("v1").await;
         assert_eq!(world.calls(), ["create"]);
