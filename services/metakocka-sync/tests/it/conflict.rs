@@ -139,6 +139,26 @@ async fn a_partner_deleted_in_the_application_is_told_and_not_made_again() {
     let mut changed: Value = beekeeper();
     changed["name"] = json!("Žužek");
     let end = stage.deliver(&saved(2, &changed)).await;
+    assert_eq!(end.word(), "blocked conflict");
+    assert!(end.text().contains("no longer exists"), "{}", end.text());
+    assert!(stage.partners().is_empty());
+}
+
+#[tokio::test]
+async fn an_update_of_nothing_but_fields_hears_it_from_metakocka() {
+    let stage = Stage::new(Readings::kind()).await;
+    stage.deliver(&saved(1, &beekeeper())).await;
+    let id = stage.only_partner().mk_id;
+    stage
+        .simulator
+        .with_company(crate::stage::COMPANY, |company, now| {
+            company.person_deletes(id, now)
+        })
+        .unwrap()
+        .unwrap();
+    let mut changed: Value = beekeeper();
+    changed["registration_number"] = json!("6123456009");
+    let end = stage.deliver(&saved(2, &changed)).await;
     assert_eq!(end.word(), "permanent refused");
     assert!(end.text().contains("Cannot find partner"), "{}", end.text());
     assert!(stage.partners().is_empty());
