@@ -17,7 +17,6 @@ use testkit::{
     Broker, Contact, Contacts, Database, Ended, Kurir, Publisher, Route, Running,
     structured_properties, wait_for,
 };
-use tokio::sync::OnceCell;
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -62,7 +61,6 @@ pub(crate) struct Fleet {
     pub(crate) database: Database,
     pub(crate) broker: Broker,
     pub(crate) simulator: Simulator,
-    publisher: OnceCell<Publisher>,
 }
 
 /// What became of a published event. The first that applies.
@@ -130,7 +128,6 @@ impl Fleet {
             database,
             broker,
             simulator,
-            publisher: OnceCell::new(),
         };
         fleet.command(&["tenant", "add", TENANT]).await.expect(0);
         fleet
@@ -221,10 +218,9 @@ impl Fleet {
         self.command(&["topology", "declare"]).await.expect(0);
     }
 
-    pub(crate) async fn publisher(&self) -> &Publisher {
-        self.publisher
-            .get_or_init(async || self.broker.publisher().await.unwrap())
-            .await
+    /// On the connection that lives now: the broker may have closed the former one.
+    pub(crate) async fn publisher(&self) -> Publisher {
+        self.broker.publisher().await.unwrap()
     }
 
     /// Straight to the broker, as an upstream app may.

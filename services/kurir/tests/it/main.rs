@@ -5,6 +5,7 @@ mod bad_input;
 mod cli;
 mod config;
 mod cost;
+mod crash;
 mod demo;
 mod edges;
 mod endurance;
