@@ -87,10 +87,10 @@ pub struct Request {
     /// Fields this call carries.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: Fields,
-    /// Parts this call carries: those of a create, or the one part of an append or change.
+    /// Parts this call carries: those of a create, or the one part of an append, of a change, or of an update.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
-    /// The part that is changed.
+    /// The part that is changed, by a change or an update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_id: Option<String>,
     /// What a create is found by.

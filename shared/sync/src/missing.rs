@@ -1,8 +1,11 @@
 //! The calls that are still missing, made anew from the link before every call.
+//!
+//! An append carries one part and nothing else, because repeating it adds it again. A change of a part that we made may
+//! be repeated like an update, so the first one rides with the record's fields: one call instead of two.
 
 use std::collections::BTreeSet;
 
-use crate::content::{Content, Owner, Part, Parts, Record};
+use crate::content::{Content, Fields, Owner, Part, Parts, Record};
 use crate::effect::Request;
 use crate::link::Link;
 use crate::target::Call;
@@ -28,22 +31,9 @@ pub(crate) fn missing(link: &Link, id: &str, content: &Content, read: Option<&Re
     let changed = link.base.changes(&content.fields);
     let pairing = Pairing::new(&link.parts, content);
     let part_calls = pairing.unmet.len();
-    if !changed.is_empty() {
-        let mut whole = link.base.fields();
-        whole.extend(content.fields.clone());
-        let request = Request {
-            fields: changed.clone(),
-            ..Request::default()
-        };
-        return Missing::Call {
-            call: Call::Update {
-                id: id.to_owned(),
-                changed,
-                whole,
-            },
-            request,
-            last: part_calls == 0,
-        };
+    let riding = pairing.changeable();
+    if !changed.is_empty() && riding.is_none() {
+        return update(link, id, content, changed, None, part_calls == 0);
     }
     if part_calls == 0 {
         return Missing::Nothing;
@@ -54,6 +44,9 @@ pub(crate) fn missing(link: &Link, id: &str, content: &Content, read: Option<&Re
     let noted = note(&link.parts, content, record);
     if noted != link.parts {
         return Missing::Note(noted);
+    }
+    if !changed.is_empty() {
+        return update(link, id, content, changed, riding, part_calls == 1);
     }
     let part = pairing.unmet[0].clone();
     let request = Request {
@@ -85,6 +78,34 @@ pub(crate) fn missing(link: &Link, id: &str, content: &Content, read: Option<&Re
             request,
             last,
         },
+    }
+}
+
+fn update(
+    link: &Link,
+    id: &str,
+    content: &Content,
+    changed: Fields,
+    part: Option<(String, Part)>,
+    last: bool,
+) -> Missing {
+    let mut whole = link.base.fields();
+    whole.extend(content.fields.clone());
+    let request = Request {
+        fields: changed.clone(),
+        parts: part.iter().map(|(_, part)| part.clone()).collect(),
+        part_id: part.as_ref().map(|(part_id, _)| part_id.clone()),
+        ..Request::default()
+    };
+    Missing::Call {
+        call: Call::Update {
+            id: id.to_owned(),
+            changed,
+            whole,
+            part,
+        },
+        request,
+        last,
     }
 }
 
@@ -124,6 +145,13 @@ impl Pairing {
             .map(|(id, known)| (known.kind.clone(), id.clone()))
             .collect();
         Self { unmet, free }
+    }
+
+    /// The first wanted part that one of ours can become, by the id of that one.
+    fn changeable(&self) -> Option<(String, Part)> {
+        self.unmet
+            .iter()
+            .find_map(|part| Some((self.free_of_kind(&part.kind)?, part.clone())))
     }
 
     fn free_of_kind(&self, kind: &str) -> Option<String> {

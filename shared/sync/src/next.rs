@@ -175,6 +175,11 @@ fn resolve(view: View<'_>, effect: &Effect) -> Step {
     };
     match view.seen.record(&id) {
         None => Step::Read(id),
+        // What a deletion leaves is nothing.
+        Some(None) if effect.operation == Operation::Delete => Step::Confirm(Box::new(Record {
+            id,
+            ..Record::default()
+        })),
         Some(None) => absent(view, effect),
         Some(Some(record)) if proof::shows(effect, view.link, record) => {
             Step::Confirm(Box::new(record.clone()))

@@ -2,7 +2,7 @@
 //! confirmed.
 
 use crate::content::{Base, Owner, Parts, Record};
-use crate::effect::{Effect, Operation};
+use crate::effect::{Effect, Operation, Request};
 use crate::link::Link;
 use crate::target::Answer;
 
@@ -19,17 +19,22 @@ pub(crate) fn shows(effect: &Effect, link: &Link, record: &Record) -> bool {
                         .any(|shown| shown.part.signature() == part.signature())
                 })
         }
-        Operation::Update => record.shows(&request.fields),
+        Operation::Update => record.shows(&request.fields) && changed(request, record),
         // An append is known by its signature among the ids that were not known before.
         Operation::AppendPart => appended(effect, link, record).is_some(),
-        Operation::ChangePart => request.parts.iter().all(|part| {
-            record.parts.iter().any(|shown| {
-                Some(&shown.id) == request.part_id.as_ref()
-                    && shown.part.signature() == part.signature()
-            })
-        }),
+        Operation::ChangePart => changed(request, record),
         Operation::Delete => false,
     }
+}
+
+/// The part with that id has the new content. True where no part was to be changed.
+fn changed(request: &Request, record: &Record) -> bool {
+    request.parts.iter().all(|part| {
+        record.parts.iter().any(|shown| {
+            Some(&shown.id) == request.part_id.as_ref()
+                && shown.part.signature() == part.signature()
+        })
+    })
 }
 
 fn appended(effect: &Effect, link: &Link, record: &Record) -> Option<String> {
@@ -108,13 +113,13 @@ pub(crate) fn moved_by_record(effect: &Effect, link: &Link, record: &Record) -> 
                 parts.set(&id, part, Owner::Ours);
             }
         }
-        Operation::ChangePart => {
+        Operation::Update | Operation::ChangePart => {
             if let (Some(id), Some(part)) = (&effect.request.part_id, effect.request.parts.first())
             {
                 parts.set(id, part, Owner::Ours);
             }
         }
-        Operation::Update | Operation::Delete => {}
+        Operation::Delete => {}
     }
     Moved {
         target_id: record.id.clone(),

@@ -68,6 +68,7 @@ fn judge(view: View<'_>, id: &str, record: &Record, given_up: &[Effect]) -> Step
         id: id.to_owned(),
         changed: older,
         whole: view.link.base.fields(),
+        part: None,
     };
     Step::Call {
         call: Box::new(call),

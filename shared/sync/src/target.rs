@@ -16,11 +16,12 @@ pub enum Call {
         parts: Vec<Part>,
     },
     /// `changed` is what must change; `whole` is the record's content afterwards, for partners that want a group of
-    /// fields together.
+    /// fields together. `part` is a part of ours, by its id, that takes on new content in the same call.
     Update {
         id: String,
         changed: Fields,
         whole: Fields,
+        part: Option<(String, Part)>,
     },
     AppendPart {
         id: String,
