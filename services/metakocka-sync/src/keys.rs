@@ -3,7 +3,7 @@
 //! A key is a text that begins with person or organization, so that keys of the two never meet. Every key of a record is
 //! claimed; which of them are looked up is bounded, see `target.rs`.
 
-use metakocka::{PartnerKey, normalise};
+use metakocka::{Partner, PartnerKey, normalise};
 use sync::NaturalKey;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,22 @@ impl Identity {
             Self::Tax(_) | Self::Email(_) | Self::Name { .. } => 1,
         }
     }
+}
+
+/// Whether a hit can be what the key's kind says: equal, or not told.
+pub(crate) fn may_be(hit: &Partner, who: Who) -> bool {
+    hit.business_entity
+        .is_none_or(|business| business == who.business_entity())
+}
+
+/// The hit has something that the stronger key is about, and it is something else.
+pub(crate) fn contradicts(hit: &Partner, stronger: &Identity) -> bool {
+    let has = match stronger {
+        Identity::Tax(_) => hit.tax_id_number.is_some(),
+        Identity::Email(_) => hit.contacts.iter().any(|contact| contact.email.is_some()),
+        Identity::Name { .. } => hit.customer.is_some(),
+    };
+    has && stronger.key().is_some_and(|key| !key.matches(hit))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod keys;
 mod parts;
 mod planner;
 mod record;
+mod sending;
 mod settings;
 mod target;
 

@@ -16,24 +16,18 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use metakocka::{
-    AddedPartner, Error, MainAddress, MainFields, Metakocka, MkId, NewPartner, Partner,
-    PartnerUpdate, normalise,
-};
+use metakocka::{AddedPartner, Error, MainFields, Metakocka, MkId, Partner, PartnerUpdate};
 use sync::{
-    Answer, Call, Content, Fields, LookError, NaturalKey, Operation, Part, Record, RecordPart,
-    SendError, Target,
+    Answer, Call, Content, Fields, LookError, NaturalKey, Operation, Part, Record, SendError,
+    Target,
 };
 use worker::{DeadClass, Failure};
 
-use crate::contact::{
-    BUSINESS_ENTITY, COUNTRY, CUSTOMER, FOREIGN, MAIN_ADDRESS, PLACE, POST_NUMBER, PROVINCE,
-    REGISTRATION, STREET, TAX_ID, TAXPAYER,
-};
 use crate::failure;
-use crate::keys::{Identity, Who};
+use crate::keys::{Identity, Who, contradicts, may_be};
 use crate::parts;
 use crate::record::{View, main_address};
+use crate::sending::{address_id, as_sent, filled, main_fields, new_partner};
 
 /// Most look-up calls before a create, paging aside.
 pub const LOOKUPS: usize = 3;
@@ -157,19 +151,7 @@ impl PartnerTarget {
         let of = |kind: &str| parts.iter().find(|part| part.kind == kind);
         let contact = of(parts::CONTACT);
         let address = of(parts::ADDRESS);
-        let partner = NewPartner {
-            customer: text(fields, CUSTOMER),
-            business_entity: flag(fields, BUSINESS_ENTITY),
-            taxpayer: flag(fields, TAXPAYER),
-            foreign: flag(fields, FOREIGN),
-            buyer: true,
-            supplier: false,
-            tax_id_number: fields.get(TAX_ID).cloned().flatten(),
-            registration_number: fields.get(REGISTRATION).cloned().flatten(),
-            address: main(fields),
-            contact: contact.map(|part| parts::contact_fields(part, self.view.managed())),
-            further_address: address.map(parts::address_fields),
-        };
+        let partner = new_partner(fields, contact, address, self.view.managed());
         let added = self
             .client
             .add_partner(&partner, leave_by)
@@ -460,51 +442,6 @@ impl Target for PartnerTarget {
     }
 }
 
-/// Whether a hit can be what the key's kind says: equal, or not told.
-fn may_be(hit: &Partner, who: Who) -> bool {
-    hit.business_entity
-        .is_none_or(|business| business == who.business_entity())
-}
-
-/// The hit has something that the stronger key is about, and it is something else.
-fn contradicts(hit: &Partner, stronger: &Identity) -> bool {
-    let has = match stronger {
-        Identity::Tax(_) => hit.tax_id_number.is_some(),
-        Identity::Email(_) => hit.contacts.iter().any(|contact| contact.email.is_some()),
-        Identity::Name { .. } => hit.customer.is_some(),
-    };
-    has && stronger.key().is_some_and(|key| !key.matches(hit))
-}
-
-/// The id of the further address, where only one of the new addresses lies in its street.
-fn address_id(added: &AddedPartner, part: &Part) -> Option<String> {
-    let street = parts::address_fields(part).street;
-    let mut same = added.addresses.iter().filter(|address| {
-        normalise::street(address.street.as_deref().unwrap_or_default())
-            == normalise::street(&street)
-    });
-    match (same.next(), same.next()) {
-        (Some(one), None) => Some(one.mk_id.to_string()),
-        _ => None,
-    }
-}
-
-/// A partner that was just made holds what was sent, and nothing else.
-fn as_sent(added: &AddedPartner, fields: &Fields, named: &[(String, Part)]) -> Record {
-    let told = |(name, text): (&String, &Option<String>)| Some((name.clone(), text.clone()?));
-    Record {
-        id: added.mk_id.to_string(),
-        fields: fields.iter().filter_map(told).collect(),
-        parts: named
-            .iter()
-            .map(|(id, part)| RecordPart {
-                id: id.clone(),
-                part: part.clone(),
-            })
-            .collect(),
-    }
-}
-
 fn shown_part(record: &Record, part: &Part, known: &[String]) -> Option<String> {
     let shown = record
         .parts
@@ -526,57 +463,6 @@ fn answer(id: &str, part_ids: Vec<(String, Part)>, record: Option<Record>) -> An
         part_ids,
         record,
         digest: None,
-    }
-}
-
-fn text(fields: &Fields, name: &str) -> String {
-    fields.get(name).cloned().flatten().unwrap_or_default()
-}
-
-fn flag(fields: &Fields, name: &str) -> bool {
-    text(fields, name) == "true"
-}
-
-fn main(fields: &Fields) -> MainAddress {
-    MainAddress {
-        street: text(fields, STREET),
-        post_number: text(fields, POST_NUMBER),
-        place: text(fields, PLACE),
-        province: text(fields, PROVINCE),
-        country: text(fields, COUNTRY),
-    }
-}
-
-/// Cleared texts are sent empty; the address whole or not at all.
-fn main_fields(changed: &Fields, whole: &Fields) -> MainFields {
-    let is_changed = |name: &str| changed.contains_key(name);
-    let text_of = |name: &str| is_changed(name).then(|| text(changed, name));
-    let flag_of = |name: &str| is_changed(name).then(|| flag(changed, name));
-    MainFields {
-        customer: text_of(CUSTOMER),
-        business_entity: flag_of(BUSINESS_ENTITY),
-        taxpayer: flag_of(TAXPAYER),
-        foreign: flag_of(FOREIGN),
-        buyer: None,
-        supplier: None,
-        tax_id_number: text_of(TAX_ID),
-        registration_number: text_of(REGISTRATION),
-        address: MAIN_ADDRESS
-            .into_iter()
-            .any(is_changed)
-            .then(|| main(whole)),
-    }
-}
-
-/// Nothing is cleared on a contact that is made.
-fn filled(contact: metakocka::ContactFields) -> metakocka::ContactFields {
-    let told = |field: Option<String>| field.filter(|text| !text.is_empty());
-    metakocka::ContactFields {
-        name: told(contact.name),
-        email: told(contact.email),
-        gsm: told(contact.gsm),
-        phone: told(contact.phone),
-        fax: told(contact.fax),
     }
 }
 
