@@ -91,12 +91,9 @@ pub(crate) struct LinkRow {
 
 #[derive(Clone, Debug)]
 pub(crate) struct EffectRow {
-    pub(crate) event_id: String,
     pub(crate) operation: String,
     pub(crate) state: String,
     pub(crate) last: bool,
-    pub(crate) target_id: Option<String>,
-    pub(crate) outcome: Option<String>,
 }
 
 impl Fleet {
@@ -469,12 +466,9 @@ impl Fleet {
             .unwrap();
         rows.iter()
             .map(|row| EffectRow {
-                event_id: row.get("event_id"),
                 operation: row.get("operation"),
                 state: row.get("state"),
                 last: row.get("last"),
-                target_id: row.get("target_id"),
-                outcome: row.get("outcome"),
             })
             .collect()
     }

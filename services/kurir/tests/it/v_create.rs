@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use simulators::metakocka::{Call, CommitPoint, Fault, LateAnswer, LogFilter, PartnerEdit};
-use testkit::{Contact, Contacts, Running, wait_for, wait_until};
+use testkit::{Contact, Contacts, Running, wait_for};
 
 use crate::fleet::{
     Fate, Fleet, SETTLE, SOON, TENANT, order_key, plain, ready, rename, settled, settles,
@@ -37,15 +37,17 @@ pub(crate) async fn redelivered_while_it_runs(fleet: &Fleet) -> (Running, Contac
     let event = contact.created();
     fleet.publish(&event).await;
     fleet.called(Call::AddPartner, 1).await;
-    let close = async || {
-        let management = fleet.broker.management();
-        management
-            .close_connections(fleet.broker.vhost())
-            .await
-            .unwrap()
-    };
     // The management API lists a connection some seconds after it was made.
-    wait_until("connections to close", SOON, close, |closed| *closed >= 3).await;
+    wait_for("the consumer's connection to be closed", SOON, async || {
+        let management = fleet.broker.management();
+        let closed = management.close_connections(fleet.broker.vhost()).await;
+        let lost = |line: &str| line.contains("not connected") && line.contains("Consume");
+        match worker.count_lines(lost) {
+            0 => Err(closed.map_err(|error| error.to_string())),
+            _ => Ok(()),
+        }
+    })
+    .await;
     wait_for(
         "the copy waits for the lease",
         SOON,

@@ -286,15 +286,16 @@ async fn lost_lease_returns_its_claim() {
     fleet
         .sql("create or replace function renew_links(p_tokens uuid[], p_lease interval) returns int language sql as 'select 0'")
         .await;
-    let worker = ready(fleet.worker().setting("sync.lease_seconds", 1)).await;
+    let worker = fleet.working().await;
     let mut contact = plain(&mut Contacts::new(TENANT, 1));
     let event = contact.created();
-    // Two looks before the create, each almost two leases long.
+    // Two looks before the create, together almost two leases long.
     let slow = Fault::Slow {
         ms: 1_700,
         commit: CommitPoint::AtEnd,
     };
     fleet.fault(ScriptedFault::new(slow).on(Call::GetPartner).always());
+    // One takes the lease from the other whenever it ends.
     fleet.publish_all([&event, &event]).await;
     wait_for("the lease to be lost three times", SOON, async || {
         match settled(&worker, &event, "\"wait\"")
