@@ -42,7 +42,7 @@ pub(crate) struct Kurir {
 pub(crate) enum Command {
     /// Runs all roles in one process
     #[command(
-        after_help = "Example:\n  kurir migrate && kurir up\n\nStops in order on SIGTERM or Ctrl-C, within 25 seconds; a second one stops at once."
+        after_help = "Example:\n  kurir migrate && kurir up\n\nStops in order on SIGTERM or Ctrl-C, within 35 seconds; a second one stops at once."
     )]
     Up,
     /// Runs the gateway: takes events over HTTP and publishes them
