@@ -401,7 +401,12 @@ impl Run<'_, '_> {
             Ok(answer) => {
                 self.calls += 1;
                 let moved = proof::moved_by_answer(&effect, &self.link, &answer);
-                let note = json!({ "not_taken": moved.base.not_taken(&effect.request.fields).collect::<Vec<_>>() });
+                let not_taken: Vec<&str> = moved.base.not_taken(&effect.request.fields).collect();
+                let note = if not_taken.is_empty() {
+                    json!({})
+                } else {
+                    json!({ "not_taken": not_taken })
+                };
                 if let Some(record) = answer.record {
                     self.seen.read = Some((record.id.clone(), Some(record)));
                 } else {

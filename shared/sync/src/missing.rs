@@ -11,6 +11,10 @@ use crate::link::Link;
 use crate::target::Call;
 
 /// What comes first.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made per step, and taken apart at once"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Missing {
     Nothing,

@@ -399,6 +399,9 @@ pub(crate) async fn run<S: SimStore + 'static>(
     })
 }
 
+/// Version, tombstone, event id, generation.
+type Rank<'a> = (u64, bool, &'a str, u32);
+
 /// The oracles I1 to I7, I9 and I10.
 fn judge<S: SimStore + 'static>(
     world: &World<S>,
@@ -450,7 +453,7 @@ fn judge<S: SimStore + 'static>(
         }
         let applied = link.and_then(|link| link.row.applied_k.clone());
         // By the fields, not by the bytes of the key: the oracle must not share a mistake with the engine.
-        let mut newest: Option<((u64, bool, &str, u32), usize)> = None;
+        let mut newest: Option<(Rank<'_>, usize)> = None;
         let mut gone_above = Vec::new();
         for (index, event) in state
             .events
