@@ -34,10 +34,10 @@ reachable() {
   [ "$(id -u)" != 0 ] || (cd / && setpriv --reuid="$owner" --regid="$(id -g "$owner")" --init-groups test -x "$1")
 }
 
-port_taken() { # in use on any address, by whoever, except for what the kernel only remembers (06 = TIME_WAIT)
+port_taken() { # in use on any address, by whoever, except for what the kernel only remembers (no inode: its process is gone)
   local hex
   hex=$(printf ':%04X' "$1")
-  awk -v port="$hex" '$2 ~ port "$" && $4 != "06" { found = 1 } END { exit !found }' /proc/net/tcp /proc/net/tcp6 2>/dev/null
+  awk -v port="$hex" '$2 ~ port "$" && $10 != "0" { found = 1 } END { exit !found }' /proc/net/tcp /proc/net/tcp6 2>/dev/null
 }
 slot_taken() { # SLOT KIND
   local port last=$(($1 + 4))
