@@ -311,7 +311,7 @@ end $$;
 -- Complete: an effect is confirmed, and the link moves by its share. p_items: {idx, effect, link, token, target_id, base,
 -- base_hash, parts, keys?, digest?, what, note?, keep_lease, answered}. Returns the link as it is now.
 create function complete_effects(p_items jsonb) returns table (idx int, verdict text, detail jsonb) language plpgsql volatile as $$
-declare i record; l link; e effect; t timestamptz; other bigint;
+declare i record; l link; e effect; t timestamptz; other bigint; gone boolean;
 begin
     for i in
         select * from jsonb_to_recordset(p_items) as x(idx int, effect uuid, link bigint, token uuid, target_id text, base jsonb,
@@ -348,9 +348,12 @@ begin
                 last_error = 'the partner''s record ' || i.target_id || ' already belongs to link ' || other
                 where id = l.id returning * into l;
         else
-            update link set target_id = coalesce(i.target_id, link.target_id), former_target_id = null,
-                state = case when link.state = 'conflict' then link.state else 'linked' end,
-                base = i.base, base_hash = i.base_hash, target_parts = i.parts,
+            gone := e.operation = 'delete';
+            update link set target_id = case when gone then null else coalesce(i.target_id, link.target_id) end,
+                former_target_id = case when gone then coalesce(link.target_id, link.former_target_id) end,
+                state = case when link.state = 'conflict' then link.state when gone then 'deleted' else 'linked' end,
+                base = case when gone then '{}' else i.base end, base_hash = case when gone then null else i.base_hash end,
+                target_parts = case when gone then '{}' else i.parts end,
                 applied_k = case when e.last then greatest(applied_k, e.k) else applied_k end,
                 lease_token = case when e.last and not i.keep_lease and lease_token = i.token then null else lease_token end,
                 lease_until = case when e.last and not i.keep_lease and lease_token = i.token then null else lease_until end,
@@ -366,13 +369,15 @@ begin
                     perform close_covered(l.id, e.source, e.event_id);
                 end if;
                 delete from unsettled_claim where token = i.token;
-                if i.keys is not null then
+                if gone then
+                    delete from natural_key_claim where link_id = l.id;
+                elsif i.keys is not null then
                     delete from natural_key_claim where link_id = l.id and natural_key not in (select jsonb_array_elements_text(i.keys));
                 end if;
             end if;
         end if;
         insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, target_id, detail)
-        values (l.id, l.tenant, t, i.what, e.k, e.source, e.event_id, e.generation, l.target_id, coalesce(i.note, '{}'));
+        values (l.id, l.tenant, t, i.what, e.k, e.source, e.event_id, e.generation, coalesce(l.target_id, i.target_id), coalesce(i.note, '{}'));
         verdict := 'confirmed'; detail := jsonb_build_object('link', link_json(l), 'open', open_effect(l.id)); return next;
     end loop;
 end $$;

@@ -563,14 +563,25 @@ impl State {
             ));
         } else {
             let gives_back = effect.last && !item.keep_lease;
+            let gone = effect.operation == "delete";
             let link = self.link(item.link);
-            link.row.target_id = target;
-            link.row.former_target_id = None;
-            if link.row.state != "conflict" {
-                link.row.state = "linked".into();
+            if gone {
+                link.row.former_target_id = link
+                    .row
+                    .target_id
+                    .take()
+                    .or(link.row.former_target_id.take());
+                link.row.base = json!({});
+                link.row.target_parts = json!({});
+            } else {
+                link.row.target_id = target;
+                link.row.former_target_id = None;
+                link.row.base = item.base;
+                link.row.target_parts = item.parts;
             }
-            link.row.base = item.base;
-            link.row.target_parts = item.parts;
+            if link.row.state != "conflict" {
+                link.row.state = if gone { "deleted" } else { "linked" }.into();
+            }
             link.last_error = None;
             if effect.last {
                 link.row.applied_k = link.row.applied_k.clone().max(effect.k.clone());
@@ -592,7 +603,9 @@ impl State {
                     self.close_covered(item.link, &effect.source, &effect.event_id);
                 }
                 self.unsettled.remove(&item.token);
-                if let Some(keys) = item.natural_keys {
+                if gone {
+                    self.keys.retain(|_, owner| *owner != item.link);
+                } else if let Some(keys) = item.natural_keys {
                     self.keys
                         .retain(|key, owner| *owner != item.link || keys.contains(key));
                 }
