@@ -10,9 +10,9 @@ use sync::{Content, Record, Settings};
 
 use crate::model::Model;
 use crate::postgres::Postgres;
-use crate::schedules::{content, event};
+use crate::schedules::{content, event, part};
 use crate::sim_store::{Both, LinkView, SimStore};
-use crate::world::{Poison, SOURCE, SimEvent, World};
+use crate::world::{Msg, Poison, SOURCE, SimEvent, What, World};
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 pub(crate) const MAIL: &str = "a@x";
@@ -24,6 +24,11 @@ pub(crate) trait Lab {
     fn store(&self) -> BoxFuture<'_, Self::Store>;
 
     fn two_step_reserve(&self) -> bool {
+        false
+    }
+
+    /// A step costs a round trip: fewer of many similar schedules are enough.
+    fn is_slow(&self) -> bool {
         false
     }
 
@@ -73,6 +78,10 @@ impl OnPostgres {
 
 impl Lab for OnPostgres {
     type Store = Both<Postgres, Model>;
+
+    fn is_slow(&self) -> bool {
+        true
+    }
 
     fn store(&self) -> BoxFuture<'_, Self::Store> {
         async move {
@@ -142,14 +151,38 @@ impl<S: SimStore + 'static> World<S> {
         self.publish(index);
     }
 
+    /// A copy of this event lies in the queue.
+    pub(crate) fn queued(&self, event: &str) -> bool {
+        let index = self.index(event);
+        let state = self.lock();
+        let of = |msg: &Msg| matches!(msg.what, What::Event { index: of, .. } if of == index);
+        state.queue.iter().any(of)
+    }
+
+    /// Envelopes kept of superseded events.
+    pub(crate) async fn kept(&self) -> usize {
+        self.store.snapshot().await.kept
+    }
+
+    pub(crate) async fn discarded(&self, event: &str) {
+        assert!(
+            self.store.discard(event.into()).await,
+            "{event} is not held"
+        );
+    }
+
     fn index(&self, event: &str) -> usize {
         let state = self.lock();
         let index = state.events.iter().position(|it| it.id == event);
         index.unwrap_or_else(|| panic!("no event {event}"))
     }
 
+    pub(crate) async fn links(&self) -> Vec<LinkView> {
+        self.store.snapshot().await.links
+    }
+
     pub(crate) async fn link(&self, record: usize) -> LinkView {
-        let links = self.store.snapshot().await.links;
+        let links = self.links().await;
         let name = format!("r{record}");
         let link = links.into_iter().find(|link| link.row.source_id == name);
         link.unwrap_or_else(|| panic!("no link of {name}"))
@@ -183,6 +216,18 @@ impl<S: SimStore + 'static> World<S> {
         dead.into_iter()
             .map(|dead| format!("{} {} {}", dead.event_id, dead.state, dead.class))
             .collect()
+    }
+
+    /// Calls of a dead event that were confirmed before it died.
+    pub(crate) async fn partly_applied(&self, event: &str) -> Vec<String> {
+        let dead = self.store.snapshot().await.dead;
+        let dead = dead.into_iter().find(|dead| dead.event_id == event);
+        dead.unwrap_or_else(|| panic!("{event} is not dead")).partly
+    }
+
+    /// Somebody adds an address to a record of the partner.
+    pub(crate) fn person_adds_part(&self, record: usize, street: &str) {
+        self.lock().partner.person_adds_part(record, part(street));
     }
 
     /// `v3 poison`.
@@ -222,6 +267,11 @@ impl<S: SimStore + 'static> World<S> {
         let state = self.lock();
         let of = state.acks.iter().filter(|(id, _)| id == event);
         of.map(|(_, verdict)| verdict.clone()).collect()
+    }
+
+    /// Claims that were taken over and have not come back.
+    pub(crate) async fn unsettled(&self) -> usize {
+        self.store.snapshot().await.unsettled
     }
 
     pub(crate) fn kills(&self, event: &str) -> u32 {

@@ -13,6 +13,8 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
+    /// Nothing: the call before a scripted one.
+    None,
     /// Answers after 25 to 50 s, clearly.
     Slow,
     /// Commits, the answer is lost.
@@ -82,6 +84,12 @@ impl Partner {
         let id = self.id();
         self.store(&id, fields, &parts, now);
         self.records.last_mut().expect("just stored").theirs = true;
+    }
+
+    pub(crate) fn person_adds_part(&mut self, record: usize, part: Part) {
+        let id = self.id();
+        let parts = &mut self.records[record].record.parts;
+        parts.push(RecordPart { id, part });
     }
 
     fn store(&mut self, id: &str, fields: Fields, parts: &[Part], now: DateTime<Utc>) {
@@ -250,7 +258,7 @@ impl Partner {
         let seconds = |seconds: i64| now + TimeDelta::seconds(seconds);
         let settle = i64::try_from(SETTLE.as_secs()).expect("small");
         let (commit, sent) = match fault {
-            None => (Some(now), None),
+            None | Some(Fault::None) => (Some(now), None),
             Some(Fault::Slow) => (Some(seconds(slow / 2)), None),
             Some(Fault::Lost) => (Some(now), Some(seconds(quick))),
             Some(Fault::Error) => (None, Some(seconds(quick))),
