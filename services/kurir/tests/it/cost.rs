@@ -42,9 +42,9 @@ fn of_events(statements: &Statements) -> i64 {
     let (mut calls, mut others) = (0, String::new());
     for statement in &statements.0 {
         let is = |part: &&str| statement.query.contains(*part);
-        if OF_EVENTS.iter().any(|part| is(&part)) {
+        if OF_EVENTS.iter().any(is) {
             calls += statement.calls;
-        } else if !BY_THE_CLOCK.iter().any(|part| is(&part)) {
+        } else if !BY_THE_CLOCK.iter().any(is) {
             writeln!(others, "{} × {}", statement.calls, statement.query).unwrap();
         }
     }
