@@ -462,6 +462,9 @@ pub(crate) enum DeadLetters {
         /// Who does it, for the history
         #[arg(long, default_value = "kurir cli", env = "USER", hide_env = true)]
         actor: String,
+        /// Gives the event a new version, now: it counts as the newest content of its record
+        #[arg(long)]
+        restamp: bool,
         #[command(flatten)]
         output: Output,
     },

@@ -230,10 +230,41 @@ pub async fn replay_one(
     id: Uuid,
     actor: &str,
 ) -> Result<Replayed, Error> {
+    replay(pool, prefix, scope, id, actor, Restamp::No).await
+}
+
+/// As [`replay_one`], with a new version: the event's `subjectversion` becomes the database's clock, so that it counts as
+/// the newest content of its record. For a version that came from a wrong clock (`future_version`). The body as it came
+/// stays beside the edited one.
+pub async fn replay_restamped(
+    pool: &Pool,
+    prefix: &QueuePrefix,
+    scope: Scope<'_>,
+    id: Uuid,
+    actor: &str,
+) -> Result<Replayed, Error> {
+    replay(pool, prefix, scope, id, actor, Restamp::Yes).await
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Restamp {
+    Yes,
+    No,
+}
+
+async fn replay(
+    pool: &Pool,
+    prefix: &QueuePrefix,
+    scope: Scope<'_>,
+    id: Uuid,
+    actor: &str,
+    restamp: Restamp,
+) -> Result<Replayed, Error> {
     let mut transaction = pool.begin().await?;
     let row = sqlx::query(
         "select worker, tenant, source, event_id, connection_id, state, generation,
-           coalesce(edited_body, body) as body, properties, headers
+           coalesce(edited_body, body) as body, properties, headers,
+           (extract(epoch from kurir_now()) * 1000000)::bigint as micros
          from dead_letter where id = $1 and ($2::text is null or tenant = $2) for update",
     )
     .bind(id)
@@ -251,11 +282,24 @@ pub async fn replay_one(
     let generation = row.try_get::<i32, _>("generation")? + 1;
     let worker: String = row.try_get("worker")?;
     let queue = prefix.worker_queue(&worker);
+    let mut body: Vec<u8> = row.try_get("body")?;
+    let mut k = None;
+    if restamp == Restamp::Yes {
+        body = restamped(&body, row.try_get("micros")?)?;
+        k = new_key(&body, generation)?;
+    }
     sqlx::query(
-        "update dead_letter set state = 'replaying', generation = $2, row_version = row_version + 1 where id = $1",
+        "update dead_letter set state = 'replaying', generation = $2, row_version = row_version + 1,
+           edited_body = case when $3 then $4 else edited_body end, edited_by = case when $3 then $5 else edited_by end,
+           edited_at = case when $3 then kurir_now() else edited_at end, k = coalesce($6, k)
+         where id = $1",
     )
     .bind(id)
     .bind(generation)
+    .bind(restamp == Restamp::Yes)
+    .bind(&body)
+    .bind(actor)
+    .bind(k)
     .execute(&mut *transaction)
     .await?;
     sqlx::query(
@@ -265,7 +309,7 @@ pub async fn replay_one(
     .bind(id)
     .bind(generation)
     .bind(actor)
-    .bind(json!({ "replay": replay }))
+    .bind(json!({ "replay": replay, "restamped": restamp == Restamp::Yes }))
     .execute(&mut *transaction)
     .await?;
     forgive(&mut transaction, &row).await?;
@@ -275,7 +319,7 @@ pub async fn replay_one(
     )
     .bind(row.try_get::<Option<String>, _>("tenant")?)
     .bind(&queue)
-    .bind(row.try_get::<Vec<u8>, _>("body")?)
+    .bind(body)
     .bind(row.try_get::<Value, _>("properties")?)
     .bind(replay_headers(row.try_get("headers")?, generation, replay))
     .execute(&mut *transaction)
@@ -287,6 +331,29 @@ pub async fn replay_one(
         generation,
         queue,
     })
+}
+
+/// The same event with another version. Only a JSON object can be given one.
+fn restamped(body: &[u8], micros: i64) -> Result<Vec<u8>, Error> {
+    let unreadable =
+        || Error::Invalid("only a readable event can be given a new version".to_owned());
+    let mut event: Map<String, Value> =
+        serde_json::from_slice(body).map_err(|_not_json| unreadable())?;
+    event.insert("subjectversion".to_owned(), json!(micros.to_string()));
+    serde_json::to_vec(&event).map_err(|_never| unreadable())
+}
+
+/// The row is closed when this key is applied, not the one of the version that was wrong.
+fn new_key(body: &[u8], generation: i32) -> Result<Option<Vec<u8>>, Error> {
+    let event = event::decode(body).map_err(|error| Error::Invalid(error.to_string()))?;
+    let generation = u32::try_from(generation).unwrap_or_default();
+    let state = matches!(event.kind(), event::Kind::State { .. });
+    Ok(event.version.as_ref().filter(|_| state).map(|version| {
+        event
+            .order_key(&version.value, generation)
+            .as_bytes()
+            .to_vec()
+    }))
 }
 
 fn replay_headers(stored: Value, generation: i32, replay: Uuid) -> Value {

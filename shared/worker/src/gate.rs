@@ -67,7 +67,7 @@ pub fn future_version(job: &Job, now: DateTime<Utc>) -> Option<Outcome> {
         class: DeadClass::FutureVersion,
         fingerprint: "gate:future_version".to_owned(),
         reason: format!(
-            "version {} is more than {} minutes ahead of our clock ({}); correct the sender's clock, then replay with a new version",
+            "version {} is more than {} minutes ahead of our clock ({}); correct the sender's clock, then `kurir dead-letters replay --restamp`",
             version.value.as_str().trim_start_matches('0'),
             FUTURE_LIMIT.as_secs() / 60,
             now.to_rfc3339(),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use store::Scope;
-use store::dead_letters::{DeadLetter, Filter, Story};
+use store::dead_letters::{DeadLetter, Filter, Story, replay_one, replay_restamped};
 
 use crate::cli::DeadLetters;
 use crate::context::{Context, scope};
@@ -53,15 +53,18 @@ pub(crate) async fn run(context: &Context, command: DeadLetters) -> Done {
             let story = store::dead_letters::show(&pool, Scope::Everything, id).await?;
             output.show(&story, tell)
         }
-        DeadLetters::Replay { id, actor, output } => {
-            let replayed = store::dead_letters::replay_one(
-                &pool,
-                &context.prefix(),
-                Scope::Everything,
-                id,
-                &actor,
-            )
-            .await?;
+        DeadLetters::Replay {
+            id,
+            actor,
+            restamp,
+            output,
+        } => {
+            let prefix = context.prefix();
+            let replayed = if restamp {
+                replay_restamped(&pool, &prefix, Scope::Everything, id, &actor).await?
+            } else {
+                replay_one(&pool, &prefix, Scope::Everything, id, &actor).await?
+            };
             output.show(&replayed, |replayed| {
                 format!(
                     "replayed as generation {} into {}; `kurir dead-letters show {id}` tells how it went",

@@ -320,6 +320,30 @@ async fn future_version_dies_without_touching_the_link() {
     fleet.has_one_named(&contact, &names[2]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn restamp_applies_it() {
+    let fleet = Fleet::start().await;
+    let (_worker, _keeper) = tokio::join!(fleet.working(), fleet.keeping());
+    let mut contact = plain(&mut Contacts::new(TENANT, 1));
+    let (mut events, names) = versions(&mut contact, 1);
+    fleet.publish(&events[0]).await;
+    fleet.becomes(&events[0], Fate::Covered).await;
+    events[1]["time"] = json!((Utc::now() + TimeDelta::minutes(10)).to_rfc3339());
+    fleet.publish(&events[1]).await;
+    fleet.becomes(&events[1], Fate::Dead).await;
+    let id: String = sqlx::query_scalar("select id::text from dead_letter where event_id = $1")
+        .bind(id_of(&events[1]))
+        .fetch_one(fleet.database.pool())
+        .await
+        .unwrap();
+    let replayed = fleet
+        .command(&["dead-letters", "replay", &id, "--restamp"])
+        .await;
+    replayed.expect(0);
+    fleet.dead_letter_is(&events[1], "resolved").await;
+    fleet.has_one_named(&contact, &names[1]).await;
+}
+
 /// Without a version and without a time; `key` tells its contents apart.
 fn timeless(contact: &mut Contact) -> Value {
     let mut event = rename(contact);
