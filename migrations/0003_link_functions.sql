@@ -1,6 +1,6 @@
--- The link engine's decisions in the database. Volatile functions over arrays: each locks the link rows in key order
--- and reads in later statements. As one statement with CTEs they would decide on a snapshot taken before the wait for
--- the lock, and revive dead versions (docs/decisions/0002).
+-- The link engine's decisions in the database. Volatile functions over arrays: each locks its link rows in the order of
+-- their ids, all before it decides anything, and reads in later statements. As one statement with CTEs they would decide
+-- on a snapshot taken before the wait for the lock, and revive dead versions (docs/decisions/0002).
 
 -- The one clock of leases, settle times and waits. A test sets it with `set kurir.now = '…'`.
 create function kurir_now() returns timestamptz language sql volatile as $$
@@ -110,6 +110,38 @@ create function open_effect(p_link bigint) returns jsonb language sql volatile a
     select effect_json(e) from effect e where link_id = p_link and state in ('planned', 'sent', 'unknown')
 $$;
 
+-- The links that a batch names, by id or by key: those that are missing are made in the order of their keys (p_make),
+-- then all are locked in the order of their ids. Every function locks in this order, and takes other rows only after it,
+-- so batches wait for each other and never in a circle.
+create function lock_links(p_items jsonb, p_make boolean) returns void language plpgsql volatile as $$
+begin
+    if p_make then
+        insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, created_at, updated_at)
+        select tenant, kind, source_system, source_account, source_id, target_system, connection_id, kurir_now(), kurir_now()
+        from (select distinct tenant, kind, source_system, source_account, source_id, target_system, connection_id
+            from jsonb_to_recordset(p_items) as x(link_id bigint, tenant text, kind text, source_system text,
+                source_account text, source_id text, target_system text, connection_id uuid, k text)
+            where link_id is null and k is not null and connection_id is not null) x
+        where not exists (select 1 from link l where l.tenant = x.tenant and l.kind = x.kind
+            and l.source_system = x.source_system and l.source_account = x.source_account and l.source_id = x.source_id
+            and l.target_system = x.target_system and l.connection_id = x.connection_id)
+        order by tenant, kind, source_system, source_account, source_id, target_system, connection_id
+        on conflict do nothing;
+    end if;
+    perform 1 from link where id = any (array(
+        select named.id
+        from jsonb_to_recordset(p_items) as x(link_id bigint, tenant text, kind text, source_system text,
+            source_account text, source_id text, target_system text, connection_id uuid, k text)
+        -- `offset 0`: row by row through the indexes, whatever the planner thinks of the table's size
+        cross join lateral (
+            select l.id from link l where l.id = x.link_id and l.tenant = x.tenant
+            union all
+            select l.id from link l where x.link_id is null and x.k is not null and l.tenant = x.tenant and l.kind = x.kind
+                and l.source_system = x.source_system and l.source_account = x.source_account and l.source_id = x.source_id
+                and l.target_system = x.target_system and (x.connection_id is null or l.connection_id = x.connection_id)
+            offset 0) named)) order by id for update;
+end $$;
+
 -- Claim a batch. p_items: array of {idx, link_id?, tenant, kind, source_system, source_account, source_id, target_system,
 -- connection_id, k?, source, event_id, generation, token, dead_id, keys: [..], type, subject, properties, headers,
 -- claim_as?}; p_bodies[idx + 1] is the envelope. An item with link_id is a request of ours (resolve, recheck): it raises
@@ -120,35 +152,22 @@ declare
     i record; l link; d record; n int; own boolean; live boolean; counted_as text; t timestamptz; granted jsonb := '[]'; g record;
     taken jsonb;
 begin
+    perform lock_links(p_items, true);
     for i in
-        select x.*, decode(x.k, 'hex') as key
+        select x.*, decode(x.k, 'hex') as key, coalesce(x.link_id, (select id from link where tenant = x.tenant and kind = x.kind
+            and source_system = x.source_system and source_account = x.source_account and source_id = x.source_id
+            and target_system = x.target_system and connection_id = x.connection_id)) as locked
         from jsonb_to_recordset(p_items) as x(idx int, link_id bigint, tenant text, kind text, source_system text,
             source_account text, source_id text, target_system text, connection_id uuid, k text, source text, event_id text,
             generation int, token uuid, dead_id uuid, keys jsonb, type text, subject text, properties jsonb, headers jsonb,
             claim_as text)
-        -- requests name the link by id, events by its key: both sort by what identifies the row for everybody
-        order by coalesce(x.tenant, ''), coalesce(x.kind, ''), coalesce(x.source_system, ''), coalesce(x.source_account, ''),
-            coalesce(x.source_id, ''), coalesce(x.connection_id::text, ''), x.link_id nulls last, decode(x.k, 'hex') desc nulls last
+        order by locked, decode(x.k, 'hex') desc nulls last
     loop
         idx := i.idx;
         detail := '{}';
-        if i.link_id is not null then
-            select * into l from link where id = i.link_id and tenant = i.tenant for update;
-            if not found then
-                verdict := 'stale'; return next; continue;
-            end if;
-        else
-            select * into l from link where tenant = i.tenant and kind = i.kind and source_system = i.source_system
-                and source_account = i.source_account and source_id = i.source_id and target_system = i.target_system
-                and connection_id = i.connection_id for update;
-            if not found then
-                insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, created_at, updated_at)
-                values (i.tenant, i.kind, i.source_system, i.source_account, i.source_id, i.target_system, i.connection_id, kurir_now(), kurir_now())
-                on conflict do nothing;
-                select * into l from link where tenant = i.tenant and kind = i.kind and source_system = i.source_system
-                    and source_account = i.source_account and source_id = i.source_id and target_system = i.target_system
-                    and connection_id = i.connection_id for update;
-            end if;
+        select * into l from link where id = i.locked and tenant = i.tenant;
+        if not found then
+            verdict := 'stale'; return next; continue;
         end if;
         -- everything below is read after the lock
         t := kurir_now();
@@ -313,13 +332,14 @@ end $$;
 create function complete_effects(p_items jsonb) returns table (idx int, verdict text, detail jsonb) language plpgsql volatile as $$
 declare i record; l link; e effect; t timestamptz; other bigint; gone boolean;
 begin
+    perform 1 from link where id in (select (x ->> 'link')::bigint from jsonb_array_elements(p_items) x) order by id for update;
     for i in
         select * from jsonb_to_recordset(p_items) as x(idx int, effect uuid, link bigint, token uuid, target_id text, base jsonb,
             base_hash text, parts jsonb, keys jsonb, digest text, what text, note jsonb, keep_lease boolean, answered boolean)
         order by x.link
     loop
         idx := i.idx;
-        select * into l from link where id = i.link for update;
+        select * into l from link where id = i.link;
         t := kurir_now();
         update effect set state = 'confirmed', resolved_at = t, target_id = coalesce(i.target_id, target_id), response_digest = i.digest
             where id = i.effect and state in ('sent', 'unknown') returning * into e;
@@ -505,6 +525,7 @@ end $$;
 create function bury(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
 declare i record; l link; d dead_letter; t timestamptz; done boolean; partly jsonb; fresh boolean; links bigint[]; x bigint; first_link bigint;
 begin
+    perform lock_links(p_items, false);
     for i in
         select y.*, decode(y.k, 'hex') as key
         from jsonb_to_recordset(p_items) as y(idx int, dead_id uuid, worker text, queue text, tenant text, connection_id uuid,
@@ -588,13 +609,14 @@ end $$;
 create function hold_events(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
 declare i record; l link; h held; t timestamptz; key_text text; coalesces boolean; n_headers jsonb;
 begin
+    perform lock_links(p_items, true);
     for i in
         select y.*, decode(y.k, 'hex') as key
         from jsonb_to_recordset(p_items) as y(idx int, worker text, queue text, tenant text, target_system text, connection_id uuid,
             epoch bigint, cause text, person boolean, detail text, kind text, source_system text, source_account text,
             source_id text, k text, source text, event_id text, generation int, type text, subject text, properties jsonb, headers jsonb)
-        order by coalesce(y.tenant, ''), coalesce(y.kind, ''), coalesce(y.source_system, ''), coalesce(y.source_account, ''),
-            coalesce(y.source_id, ''), decode(y.k, 'hex') desc nulls last
+        -- connections are suspended below: those too in one order
+        order by coalesce(y.tenant, ''), coalesce(y.connection_id::text, ''), decode(y.k, 'hex') desc nulls last
     loop
         idx := i.idx; l := null; key_text := null;
         n_headers := fresh_headers(i.headers) || jsonb_build_object('x-generation', i.generation);
@@ -617,15 +639,7 @@ begin
         if i.key is not null and i.connection_id is not null then
             select * into l from link where tenant = i.tenant and kind = i.kind and source_system = i.source_system
                 and source_account = i.source_account and source_id = i.source_id and target_system = i.target_system
-                and connection_id = i.connection_id for update;
-            if not found then
-                insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, created_at, updated_at)
-                values (i.tenant, i.kind, i.source_system, i.source_account, i.source_id, i.target_system, i.connection_id, t, t)
-                on conflict do nothing;
-                select * into l from link where tenant = i.tenant and kind = i.kind and source_system = i.source_system
-                    and source_account = i.source_account and source_id = i.source_id and target_system = i.target_system
-                    and connection_id = i.connection_id for update;
-            end if;
+                and connection_id = i.connection_id;
             t := kurir_now();
             if i.key <= l.applied_k then
                 verdict := 'covered'; return next; continue;

@@ -257,14 +257,24 @@ impl State {
     }
 
     fn claim(&mut self, items: &[ClaimItem], alone: bool) -> Vec<ClaimVerdict> {
+        // Missing links are made in the order of their keys, and all are handled in the order of their ids.
+        let mut keys: Vec<_> = items
+            .iter()
+            .filter_map(|item| item.link.as_ref().ok())
+            .collect();
+        keys.sort_by(|a, b| a.source_id.cmp(&b.source_id));
+        for key in keys {
+            self.find_link(key);
+        }
+        let ids: Vec<i64> = items
+            .iter()
+            .map(|item| match &item.link {
+                Ok(key) => self.find_link(key),
+                Err(id) => *id,
+            })
+            .collect();
         let mut order: Vec<usize> = (0..items.len()).collect();
-        order.sort_by(|a, b| {
-            let key = |index: &usize| match &items[*index].link {
-                Ok(link) => (link.source_id.clone(), i64::MAX),
-                Err(id) => (String::new(), *id),
-            };
-            key(a).cmp(&key(b)).then(items[*b].k.cmp(&items[*a].k))
-        });
+        order.sort_by(|a, b| ids[*a].cmp(&ids[*b]).then(items[*b].k.cmp(&items[*a].k)));
         let mut verdicts: Vec<Option<ClaimVerdict>> = vec![None; items.len()];
         for index in &order {
             verdicts[*index] = Some(self.claim_one(&items[*index], alone));
