@@ -62,17 +62,18 @@ impl Lab for OnModel {
 
 pub(crate) struct OnPostgres {
     store: Postgres,
-    _database: testkit::Database,
+    database: testkit::Database,
 }
 
 impl OnPostgres {
     pub(crate) async fn new() -> Self {
         let database = testkit::database().await;
         let store = Postgres::connect(database.url(), LEASE).await;
-        Self {
-            store,
-            _database: database,
-        }
+        Self { store, database }
+    }
+
+    pub(crate) fn pool(&self) -> &sqlx::PgPool {
+        self.database.pool()
     }
 }
 

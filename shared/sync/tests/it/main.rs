@@ -16,4 +16,5 @@ mod v_keys;
 mod v_kill;
 mod v_order;
 mod v_poison;
+mod v_postgres;
 mod world;
