@@ -47,21 +47,23 @@ begin
     select * into l from link where id = p_link;
     delete from link_event where link_id = p_link and k = p_k;
     update link_history set body = null where link_id = p_link and what = 'kept_out' and k = p_k;
-    if l.desired_k is distinct from p_k then
+    if l.desired_k > p_k then
         return null;
     end if;
+    -- Below or nothing: p_k was held before it was ever claimed, and what gave way to it is kept here and nowhere else.
     select * into kept from (
         select k, body, properties, headers, generation from link_event where link_id = p_link
         union all
         select k, body, properties, headers, generation from link_history
             where link_id = p_link and what = 'kept_out' and body is not null) older
         where k > coalesce(l.applied_k, ''::bytea) and k < p_k order by k desc limit 1;
-    update link set desired_k = coalesce(kept.k, l.applied_k), updated_at = kurir_now() where id = p_link;
+    update link set desired_k = case when l.desired_k = p_k then coalesce(kept.k, l.applied_k) else greatest(l.desired_k, kept.k) end,
+        updated_at = kurir_now() where id = p_link;
     if kept.k is not null then
         insert into outbox (tenant, exchange, routing_key, body, properties, headers, created_at, next_try_at)
         values (l.tenant, '', p_queue, kept.body, kept.properties,
             fresh_headers(kept.headers) || jsonb_build_object('x-generation', kept.generation), kurir_now(), kurir_now());
-    elsif l.target_id is null then
+    elsif l.desired_k = p_k and l.target_id is null then
         -- Nothing living is left of this record and nothing was made: its keys are free for others. A frozen owner
         -- is fenced off first.
         if not exists (select 1 from effect where link_id = p_link and state in ('planned', 'sent', 'unknown')) then
@@ -179,6 +181,10 @@ begin
             if found and (i.generation < d.generation
                 or (d.state in ('open', 'discarded') and i.generation <= d.generation)) then
                 verdict := 'stale'; return next; continue;
+            end if;
+            if found and d.state = 'replaying' and d.generation = i.generation then
+                -- It may have died before it had a link, or with another version: what is applied now closes its letter.
+                update dead_letter set link_id = l.id, k = i.key where id = i.dead_id and (link_id is null or k is distinct from i.key);
             end if;
             if exists (select 1 from held where worker = p_worker and tenant = i.tenant and source = i.source and event_id = i.event_id
                 and connection_id is not distinct from i.connection_id and generation = i.generation) then

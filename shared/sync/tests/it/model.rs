@@ -184,9 +184,10 @@ impl State {
         self.kept.remove(&(link, k.clone()));
         self.kept_out.remove(&(link, k.clone()));
         let row = self.link(link).row.clone();
-        if row.desired_k.as_ref() != Some(k) {
+        if row.desired_k.as_ref() > Some(k) {
             return;
         }
+        let named = row.desired_k.as_ref() == Some(k);
         let older = |((of, key), kept): (&(i64, OrderKey), &Kept)| {
             (*of == link && row.applied_k.as_ref().is_none_or(|applied| key > applied) && key < k)
                 .then(|| (key.clone(), kept.clone()))
@@ -197,16 +198,18 @@ impl State {
             .chain(&self.kept_out)
             .filter_map(older)
             .max_by(|a, b| a.0.cmp(&b.0));
-        self.link(link).row.desired_k = best
-            .as_ref()
-            .map(|(key, _)| key.clone())
-            .or(row.applied_k.clone());
+        let best_k = best.as_ref().map(|(key, _)| key.clone());
+        self.link(link).row.desired_k = if named {
+            best_k.or(row.applied_k.clone())
+        } else {
+            row.desired_k.clone().max(best_k)
+        };
         if let Some((_, kept)) = best {
             self.outbox.push(OutRow {
                 body: kept.body,
                 generation: kept.generation,
             });
-        } else if row.target_id.is_none() && self.open(link).is_none() {
+        } else if named && row.target_id.is_none() && self.open(link).is_none() {
             let fenced = self.link(link);
             fenced.row.lease_token = None;
             fenced.row.lease_until = None;
@@ -330,6 +333,15 @@ impl State {
                         && item.generation <= dead.generation))
             {
                 return ClaimVerdict::Stale;
+            }
+            if let Some(dead) = self.dead.get_mut(&dead_id)
+                && dead.state == "replaying"
+                && dead.generation == item.generation
+            {
+                if dead.link.is_none() || dead.k.as_ref() != Some(k) {
+                    dead.link = Some(id);
+                }
+                dead.k = Some(k.clone());
             }
             let same = |held: &MHeld| {
                 held.item.source == item.source
