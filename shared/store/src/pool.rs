@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use crate::Error;
@@ -60,6 +61,10 @@ impl Settings {
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A connection that lay idle for longer is asked whether it still lives before it is used. A younger one was asked when
+/// it was given back: to ask again would add a round trip to each of an event's three.
+pub const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
 /// A pool that has proven one connection. With `patience` an unreachable server is tried again until that time is
 /// over; a wrong password or database is an error at once.
 pub async fn connect(settings: &Settings, patience: Duration) -> Result<Pool, Error> {
@@ -83,6 +88,15 @@ pub async fn connect(settings: &Settings, patience: Duration) -> Result<Pool, Er
         let tried = PgPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(Duration::from_millis(settings.acquire_timeout_ms))
+            .test_before_acquire(false)
+            .before_acquire(|connection, about| {
+                Box::pin(async move {
+                    if about.idle_for > TRUSTED_FOR {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_with(options.clone())
             .await
             .map_err(Error::from);

@@ -22,7 +22,8 @@ fn message(queue: &str, name: &str) -> Message {
 }
 
 async fn write(rig: &Rig, messages: &[Message]) {
-    let mut transaction = rig.pool.begin().await.expect("a transaction");
+    let pool = rig.database.pool();
+    let mut transaction = pool.begin().await.expect("a transaction");
     enqueue(&mut transaction, messages).await.expect("written");
     transaction.commit().await.expect("committed");
 }

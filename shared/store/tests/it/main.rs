@@ -7,6 +7,7 @@ mod janitor;
 mod migrations;
 mod outbox;
 mod pins;
+mod pool;
 mod rows;
 mod scopes;
 mod tokens;
