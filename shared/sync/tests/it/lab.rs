@@ -39,7 +39,9 @@ pub(crate) trait Lab {
                 two_step_reserve: self.two_step_reserve(),
                 ..Settings::default()
             };
-            World::new(self.store().await, events, 3, 1, settings).await
+            let mut world = World::new(self.store().await, events, 3, 1, settings).await;
+            world.publishes_twice = false;
+            world
         }
     }
 }

@@ -4,7 +4,7 @@
 use sync::Record;
 use worker::HoldCause;
 
-use crate::lab::{Lab, MAIL, both, deleted, v, v_parts};
+use crate::lab::{MAIL, both, deleted, v, v_parts};
 use crate::partner::Fault;
 use crate::schedules::{content, part};
 use crate::sim_store::SimStore;

@@ -3,7 +3,7 @@
 
 use chrono::TimeDelta;
 
-use crate::lab::{Lab, OnModel, both, deleted, named, v};
+use crate::lab::{Lab as _, OnModel, both, deleted, named, v};
 use crate::partner::Fault;
 use crate::world::epoch;
 

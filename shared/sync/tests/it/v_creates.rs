@@ -1,6 +1,6 @@
 //! Creates whose outcome is in doubt (delivery-model V1 to V6): whoever comes next resolves them before anything else.
 
-use crate::lab::{Lab, both, named, v};
+use crate::lab::{both, named, v};
 use crate::partner::{Fault, SETTLE};
 use crate::schedules::content;
 use crate::world::epoch;

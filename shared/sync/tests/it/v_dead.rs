@@ -3,15 +3,14 @@
 
 use worker::HoldCause;
 
-use crate::lab::{Lab, both, named, v};
+use crate::lab::{both, named, v};
 use crate::partner::Fault;
 use crate::world::DELIVERY_LIMIT;
 
 /// The broker has had enough of it: it comes back, before any claim, until its limit is reached.
 macro_rules! until_the_limit {
     ($world:ident, $event:literal) => {
-        // There may be two copies: the outbox publishes some rows twice.
-        for _ in 0..=2 * DELIVERY_LIMIT {
+        for _ in 0..=DELIVERY_LIMIT {
             if $world.queued($event) {
                 $world.run_to(2, $event, "start").await;
                 $world.crash(2);

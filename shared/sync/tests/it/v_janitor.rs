@@ -1,7 +1,7 @@
 //! What no event comes back for (delivery-model V36, R1, R3, R5): the janitor asks, and what a look concludes is guarded
 //! like an ending.
 
-use crate::lab::{Lab, both, v, v_parts};
+use crate::lab::{both, v, v_parts};
 use crate::partner::Fault;
 use crate::world::DELIVERY_LIMIT;
 

@@ -3,7 +3,7 @@
 
 use sync::Record;
 
-use crate::lab::{Lab, MAIL, both, v};
+use crate::lab::{MAIL, both, v};
 use crate::schedules::{content, event};
 use crate::sim_store::SimStore;
 use crate::world::World;

@@ -1,6 +1,6 @@
 //! Order, content and deletions (delivery-model V9 to V12): what the newest event says is the end, in every order.
 
-use crate::lab::{Lab, MAIL, both, deleted, named, v, v_parts};
+use crate::lab::{MAIL, both, deleted, named, v, v_parts};
 use crate::partner::Fault;
 use crate::schedules::{content, event};
 use crate::world::{SimEvent, epoch_seconds};
@@ -172,5 +172,27 @@ both! {
         world.arrives("v9");
         world.ends_with("v9").await;
         assert!(world.dead_letters().await.is_empty());
+    }
+
+    /// V12: replayed with the time of its replay as its version.
+    async fn restamp_applies_it(lab) {
+        let far = SimEvent {
+            version: Some(epoch_seconds() + 100_000),
+            ..named(9, "from the future")
+        };
+        // Of a record that was there before, that came meanwhile, and that is made by the replay.
+        for order in [vec!["v1", "v9"], vec!["v9", "v1"], vec!["v9"]] {
+            let mut world = lab.world(vec![far.clone(), v(1)]).await;
+            for event in order {
+                world.arrives(event);
+                world.rest().await;
+            }
+            assert_eq!(world.dead_letters().await, ["v9 open future_version"]);
+            world.lock().events[0].version = Some(epoch_seconds());
+            world.replayed("v9").await;
+            world.ends_with("v9").await;
+            assert_eq!(world.applied(0).await, "v9 gen 1");
+            assert_eq!(world.dead_letters().await, ["v9 resolved future_version"]);
+        }
     }
 }

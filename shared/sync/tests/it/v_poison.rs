@@ -1,7 +1,7 @@
 //! Events that end their process (delivery-model V28 to V31): only the guilty one is held, older content goes on, and
 //! nobody who comes home late finds a row that says he is dead.
 
-use crate::lab::{Lab, both, poison, v};
+use crate::lab::{both, poison, v};
 use crate::partner::Fault;
 use crate::schedules::{content, event};
 use crate::world::{Poison, SimEvent};
