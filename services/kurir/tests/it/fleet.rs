@@ -690,6 +690,7 @@ impl Fleet {
             "select row_to_json(e)::text from (select link_id, event_id, operation, state, last, target_id, outcome, sent_at, settle_at from effect order by created_at desc limit 12) e",
             "select row_to_json(h)::text from (select event_id, reason, detail from held limit 8) h",
             "select row_to_json(d)::text from (select event_id, state, class, message from dead_letter limit 8) d",
+            "select row_to_json(o)::text from (select routing_key, attempts, last_error, next_try_at, now() from outbox limit 8) o",
             "select row_to_json(u)::text from (select event_id, taken_over_at from unsettled_claim limit 8) u",
             "select row_to_json(h)::text from (select link_id, at, what, event_id, target_id, detail from link_history order by id desc limit 12) h",
         ] {
@@ -698,6 +699,7 @@ impl Fleet {
                 Err(error) => writeln!(out, "{error}").unwrap(),
             }
         }
+        writeln!(out, "in queues: {}", self.in_queues().await).unwrap();
         for entry in self
             .simulator
             .log(&LogFilter::default())
