@@ -42,6 +42,9 @@ both! {
             world.act(&action.clone()).await;
         }
         assert!(world.lock().partner.looks > looks, "somebody looked before the settle time");
+        let waits = world.outcomes("v1");
+        let waited = |outcome: &String| outcome.contains("may still take effect") || outcome.contains("not due yet");
+        assert!(waits.len() > 1 && waits[1..].iter().all(waited), "{waits:?}");
         world.ends_with("v1").await;
         assert_eq!(world.calls(), ["create", "create"]);
         assert_eq!(world.effects().await, ["v1 create abandoned last", "v1 create confirmed last"]);
