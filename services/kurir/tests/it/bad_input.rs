@@ -18,6 +18,8 @@ const BATCH: &str = "application/cloudevents-batch+json";
 /// Another tenant of this house.
 const OTHER: &str = "vrtnar";
 const MIB: usize = 1024 * 1024;
+/// Where all of it is promised.
+const DOCUMENT: &str = include_str!("../../../../docs/events.md");
 
 /// Everything that runs.
 struct House {
@@ -106,6 +108,13 @@ fn of_one_mib() -> Value {
 fn post(http: &Http, content_type: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
     let request = http.client().post(http.address(PATH));
     request.header("content-type", content_type).body(body)
+}
+
+fn assert_documented(name: &str) {
+    assert!(
+        DOCUMENT.contains(&format!("`{name}`")),
+        "{name} is not in docs/events.md"
+    );
 }
 
 /// Name, request, status, last part of the problem's type.
@@ -253,6 +262,7 @@ async fn what_http_refuses_is_answered_and_goes_no_further() {
             format!("urn:kurir:problem:{kind}"),
             "{name}"
         );
+        assert_documented(kind);
         assert!(
             problem["detail"]
                 .as_str()
@@ -506,6 +516,7 @@ async fn what_cannot_be_handled_is_a_dead_letter_with_its_reason() {
             "{name}: {message}"
         );
         assert!(message.contains(reason), "{name}: {message}");
+        assert_documented(class);
         // Nobody's word about a tenant counts if the routing key says another.
         if name == "another's routing key" {
             assert_eq!(row.tenant, None, "{name}");

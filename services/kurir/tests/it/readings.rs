@@ -3,6 +3,7 @@
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
+use simulators::metakocka::core::{Clearing, TopLevelAddress};
 use simulators::metakocka::{
     AddressType, Call, CompanyOptions, LogFilter, MkId, Options, PartnerEdit, PersonAddress,
     PersonContact, Readings,
@@ -146,10 +147,9 @@ async fn a_whole_life_under_nasty_readings() {
     whole_life(nasty()).await;
 }
 
-/// Every doubt the other way than in `kind`, one by one where it is not `nasty`'s way either.
+/// The third reading of the row, which neither preset has.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_whole_life_where_top_level_addresses_are_never_applied_is_reported_not_repeated() {
-    use simulators::metakocka::core::TopLevelAddress;
+async fn an_address_that_is_never_applied_is_not_tried_for_ever() {
     let readings = Readings {
         top_level_address: TopLevelAddress::NotApplied,
         ..Readings::kind()
@@ -179,7 +179,7 @@ async fn a_whole_life_where_top_level_addresses_are_never_applied_is_reported_no
 }
 
 async fn whole_life(readings: Readings) {
-    let keeps = readings.clearing == simulators::metakocka::core::Clearing::Keeps;
+    let keeps = readings.clearing == Clearing::Keeps;
     let mut life = Life::start(readings).await;
     let mut company = life.source.organization();
     let mut person = life.source.person();
