@@ -34,7 +34,7 @@ pub(crate) enum Fault {
 /// What a call will have become, for the caller.
 pub(crate) enum Sent {
     Answered { at: DateTime<Utc>, answer: Answer },
-    NotSent,
+    Never,
     Refused,
     Unknown { at: DateTime<Utc> },
 }
@@ -224,7 +224,7 @@ impl Partner {
     ) -> Sent {
         let fault = self.script.pop_front().or(fault);
         if fault == Some(Fault::Refused) {
-            return Sent::NotSent;
+            return Sent::Never;
         }
         self.calls.push(call.operation());
         let name = match call {

@@ -225,6 +225,9 @@ both! {
             world.ends_with("v1").await;
             assert_eq!(streets(&world.live()[0]), ["A", "B"]);
             assert_eq!(world.calls(), ["create", "append_part"]);
+            // Counted once as well: the one append is the last call.
+            let effects = world.effects().await;
+            assert_eq!(effects, ["v1 create confirmed", "v1 append_part confirmed last"]);
         }
     }
 

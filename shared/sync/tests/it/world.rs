@@ -355,7 +355,7 @@ impl<S: SimStore> Target for Ports<S> {
                 state.partner.begin(call, fault, now, quick, slow)
             };
             match sent {
-                Sent::NotSent => Err(SendError::NotSent(Failure::transient(
+                Sent::Never => Err(SendError::NotSent(Failure::transient(
                     DeadClass::Unavailable,
                     "connection refused",
                 ))),
@@ -844,15 +844,6 @@ impl<S: SimStore + 'static> World<S> {
     }
 
     // For schedules written by hand.
-
-    /// Where the only task handling this event stands.
-    pub(crate) fn at(&self, event: &str) -> Vec<&'static str> {
-        self.tasks
-            .iter()
-            .filter(|task| task.label == event)
-            .map(|task| *task.cell.op.lock().expect("one thread"))
-            .collect()
-    }
 
     /// Takes the first queued message of the event to this process and steps it until it stands before `op`.
     pub(crate) async fn run_to(&mut self, process: usize, event: &str, op: &str) {
