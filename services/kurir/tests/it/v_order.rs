@@ -116,7 +116,9 @@ async fn waiting_for_a_lease_costs_no_attempt() {
     let fleet = Fleet::start().await;
     let mut contact = plain(&mut Contacts::new(TENANT, 1));
     let event = contact.created();
-    let dying = ready(fleet.worker().failpoint("after_claim:kill")).await;
+    // Long enough for the next worker to come and find it.
+    let patient = fleet.worker().setting("sync.lease_seconds", 6);
+    let dying = ready(patient.failpoint("after_claim:kill")).await;
     fleet.publish(&event).await;
     dying.killed(SOON).await;
     let worker = fleet.working().await;
