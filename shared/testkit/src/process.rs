@@ -352,6 +352,11 @@ impl Running {
         self.log.count(wanted)
     }
 
+    /// Its arguments, such as `worker metakocka-sync`.
+    pub fn role(&self) -> &str {
+        &self.role
+    }
+
     /// The whole log, as far as it was written.
     pub fn log_file(&self) -> &Path {
         self.log.file()

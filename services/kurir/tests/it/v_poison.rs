@@ -207,6 +207,12 @@ async fn two_suspects_do_not_wait_for_each_other() {
     let (mut one, mut other) = (plain(&mut source), plain(&mut source));
     let events = [one.created(), other.created()];
     fleet.publish_all(&events).await;
+    // Neither is done before the other is claimed.
+    let slow = Fault::Slow {
+        ms: 1_900,
+        commit: CommitPoint::AtEnd,
+    };
+    fleet.fault(ScriptedFault::new(slow).on(Call::GetPartner).always());
     for _ in 0..LIVES - 1 {
         // Both have been claimed when the process ends.
         let dying = fleet.worker().failpoint("after_claim:kill:2").start();
@@ -215,6 +221,7 @@ async fn two_suspects_do_not_wait_for_each_other() {
         assert_eq!(fleet.count(counted).await, 2);
         fleet.leases_end().await;
     }
+    fleet.simulator.clear_faults();
     let worker = fleet.working().await;
     fleet.ends([worker], &events).await;
     fleet.has_one(&one).await;

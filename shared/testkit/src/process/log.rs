@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use crate::owner;
@@ -46,6 +46,7 @@ impl Log {
         stdout: Option<impl Read + Send + 'static>,
         stderr: Option<impl Read + Send + 'static>,
     ) -> Self {
+        remember_failures();
         let path = new_path(role);
         let written = Arc::new(Mutex::new(Written {
             lines: VecDeque::new(),
@@ -114,11 +115,29 @@ impl Log {
             eprintln!("{line}");
         }
         eprintln!("---");
+        // Once more below the logs: who reads a long output reads its end.
+        if let Some(failure) = lock(&FAILURE).as_deref() {
+            eprintln!("{failure}");
+        }
     }
 
     pub(super) fn remove(&self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// The test's own failure, as its panic told it.
+static FAILURE: Mutex<Option<String>> = Mutex::new(None);
+
+fn remember_failures() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let told = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            lock(&FAILURE).get_or_insert_with(|| panic.to_string());
+            told(panic);
+        }));
+    });
 }
 
 fn read(
