@@ -222,7 +222,8 @@ impl Ledger {
         Ok(versions)
     }
 
-    /// The connection that its worker resolved too: it is part of the row's identity.
+    /// Of a copy that names none, because it died before its worker knew: the only one that it can have been for. Where the
+    /// tenant has several it was for none of them yet, and a replay goes to all.
     async fn connection(
         &self,
         worker: &Worker,
@@ -238,7 +239,10 @@ impl Ledger {
             }
         };
         Ok(match answer {
-            ConnectionAnswer::Known(connection) => Some(connection.id),
+            ConnectionAnswer::Known(known) => match known.as_ref() {
+                [only] => Some(only.id),
+                _ => None,
+            },
             ConnectionAnswer::NoConnection | ConnectionAnswer::UnknownTenant => None,
         })
     }

@@ -14,8 +14,8 @@ use store::sealing::KeyRing;
 use sync::{Driver, Grant, LinkClaims, MonotonicClock};
 use uuid::Uuid;
 use worker::{
-    AckReason, Connection, ConnectionAnswer, ConnectionState, Connections, DeadClass, Done,
-    Failure, Handled, Handler, HoldCause, Job, RetryPolicy, WaitCause,
+    AckReason, Budgets, Connection, ConnectionAnswer, ConnectionState, Connections, DeadClass,
+    Done, Failure, Handled, Handler, HoldCause, Job, RetryPolicy, WaitCause,
 };
 
 use crate::accounts::{Accounts, NoAccount, TURN_WAIT};
@@ -45,6 +45,8 @@ pub struct Deps {
     pub keys: KeyRing,
     pub links: Links,
     pub connections: Arc<dyn Connections>,
+    /// What the fleet may ask of each connection.
+    pub budgets: Arc<dyn Budgets>,
     /// The process's way out.
     pub client: Client,
     pub settings: Settings,
@@ -62,7 +64,7 @@ pub struct MetakockaSync {
 impl MetakockaSync {
     pub fn new(deps: Deps) -> Self {
         Self {
-            accounts: Accounts::new(deps.pool, deps.keys, deps.client),
+            accounts: Accounts::new(deps.pool, deps.keys, deps.client, deps.budgets),
             links: deps.links,
             connections: deps.connections,
             settings: deps.settings,
@@ -132,17 +134,19 @@ impl MetakockaSync {
         }
     }
 
-    /// Of the link that a request names. Inner `Err`: nothing to do now.
+    /// Of the link that a request names, whichever of the tenant's that is. Inner `Err`: nothing to do now.
     async fn connection_of(
         &self,
         grant: &Grant,
     ) -> Result<Result<Arc<Connection>, Handled>, Failure> {
         let link = &grant.granted.link;
         let tenant = TenantId::parse(&link.tenant).ok_or_else(no_connection)?;
-        let answer = match self.connections.cached(&tenant, SYSTEM) {
-            Some(answer) => answer,
-            None => match self.connections.resolve(&tenant, SYSTEM).await {
-                Ok(answer) => answer,
+        let cached = self.connections.cached(&tenant, SYSTEM);
+        let mut found = cached.and_then(|answer| among(&answer, link.connection_id));
+        if found.is_none() {
+            // Added a moment ago, or not in memory.
+            match self.connections.resolve(&tenant, SYSTEM).await {
+                Ok(answer) => found = among(&answer, link.connection_id),
                 Err(error) => {
                     tracing::warn!(%error, "the connection of a link could not be resolved");
                     return Ok(Err(Handled::Wait {
@@ -150,28 +154,21 @@ impl MetakockaSync {
                         cause: WaitCause::Store,
                     }));
                 }
-            },
-        };
-        match answer {
-            ConnectionAnswer::Known(connection) if connection.id != link.connection_id => {
-                Err(no_connection())
             }
-            ConnectionAnswer::Known(connection) if !connection.enabled => {
+        }
+        match found {
+            None => Err(no_connection()),
+            Some(connection) if !connection.enabled => {
                 Ok(Err(Handled::Done(Done(AckReason::Disabled))))
             }
-            ConnectionAnswer::Known(connection)
-                if connection.state == ConnectionState::Suspended =>
-            {
+            Some(connection) if connection.state == ConnectionState::Suspended => {
                 Err(Failure::blocked(
                     HoldCause::Suspended,
                     Some(connection.epoch),
                     "the connection is suspended",
                 ))
             }
-            ConnectionAnswer::Known(connection) => Ok(Ok(connection)),
-            ConnectionAnswer::NoConnection | ConnectionAnswer::UnknownTenant => {
-                Err(no_connection())
-            }
+            Some(connection) => Ok(Ok(connection)),
         }
     }
 }
@@ -202,6 +199,13 @@ impl Handler for MetakockaSync {
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Handled, Failure>> {
         self.run(job, grant, deadline).boxed()
+    }
+}
+
+fn among(answer: &ConnectionAnswer, id: Uuid) -> Option<Arc<Connection>> {
+    match answer {
+        ConnectionAnswer::Known(known) => known.iter().find(|one| one.id == id).cloned(),
+        ConnectionAnswer::NoConnection | ConnectionAnswer::UnknownTenant => None,
     }
 }
 

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use event::{Event, EventType, Kind};
 use uuid::Uuid;
-use worker::{DeadClass, Delivery, Job, Outcome, decide};
+use worker::budget::Admitted;
+use worker::{Connection, DeadClass, Delivery, Job, Outcome, decide};
 
 use crate::headers;
 use crate::receipt::Receipt;
@@ -19,11 +20,21 @@ pub(crate) struct Work {
     pub(crate) ask_store: bool,
     /// How often it came back because the cause of its hold was gone.
     pub(crate) bounced: u32,
+    /// Permits for the calls that it will need; given back when its handling ends.
+    pub(crate) admitted: Option<Admitted>,
+    /// The keeper's account knows that what it let go is here.
+    pub(crate) arrived: bool,
 }
 
 impl Work {
     pub(crate) fn event_id(&self) -> &str {
         &self.job.event.id
+    }
+
+    /// It is for this connection; so is from here on whatever is made of it, whichever others the tenant gets meanwhile.
+    pub(crate) fn belongs_to(&mut self, connection: Arc<Connection>) {
+        headers::name_connection(Arc::make_mut(&mut self.job.delivery), connection.id);
+        self.job.connection = Some(connection);
     }
 }
 
@@ -118,6 +129,8 @@ pub(crate) fn read(
         receipt,
         ask_store: false,
         bounced: 0,
+        admitted: None,
+        arrived: false,
     };
     match wrong {
         None => Read::Event(work),

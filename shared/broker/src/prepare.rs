@@ -4,11 +4,12 @@
 //! events together, so that receiving never waits for the database.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use event::{Kind, SubjectVersion, TenantId, VersionScheme};
+use worker::gate::{self, Course};
 use worker::{
-    Claims, ConnectionAnswer, DeadClass, Handler, Outcome, PinItem, PortError, decide, gate,
+    Claims, Connection, ConnectionAnswer, DeadClass, Handler, Outcome, PinItem, PortError, decide,
 };
 
 use crate::consume::Shared;
@@ -41,14 +42,22 @@ pub(crate) enum Passed {
     /// To the claim.
     Ready(Work),
     Decided(Work, Outcome),
+    /// Several connections are to get it.
+    Cut(Work, Vec<Arc<Connection>>),
     /// Something is not in memory: the store must be asked.
     Unknown(Work),
+}
+
+/// A tenant's connections, and whether the store itself has said so in this round.
+struct Answer {
+    connections: ConnectionAnswer,
+    fresh: bool,
 }
 
 /// What the store answered for one round.
 #[derive(Default)]
 struct Answers {
-    connections: HashMap<TenantId, ConnectionAnswer>,
+    connections: HashMap<TenantId, Answer>,
     schemes: HashMap<(TenantId, String), VersionScheme>,
 }
 
@@ -77,29 +86,40 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         if let Some(wait) = gate::due(&work.job, now) {
             return Passed::Decided(work, wait);
         }
-        let event = std::sync::Arc::clone(&work.job.event);
+        let event = Arc::clone(&work.job.event);
         if event.kind() == Kind::Request {
             return Passed::Ready(work);
         }
-        let asked = answers.connections.get(&event.tenant).cloned();
-        let remembered = || {
-            (!work.ask_store)
-                .then(|| {
-                    self.connections
-                        .cached(&event.tenant, self.handler.target_system())
-                })
-                .flatten()
-        };
-        let Some(answer) = asked.or_else(remembered) else {
+        let asked = answers.connections.get(&event.tenant);
+        let fresh = asked.is_some_and(|answer| answer.fresh);
+        let asked = asked.map(|answer| answer.connections.clone());
+        let Some(answer) = asked.or_else(|| self.remembered(&work)) else {
             return Passed::Unknown(work);
         };
-        let refused = gate::connection(&answer).err();
+        let mut several = Vec::new();
+        let refused = match gate::course(&answer, work.job.delivery.trail.connection) {
+            Ok(Course::To(connection)) => {
+                let refused = gate::connection(&connection).err();
+                work.belongs_to(connection);
+                refused
+            }
+            Ok(Course::Cut(connections)) => {
+                several = connections;
+                None
+            }
+            // It may have been added a moment ago: only the store refuses.
+            Err(Outcome::DeadLetter {
+                class: DeadClass::WrongConnection,
+                ..
+            }) if !fresh => {
+                work.ask_store = true;
+                return Passed::Unknown(work);
+            }
+            Err(outcome) => Some(outcome),
+        };
         // A tenant that is unknown or switched off pins nothing; what is held needs its version, to give way in order.
         if let Some(outcome @ (Outcome::DeadLetter { .. } | Outcome::Ack(_))) = refused {
             return Passed::Decided(work, outcome);
-        }
-        if let ConnectionAnswer::Known(connection) = answer {
-            work.job.connection = Some(connection);
         }
         if matches!(event.kind(), Kind::State { .. }) && work.job.version.is_none() {
             match &event.version {
@@ -123,27 +143,38 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                 }
             }
         }
+        // Only now: all copies have one version, that of the moment when the event was first seen.
         match refused {
             Some(outcome) => Passed::Decided(work, outcome),
-            None => Passed::Ready(work),
+            None if several.is_empty() => Passed::Ready(work),
+            None => Passed::Cut(work, several),
         }
+    }
+
+    /// What is in memory, unless it was found to be out of date.
+    fn remembered(&self, work: &Work) -> Option<ConnectionAnswer> {
+        let system = self.handler.target_system();
+        let cached = || self.connections.cached(&work.job.event.tenant, system);
+        (!work.ask_store).then(cached).flatten()
     }
 
     /// One question after the other: a miss is rare, and a tenant is asked for once however many events wait for it.
     async fn ask(&self, works: &[Work]) -> Answers {
         let mut answers = Answers::default();
-        let events = works
-            .iter()
-            .map(|work| &work.job.event)
-            .filter(|event| event.kind() != Kind::Request);
-        for event in events {
+        // A tenant is asked for in earnest if one of its events needs that.
+        let (needy, others): (Vec<&Work>, Vec<&Work>) =
+            works.iter().partition(|work| work.ask_store);
+        let events = needy
+            .into_iter()
+            .chain(others)
+            .map(|work| (work, &work.job.event))
+            .filter(|(_, event)| event.kind() != Kind::Request);
+        for (work, event) in events {
             let tenant = &event.tenant;
             if !answers.connections.contains_key(tenant) {
-                let answer = self
-                    .connections
-                    .resolve(tenant, self.handler.target_system())
-                    .await;
-                let Some(answer) = told(answer) else { continue };
+                let Some(answer) = self.connections_of(work).await else {
+                    continue;
+                };
                 answers.connections.insert(tenant.clone(), answer);
             }
             let (Kind::State { .. }, Some(version)) = (event.kind(), &event.version) else {
@@ -151,7 +182,10 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             };
             let key = (tenant.clone(), event.source.clone());
             // A source of a tenant that the store doesn't know is never pinned.
-            let unknown = answers.connections.get(tenant) == Some(&ConnectionAnswer::UnknownTenant);
+            let unknown = answers
+                .connections
+                .get(tenant)
+                .is_some_and(|answer| answer.connections == ConnectionAnswer::UnknownTenant);
             if unknown || answers.schemes.contains_key(&key) {
                 continue;
             }
@@ -166,16 +200,33 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         answers
     }
 
+    async fn connections_of(&self, work: &Work) -> Option<Answer> {
+        if let Some(connections) = self.remembered(work) {
+            return Some(Answer {
+                connections,
+                fresh: false,
+            });
+        }
+        let (tenant, system) = (&work.job.event.tenant, self.handler.target_system());
+        let connections = told(self.connections.resolve(tenant, system).await)?;
+        Some(Answer {
+            connections,
+            fresh: true,
+        })
+    }
+
     /// One batched statement for all state events that brought no version.
     async fn pin(&self, works: &mut [Work], answers: &Answers) {
         let lacking = |work: &Work| {
             let event = &work.job.event;
+            let named = work.job.delivery.trail.connection;
             let answer = answers.connections.get(&event.tenant);
-            let wanted = match answer {
-                Some(ConnectionAnswer::Known(connection)) => connection.enabled,
-                Some(ConnectionAnswer::NoConnection) => true,
-                Some(ConnectionAnswer::UnknownTenant) | None => false,
-            };
+            let wanted =
+                answer.is_some_and(|answer| match gate::course(&answer.connections, named) {
+                    Ok(Course::To(connection)) => connection.enabled,
+                    Ok(Course::Cut(_)) | Err(Outcome::Hold { .. }) => true,
+                    Err(_) => false,
+                });
             wanted
                 && matches!(event.kind(), Kind::State { .. })
                 && event.version.is_none()

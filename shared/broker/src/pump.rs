@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use tokio::time::sleep;
 use uuid::Uuid;
-use worker::{CLAIM_BATCH_LIMIT, Claims, Handler, decide};
+use worker::{CLAIM_BATCH_LIMIT, Claims, Connection, Handler, decide};
 
 use crate::claim::Claimed;
 use crate::consume::{Consuming, Report, Shared};
@@ -20,6 +20,7 @@ const BOUNCED_AWAY: TimeDelta = TimeDelta::seconds(5);
 impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
     /// Starts whatever can start now.
     pub(crate) fn pump(&mut self) {
+        self.admit_waiting();
         while !self.granted.is_empty() {
             let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
                 break;
@@ -44,10 +45,15 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
     /// Where a decoded event begins.
     pub(crate) fn enter(&mut self, work: Work) {
         match self.shared.pass(work) {
-            Passed::Ready(work) => self.unclaimed.push_back(work),
+            Passed::Ready(work) => self.ready(work),
             Passed::Decided(work, outcome) => self.settle(Settling::of(work, outcome)),
+            Passed::Cut(work, connections) => self.cut(work, connections),
             Passed::Unknown(work) => self.unprepared.push(work),
         }
+    }
+
+    fn cut(&self, work: Work, connections: Vec<Arc<Connection>>) {
+        self.again_after(move |shared| async move { shared.cut(work, connections).await });
     }
 
     pub(crate) fn settle(&self, settling: Settling) {
@@ -65,10 +71,14 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                 }
                 for passed in passed {
                     match passed {
-                        Passed::Ready(work) | Passed::Unknown(work) | Passed::Decided(work, _)
+                        Passed::Ready(work)
+                        | Passed::Unknown(work)
+                        | Passed::Decided(work, _)
+                        | Passed::Cut(work, _)
                             if dropped(&work, draining) => {}
-                        Passed::Ready(work) => self.unclaimed.push_back(work),
+                        Passed::Ready(work) => self.ready(work),
                         Passed::Decided(work, outcome) => self.settle(Settling::of(work, outcome)),
+                        Passed::Cut(work, connections) => self.cut(work, connections),
                         Passed::Unknown(work) => self.unprepared.push(work),
                     }
                 }
@@ -115,6 +125,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         // Whoever handled it before may still believe in its token.
         work.job.token = Uuid::new_v4();
         work.job.connection = None;
+        work.admitted = None;
         if work.bounced < BOUNCES {
             return self.enter(work);
         }

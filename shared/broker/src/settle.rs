@@ -5,11 +5,15 @@
 //! unknown is repeated, which can make two copies; the second one finds the work done.
 //! This is the last of an event's files: after the acknowledgement nothing of the delivery is left here.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use uuid::Uuid;
-use worker::{AckReason, Claims, Handler, HoldItem, HoldVerdict, Outcome, Release, failpoint};
+use worker::{
+    AckReason, Claims, Connection, CutItem, Handler, HoldItem, HoldVerdict, Outcome, Release,
+    failpoint,
+};
 
 use crate::alone::Presence;
 use crate::consume::Shared;
@@ -103,6 +107,8 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                 cause,
                 epoch,
                 reason,
+                release_at,
+                waits_for,
             } => {
                 let Subject::Event(work) = subject else {
                     // Only a decoded event is ever held: what can't be read is a dead letter.
@@ -115,6 +121,8 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                     cause: *cause,
                     epoch: *epoch,
                     reason: reason.clone(),
+                    release_at: *release_at,
+                    waits_for: waits_for.clone(),
                 };
                 failpoint::hit_for("before_hold", work.event_id());
                 let hold = || self.holder.hold(item.clone());
@@ -134,6 +142,22 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             }
         }
         self.acknowledge(subject.into_receipt(), &outcome).await
+    }
+
+    /// The copies are committed first, all or none, then the delivery is done. A crash in between cuts it once more.
+    pub(crate) async fn cut(&self, work: Work, connections: Vec<Arc<Connection>>) -> Option<Work> {
+        let item = CutItem {
+            worker: self.handler.name(),
+            job: work.job.clone(),
+            connections: connections.iter().map(|connection| connection.id).collect(),
+        };
+        failpoint::hit_for("before_cut", work.event_id());
+        let cut = || self.cuts.cut(item.clone());
+        self.persist("cut", &work.receipt, Instant::now(), cut)
+            .await?;
+        failpoint::hit_for("after_cut", work.event_id());
+        let outcome = Outcome::Ack(AckReason::Cut);
+        self.settle(Settling::of(work, outcome)).await
     }
 
     async fn acknowledge(&self, receipt: Receipt, outcome: &Outcome) -> Option<Work> {

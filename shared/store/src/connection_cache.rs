@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use event::TenantId;
 use futures_util::future::BoxFuture;
-use worker::{ConnectionAnswer, Connections, PortError};
+use worker::{Connection as Known, ConnectionAnswer, Connections, PortError};
 
-use crate::connections::Connection;
+use crate::connections::{self, Connection};
 use crate::{Error, Pool};
 
-/// Most answers kept; beyond that an arbitrary one makes room.
+/// Most answers kept (each holds at most `connections::ACCOUNTS_LIMIT` connections); beyond that an arbitrary one makes room.
 pub const CAPACITY: usize = 10_000;
 /// How often changed connections are looked for.
 pub const REFRESH: Duration = Duration::from_secs(1);
@@ -121,15 +121,8 @@ impl Shared {
             };
             let key = (known.tenant.clone(), known.system.clone());
             if let Some(entry) = view.entries.get_mut(&key) {
-                // A slower answer must not bring back an older state.
-                let newer = match &entry.answer {
-                    ConnectionAnswer::Known(old) => known.epoch >= old.epoch,
-                    ConnectionAnswer::NoConnection | ConnectionAnswer::UnknownTenant => true,
-                };
-                if newer {
-                    entry.answer = ConnectionAnswer::Known(known);
-                    entry.asked = began;
-                }
+                entry.answer = with(&entry.answer, known);
+                entry.asked = began;
             }
         }
         view.entries
@@ -153,24 +146,33 @@ impl Shared {
         (since.elapsed() < trusted).then(|| entry.answer.clone())
     }
 
+    /// What was asked for at `wanted` or later.
+    fn asked_since(
+        &self,
+        wanted: Instant,
+        tenant: &TenantId,
+        system: &str,
+    ) -> Option<ConnectionAnswer> {
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = view.entries.get(&(tenant.clone(), system.to_owned()))?;
+        (entry.asked >= wanted).then(|| entry.answer.clone())
+    }
+
     async fn ask(&self, tenant: &TenantId, system: &str) -> Result<ConnectionAnswer, Error> {
+        let wanted = Instant::now();
         let _one = self.asking.lock().await;
-        if let Some(answer) = self.cached(tenant, system) {
+        if let Some(answer) = self.asked_since(wanted, tenant, system) {
             return Ok(answer);
         }
         let asked = Instant::now();
-        let connection: Option<Connection> = sqlx::query_as(
-            "select id, tenant, system, account, enabled, state, state_reason, epoch, settings, key_id,
-               created_at, updated_at
-             from connection where tenant = $1 and system = $2",
-        )
-        .bind(tenant.as_str())
-        .bind(system)
-        .fetch_optional(&self.pool)
-        .await?;
-        let answer = match connection.and_then(|connection| connection.for_worker()) {
-            Some(known) => ConnectionAnswer::Known(known),
-            None => {
+        let known: Vec<Arc<Known>> = connections::of_system(&self.pool, tenant, system)
+            .await?
+            .iter()
+            .filter_map(Connection::for_worker)
+            .collect();
+        let answer = match known.is_empty() {
+            false => ConnectionAnswer::Known(known.into()),
+            true => {
                 let known: bool =
                     sqlx::query_scalar("select exists (select 1 from tenant where id = $1)")
                         .bind(tenant.as_str())
@@ -196,6 +198,21 @@ impl Shared {
             .insert((tenant.clone(), system.to_owned()), entry);
         Ok(answer)
     }
+}
+
+/// The answer with this connection as it is now. A slower answer must not bring back an older state.
+fn with(answer: &ConnectionAnswer, changed: Arc<Known>) -> ConnectionAnswer {
+    let mut all = match answer {
+        ConnectionAnswer::Known(known) => known.to_vec(),
+        ConnectionAnswer::NoConnection | ConnectionAnswer::UnknownTenant => Vec::new(),
+    };
+    match all.iter_mut().find(|known| known.id == changed.id) {
+        Some(known) if changed.epoch >= known.epoch => *known = changed,
+        Some(_) => {}
+        None => all.push(changed),
+    }
+    all.sort_by(|one, other| one.account.cmp(&other.account));
+    ConnectionAnswer::Known(all.into())
 }
 
 fn is_known(answer: &ConnectionAnswer) -> bool {

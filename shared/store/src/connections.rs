@@ -20,6 +20,8 @@ use crate::{Error, Pool, QueuePrefix, Scope};
 
 /// Rows one step of `reseal` reads.
 const RESEAL_LIMIT: i64 = 100;
+/// Most accounts of one tenant at one system: an event is copied for each.
+pub const ACCOUNTS_LIMIT: i64 = 32;
 
 row! {
     /// A connection without its credentials.
@@ -85,8 +87,9 @@ fn check_credentials(credentials: &SecretString) -> Result<(), Error> {
         .ok_or_else(|| Error::Invalid("credentials must be a JSON object".to_owned()))
 }
 
-/// Adds the tenant's connection to a system and, in the same transaction, releases what was held because there was
-/// none. A second one for the system is refused until events are split per connection.
+/// Adds an account of the tenant at a system and, in the same transaction, releases what was held because there was none.
+/// The second time it is a conflict: one connection per account. What was published before is not carried to an account
+/// that is added later.
 ///
 /// No lost wake-up: a hold for `no_connection` takes the tenant's row `for share` before it looks for a connection;
 /// this takes the row first, so each hold either is seen by the release below or sees the connection.
@@ -107,10 +110,22 @@ pub async fn add(
     if tenant.rows_affected() == 0 {
         return Err(Error::missing("tenant", &new.tenant));
     }
+    let others: i64 =
+        sqlx::query_scalar("select count(*) from connection where tenant = $1 and system = $2")
+            .bind(new.tenant.as_str())
+            .bind(&new.system)
+            .fetch_one(&mut *transaction)
+            .await?;
+    if others >= ACCOUNTS_LIMIT {
+        return Err(Error::Conflict(format!(
+            "tenant '{}' has {others} connections to {} already, and that is the most",
+            new.tenant, new.system
+        )));
+    }
     let connection: Connection = sqlx::query_as(
         "insert into connection (id, tenant, system, account, settings, sealed, key_id)
          values ($1, $2, $3, $4, $5, $6, $7)
-         on conflict on constraint connection_one_per_system do nothing
+         on conflict on constraint connection_one_per_account do nothing
          returning id, tenant, system, account, enabled, state, state_reason, epoch, settings, key_id,
            created_at, updated_at",
     )
@@ -125,9 +140,9 @@ pub async fn add(
     .await?
     .ok_or_else(|| {
         Error::Conflict(format!(
-            "tenant '{}' has a connection to {} already: one per tenant and system until events can be split \
-             between several; change its credentials instead",
-            new.tenant, new.system
+            "tenant '{}' has a connection to the account '{}' of {} already; change its credentials with `kurir \
+             connection update`, or name another account with --account",
+            new.tenant, new.account, new.system
         ))
     })?;
     let waiting = Filter {
@@ -136,7 +151,7 @@ pub async fn add(
         ..Filter::default()
     };
     let scope = Scope::Tenant(&new.tenant);
-    let released = held::move_to_outbox(&mut transaction, prefix, scope, &waiting, None).await?;
+    let released = held::move_to_outbox(&mut transaction, prefix, scope, &waiting, None, None).await?;
     transaction.commit().await?;
     Ok(Changed {
         connection,
@@ -144,12 +159,12 @@ pub async fn add(
     })
 }
 
-/// By tenant and system.
+/// By tenant, system and account.
 pub async fn list(pool: &Pool, scope: Scope<'_>, limit: i64) -> Result<Vec<Connection>, Error> {
     Ok(sqlx::query_as(
         "select id, tenant, system, account, enabled, state, state_reason, epoch, settings, key_id,
            created_at, updated_at
-         from connection where ($1::text is null or tenant = $1) order by tenant, system limit $2",
+         from connection where ($1::text is null or tenant = $1) order by tenant, system, account collate \"C\" limit $2",
     )
     .bind(scope.tenant())
     .bind(limit)
@@ -170,18 +185,52 @@ pub async fn get(pool: &Pool, scope: Scope<'_>, id: Uuid) -> Result<Connection, 
     .ok_or_else(|| Error::missing("connection", id))
 }
 
-/// A tenant's connection to a system.
-pub async fn find(pool: &Pool, tenant: &TenantId, system: &str) -> Result<Connection, Error> {
-    sqlx::query_as(
+/// A tenant's connections to a system, in the order of their accounts.
+pub async fn of_system(
+    pool: &Pool,
+    tenant: &TenantId,
+    system: &str,
+) -> Result<Vec<Connection>, Error> {
+    Ok(sqlx::query_as(
         "select id, tenant, system, account, enabled, state, state_reason, epoch, settings, key_id,
            created_at, updated_at
-         from connection where tenant = $1 and system = $2",
+         from connection where tenant = $1 and system = $2 order by account collate \"C\" limit $3",
     )
     .bind(tenant.as_str())
     .bind(system)
-    .fetch_optional(pool)
-    .await?
-    .ok_or_else(|| Error::missing("connection", format!("{tenant}/{system}")))
+    .bind(ACCOUNTS_LIMIT)
+    .fetch_all(pool)
+    .await?)
+}
+
+/// A tenant's connection to a system: the one to this account, or its only one. Several are a conflict that names their
+/// accounts.
+pub async fn find(
+    pool: &Pool,
+    tenant: &TenantId,
+    system: &str,
+    account: Option<&str>,
+) -> Result<Connection, Error> {
+    let mut all = of_system(pool, tenant, system).await?;
+    let accounts = all.iter().map(|one| one.account.clone()).collect::<Vec<_>>();
+    let wanted = match account {
+        Some(account) => accounts.iter().position(|known| known == account),
+        None if all.len() > 1 => {
+            return Err(Error::Conflict(format!(
+                "tenant '{tenant}' has {} connections to {system}, with the accounts {}; name one with --account",
+                all.len(),
+                accounts.join(", ")
+            )));
+        }
+        None => (!all.is_empty()).then_some(0),
+    };
+    match (wanted, account) {
+        (Some(place), _) => Ok(all.swap_remove(place)),
+        (None, Some(account)) => {
+            Err(Error::missing("connection", format!("{tenant}/{system}/{account}")))
+        }
+        (None, None) => Err(Error::missing("connection", format!("{tenant}/{system}"))),
+    }
 }
 
 /// Opens the credentials: their JSON, and the epoch they belong to. Who gets a refusal with them suspends the
@@ -258,32 +307,31 @@ pub async fn set_enabled(
     get(pool, scope, id).await
 }
 
-/// The partner refused the credentials of this epoch. `false`: they were changed, tested or suspended meanwhile, and
-/// nothing happens (delivery-model V18).
+/// The partner refused the credentials of this epoch. Whoever suspends writes the notification with it. `false`: they
+/// were changed, tested or suspended meanwhile, and nothing happens (delivery-model V18).
 pub async fn suspend(pool: &Pool, id: Uuid, epoch: i64, reason: &str) -> Result<bool, Error> {
-    let changed = sqlx::query(
-        "update connection set state = 'suspended', state_reason = $3, epoch = epoch + 1,
-           updated_at = clock_timestamp()
-         where id = $1 and epoch = $2 and state = 'ok'",
+    let suspended: Option<bool> = sqlx::query_scalar(
+        "select suspend_connection(tenant, id, $2, $3) from connection where id = $1",
     )
     .bind(id)
     .bind(epoch)
     .bind(reason)
-    .execute(pool)
+    .fetch_optional(pool)
     .await?;
-    Ok(changed.rows_affected() == 1)
+    Ok(suspended.unwrap_or(false))
 }
 
-/// A test of the credentials of this epoch succeeded: events held for the suspension go on. A hold for it takes the
-/// connection's row `for share`, this updates it first: no lost wake-up. A connection that was not suspended stays
-/// as it is, and what is still held for it goes too. Another epoch is a conflict: test again.
-pub async fn resume(
-    pool: &Pool,
-    prefix: &QueuePrefix,
-    scope: Scope<'_>,
-    id: Uuid,
-    epoch: i64,
-) -> Result<Changed, Error> {
+/// A connection that works again, and how many events wait for its suspension to end.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Resumed {
+    pub connection: Connection,
+    pub waiting: u64,
+}
+
+/// A test of the credentials of this epoch succeeded: the keeper lets the events held for the suspension go, at the pace
+/// of the budget. It looks for what is held without a living cause, so a hold that comes late is seen too. A connection
+/// that was not suspended stays as it is. Another epoch is a conflict: test again.
+pub async fn resume(pool: &Pool, scope: Scope<'_>, id: Uuid, epoch: i64) -> Result<Resumed, Error> {
     let mut transaction = pool.begin().await?;
     let connection: Option<Connection> = sqlx::query_as(
         "update connection set state = 'ok', state_reason = null,
@@ -305,16 +353,17 @@ pub async fn resume(
             known.epoch
         )));
     };
-    let waiting = Filter {
-        connection: Some(id),
-        cause: Some(HoldCause::Suspended),
-        ..Filter::default()
-    };
-    let released = held::move_to_outbox(&mut transaction, prefix, scope, &waiting, None).await?;
+    let waiting: i64 = sqlx::query_scalar(
+        "select count(*) from held where connection_id = $1 and reason = 'suspended' and tenant = $2",
+    )
+    .bind(id)
+    .bind(&connection.tenant)
+    .fetch_one(&mut *transaction)
+    .await?;
     transaction.commit().await?;
-    Ok(Changed {
+    Ok(Resumed {
         connection,
-        released,
+        waiting: waiting.unsigned_abs(),
     })
 }
 

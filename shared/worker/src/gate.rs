@@ -1,14 +1,16 @@
 //! May this event go now? Decided in memory before any slot is taken, so that one tenant's trouble costs the others
 //! nothing. Budgets and circuits take their places here with the next issue.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use event::VersionScheme;
+use uuid::Uuid;
 
 use crate::outcome::{AckReason, DeadClass, HoldCause, Outcome};
 use crate::policy::Rung;
-use crate::ports::{ConnectionAnswer, ConnectionState};
+use crate::ports::{Connection, ConnectionAnswer, ConnectionState};
 use crate::trail::Job;
 
 /// A version this far ahead of the store's clock is refused before its link is touched (DESIGN §5).
@@ -31,26 +33,72 @@ pub fn due(job: &Job, now: DateTime<Utc>) -> Option<Outcome> {
     })
 }
 
-/// The connection's part of the gate. `Ok` lets the event pass to the claim.
-pub fn connection(answer: &ConnectionAnswer) -> Result<(), Outcome> {
-    match answer {
-        ConnectionAnswer::UnknownTenant => Err(Outcome::DeadLetter {
+/// Which of its tenant's connections an event goes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Course {
+    To(Arc<Connection>),
+    /// One copy for each; at least two.
+    Cut(Vec<Arc<Connection>>),
+}
+
+/// `named`: the connection that this copy was cut for. An event that names none goes to every connection that is on; only
+/// where these are several it must be cut (docs/decisions/0010).
+pub fn course(answer: &ConnectionAnswer, named: Option<Uuid>) -> Result<Course, Outcome> {
+    match (answer, named) {
+        (ConnectionAnswer::UnknownTenant, _) => Err(Outcome::DeadLetter {
             class: DeadClass::UnknownTenant,
             fingerprint: "gate:unknown_tenant".to_owned(),
             reason: "the tenant is not known here; create it with `kurir tenant add`, then replay".to_owned(),
         }),
-        ConnectionAnswer::NoConnection => Err(Outcome::Hold {
+        (ConnectionAnswer::NoConnection, None) => Err(Outcome::Hold {
             cause: HoldCause::NoConnection,
             epoch: None,
             reason: "the tenant has no connection to this system yet; `kurir connection add` releases the event".to_owned(),
+            release_at: None,
+            waits_for: None,
         }),
-        ConnectionAnswer::Known(connection) if !connection.enabled => Err(Outcome::Ack(AckReason::Disabled)),
-        ConnectionAnswer::Known(connection) if connection.state == ConnectionState::Suspended => Err(Outcome::Hold {
+        (ConnectionAnswer::NoConnection, Some(named)) => Err(wrong_connection(named)),
+        (ConnectionAnswer::Known(known), Some(named)) => known
+            .iter()
+            .find(|connection| connection.id == named)
+            .map(|connection| Course::To(Arc::clone(connection)))
+            .ok_or_else(|| wrong_connection(named)),
+        (ConnectionAnswer::Known(known), None) => {
+            let on: Vec<_> = known.iter().filter(|connection| connection.enabled).cloned().collect();
+            match <[_; 1]>::try_from(on) {
+                Ok([only]) => Ok(Course::To(only)),
+                Err(none) if none.is_empty() => Err(Outcome::Ack(AckReason::Disabled)),
+                Err(several) => Ok(Course::Cut(several)),
+            }
+        }
+    }
+}
+
+fn wrong_connection(named: Uuid) -> Outcome {
+    Outcome::DeadLetter {
+        class: DeadClass::WrongConnection,
+        fingerprint: "gate:wrong_connection".to_owned(),
+        reason: format!(
+            "this copy is for the connection {named}, which its tenant does not have at this system (`kurir connection \
+             list` shows those it has); `kurir dead-letters replay` sends the event to the tenant's own"
+        ),
+    }
+}
+
+/// The connection's part of the gate. `Ok` lets the event pass to the claim.
+pub fn connection(connection: &Connection) -> Result<(), Outcome> {
+    if !connection.enabled {
+        return Err(Outcome::Ack(AckReason::Disabled));
+    }
+    match connection.state {
+        ConnectionState::Ok => Ok(()),
+        ConnectionState::Suspended => Err(Outcome::Hold {
             cause: HoldCause::Suspended,
             epoch: Some(connection.epoch),
             reason: "the connection is suspended; repair its credentials, then run `kurir connection test`".to_owned(),
+            release_at: None,
+            waits_for: None,
         }),
-        ConnectionAnswer::Known(_) => Ok(()),
     }
 }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use event::{SubjectVersion, TenantId};
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::outcome::{AckReason, HoldCause};
+use crate::budget::Purse;
+use crate::outcome::{AckReason, HoldCause, WaitsFor};
 use crate::trail::Job;
 
 /// The store could not answer: nothing is decided, the delivery stays unacked and the step is repeated.
@@ -37,14 +39,17 @@ pub struct Connection {
     pub settings: serde_json::Value,
 }
 
+/// What a tenant has at a system.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ConnectionAnswer {
-    Known(Arc<Connection>),
+    /// All of them, whether on or off: at least one, in the order of their accounts.
+    Known(Arc<[Arc<Connection>]>),
     NoConnection,
     UnknownTenant,
 }
 
-/// Connections by tenant and system. `cached` never waits; `resolve` asks the store once.
+/// Connections by tenant and system. `cached` never waits; `resolve` asks the store and answers nothing older than the
+/// call.
 pub trait Connections: Send + Sync + 'static {
     fn cached(&self, tenant: &TenantId, system: &str) -> Option<ConnectionAnswer>;
     fn resolve<'a>(
@@ -52,6 +57,15 @@ pub trait Connections: Send + Sync + 'static {
         tenant: &'a TenantId,
         system: &'a str,
     ) -> BoxFuture<'a, Result<ConnectionAnswer, PortError>>;
+}
+
+/// The permits of connections. Never waits: what is lacking is asked for in the background.
+pub trait Budgets: Send + Sync + 'static {
+    /// The same one for the same connection, with its settings as given.
+    fn purse(&self, connection: &Connection) -> Arc<Purse>;
+
+    /// Changes whenever an event that waits in memory may be admitted.
+    fn moved(&self) -> watch::Receiver<u64>;
 }
 
 /// The verdict of a claim.
@@ -112,6 +126,9 @@ pub struct HoldItem {
     /// Epoch of the connection seen before the call that found the cause.
     pub epoch: Option<i64>,
     pub reason: String,
+    /// Not before this, where the cause tells a time.
+    pub release_at: Option<DateTime<Utc>>,
+    pub waits_for: Option<WaitsFor>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +144,21 @@ pub enum HoldVerdict {
 pub trait Holds: Send + Sync + 'static {
     /// One verdict per item, in order.
     fn hold(&self, items: Vec<HoldItem>) -> BoxFuture<'_, Result<Vec<HoldVerdict>, PortError>>;
+}
+
+/// An event that several connections are to get.
+#[derive(Clone, Debug)]
+pub struct CutItem {
+    pub worker: &'static str,
+    pub job: Job,
+    /// One copy for each of them.
+    pub connections: Vec<Uuid>,
+}
+
+pub trait Cuts: Send + Sync + 'static {
+    /// Commits all copies or none, each on its way to the worker's own queue, with its connection named. The second time it
+    /// commits them once more: who gets the second ones finds the work done.
+    fn cut(&self, item: CutItem) -> BoxFuture<'_, Result<(), PortError>>;
 }
 
 /// A state event that brought neither version nor time.

@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Read as _};
 
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
-use store::connections::{self, Changed, NewConnection};
+use store::connections::{self, Changed, NewConnection, Resumed};
 use store::{Pool, Scope};
 use uuid::Uuid;
 
@@ -48,9 +48,10 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
             let changed =
                 connections::add(&pool, &context.key_ring()?, &context.prefix(), &new).await?;
             output.show(&changed, |changed| {
+                let Changed { connection, .. } = changed;
                 let added = format!(
-                    "added connection {} of {} to {}",
-                    changed.connection.id, changed.connection.tenant, changed.connection.system
+                    "added connection {} of {} to {}, account {}",
+                    connection.id, connection.tenant, connection.system, connection.account
                 );
                 format!(
                     "{added}\n{}\nnext: `kurir connection test {}`",
@@ -89,18 +90,12 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
             .await?;
             match partners::test(context.settings(), &connection, &credentials).await? {
                 Trial::Accepted(warnings) => {
-                    let changed = connections::resume(
-                        &pool,
-                        &context.prefix(),
-                        Scope::Everything,
-                        connection.id,
-                        epoch,
-                    )
-                    .await?;
-                    output.show(&json!({ "ok": true, "warnings": warnings, "connection": changed.connection, "released": changed.released }), |_| {
-                        let accepted = format!("{} accepts the credentials of {}", connection.system, connection.tenant);
+                    let resumed =
+                        connections::resume(&pool, Scope::Everything, connection.id, epoch).await?;
+                    output.show(&json!({ "ok": true, "warnings": warnings, "connection": resumed.connection, "waiting": resumed.waiting }), |_| {
+                        let accepted = format!("{} accepts the credentials of {}, account {}", connection.system, connection.tenant, connection.account);
                         let notes = warnings.iter().map(|warning| format!("note: {warning}"));
-                        let lines = [accepted, let_go(&changed)].into_iter().chain(notes);
+                        let lines = [accepted, goes_on(&resumed)].into_iter().chain(notes);
                         lines.collect::<Vec<_>>().join("\n")
                     })
                 }
@@ -139,7 +134,7 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
             let id = find(&pool, &which).await?.id;
             let connection = connections::set_enabled(&pool, Scope::Everything, id, true).await?;
             output.show(&connection, |one| {
-                format!("{} of {} is on", one.system, one.tenant)
+                format!("{} is on", named(one))
             })
         }
         Connection::Disable { which, output } => {
@@ -148,8 +143,8 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
             let connection = connections::set_enabled(&pool, Scope::Everything, id, false).await?;
             output.show(&connection, |one| {
                 format!(
-                    "{} of {} is off: its events are acknowledged without being carried on",
-                    one.system, one.tenant
+                    "{} is off: its events are acknowledged without being carried on",
+                    named(one)
                 )
             })
         }
@@ -163,11 +158,21 @@ fn let_go(changed: &Changed) -> String {
     }
 }
 
+fn goes_on(resumed: &Resumed) -> String {
+    match resumed.waiting {
+        0 => "no events were waiting for it".to_owned(),
+        waiting => format!(
+            "{} waited for it: the keeper lets them go, the newest of each record, at the pace of the budget",
+            count(waiting, "event")
+        ),
+    }
+}
+
 async fn find(pool: &Pool, which: &Which) -> Done<connections::Connection> {
     Ok(match (which.id, &which.tenant, which.system) {
         (Some(id), ..) => connections::get(pool, Scope::Everything, id).await?,
         (None, Some(tenant), Some(system)) => {
-            connections::find(pool, tenant, system.as_str()).await?
+            connections::find(pool, tenant, system.as_str(), which.account.as_deref()).await?
         }
         (None, ..) => {
             return Err(Failed::new(
@@ -176,6 +181,14 @@ async fn find(pool: &Pool, which: &Which) -> Done<connections::Connection> {
             ));
         }
     })
+}
+
+/// In a message about one of perhaps several.
+fn named(connection: &connections::Connection) -> String {
+    format!(
+        "{} of {}, account {},",
+        connection.system, connection.tenant, connection.account
+    )
 }
 
 fn system_of(connection: &connections::Connection) -> Done<System> {

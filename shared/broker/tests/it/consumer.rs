@@ -342,9 +342,16 @@ async fn hostile_headers_reach_nobody() {
             "ce-source",
             "traceparent",
             "x-attempt",
+            "x-connection",
             "x-first-received",
             "x-history"
         ]
+    );
+    let own = uuid::Uuid::from_u128(1).to_string();
+    assert_eq!(
+        copy.header("x-connection"),
+        Some(&AMQPValue::LongString(own.into())),
+        "the stranger's was not believed: this is what the gate found out"
     );
     assert_eq!(
         copy.header("x-attempt"),

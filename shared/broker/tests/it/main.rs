@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may end there")]
 
 mod consumer;
+mod cuts;
 mod endings;
 mod ports;
 mod publisher;

@@ -12,14 +12,19 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use uuid::Uuid;
 use worker::{
-    AckReason, Claims, Connection, ConnectionAnswer, ConnectionState, Connections, DeadClass, Done,
-    Failure, Handled, Handler, HoldItem, HoldVerdict, Holds, Job, PinItem, Pins, PortError,
-    Release, RetryPolicy, Verdict,
+    AckReason, Claims, Connection, ConnectionAnswer, ConnectionState, Connections, CutItem, Cuts,
+    DeadClass, Done, Failure, Handled, Handler, HoldItem, HoldVerdict, Holds, Job, PinItem, Pins,
+    PortError, Release, RetryPolicy, Verdict,
 };
 
 pub(crate) const TENANT: &str = "acme";
 /// Known, without a connection.
 pub(crate) const BARE: &str = "bare";
+/// Has three connections: `WEST` and `EAST`, and one that is off.
+pub(crate) const CHAIN: &str = "chain";
+pub(crate) const WEST: Uuid = Uuid::from_u128(2);
+pub(crate) const EAST: Uuid = Uuid::from_u128(3);
+const CLOSED: Uuid = Uuid::from_u128(4);
 
 /// What the handler does with an event.
 #[derive(Clone, Debug)]
@@ -40,6 +45,10 @@ pub(crate) struct Seen {
     pub(crate) handled: Vec<(String, u32)>,
     pub(crate) claims: Vec<(Vec<String>, bool)>,
     pub(crate) held: Vec<(String, worker::HoldCause)>,
+    /// (event id, connections), once per call of the port.
+    pub(crate) cut: Vec<(String, Vec<Uuid>)>,
+    /// Connections that events were claimed for.
+    pub(crate) claimed_for: HashMap<String, Option<Uuid>>,
     pub(crate) released: Vec<(Uuid, Option<String>)>,
     pub(crate) tokens: HashMap<String, Vec<Uuid>>,
     pub(crate) renewed: usize,
@@ -63,6 +72,7 @@ struct Inner {
     beside_suspects: AtomicUsize,
     suspects: Mutex<HashSet<String>>,
     failing_claims: AtomicUsize,
+    failing_cuts: AtomicUsize,
     bad_rows: Mutex<HashSet<String>>,
     hold_verdicts: Mutex<Vec<HoldVerdict>>,
     store_away: AtomicUsize,
@@ -88,6 +98,7 @@ impl Ports {
             beside_suspects: AtomicUsize::new(0),
             suspects: Mutex::default(),
             failing_claims: AtomicUsize::new(0),
+            failing_cuts: AtomicUsize::new(0),
             bad_rows: Mutex::default(),
             hold_verdicts: Mutex::default(),
             store_away: AtomicUsize::new(0),
@@ -109,6 +120,10 @@ impl Ports {
 
     pub(crate) fn fail_claims(&self, times: usize) {
         self.0.failing_claims.store(times, Ordering::SeqCst);
+    }
+
+    pub(crate) fn fail_cuts(&self, times: usize) {
+        self.0.failing_cuts.store(times, Ordering::SeqCst);
     }
 
     /// The next question for connections, pins or schemes fails this often.
@@ -278,15 +293,12 @@ impl Claims for Ports {
                         .entry(job.event.id.clone())
                         .or_default()
                         .push(job.token);
+                    let connection = job.connection.as_ref().map(|connection| connection.id);
+                    seen.claimed_for.insert(job.event.id.clone(), connection);
                 }
                 seen.claims.push((ids.clone(), alone));
             }
-            let failing = &self.0.failing_claims;
-            let fails = failing
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-                    left.checked_sub(1)
-                })
-                .is_ok();
+            let fails = fails_now(&self.0.failing_claims);
             let bad = ids
                 .iter()
                 .any(|id| self.0.bad_rows.lock().unwrap().contains(id));
@@ -338,6 +350,41 @@ impl Holds for Ports {
     }
 }
 
+impl Cuts for Ports {
+    fn cut(&self, item: CutItem) -> BoxFuture<'_, Result<(), PortError>> {
+        let cut = (item.job.event.id.clone(), item.connections);
+        self.seen().cut.push(cut);
+        let fails = fails_now(&self.0.failing_cuts);
+        async move {
+            match fails {
+                true => Err(PortError("the cut failed".to_owned())),
+                false => Ok(()),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn fails_now(left: &AtomicUsize) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+        left.checked_sub(1)
+    })
+    .is_ok()
+}
+
+fn connection(tenant: &TenantId, system: &str, id: Uuid) -> Arc<Connection> {
+    Arc::new(Connection {
+        id,
+        tenant: tenant.clone(),
+        system: system.to_owned(),
+        account: id.simple().to_string(),
+        state: ConnectionState::Ok,
+        epoch: 1,
+        enabled: id != CLOSED,
+        settings: serde_json::Value::Null,
+    })
+}
+
 impl Connections for Ports {
     fn cached(&self, _tenant: &TenantId, _system: &str) -> Option<ConnectionAnswer> {
         None
@@ -351,17 +398,13 @@ impl Connections for Ports {
         async move {
             self.away()?;
             self.seen().resolved += 1;
+            let known = |ids: &[Uuid]| {
+                let all = ids.iter().map(|id| connection(tenant, system, *id));
+                ConnectionAnswer::Known(all.collect())
+            };
             Ok(match tenant.as_str() {
-                TENANT => ConnectionAnswer::Known(Arc::new(Connection {
-                    id: Uuid::from_u128(1),
-                    tenant: tenant.clone(),
-                    system: system.to_owned(),
-                    account: "default".to_owned(),
-                    state: ConnectionState::Ok,
-                    epoch: 1,
-                    enabled: true,
-                    settings: serde_json::Value::Null,
-                })),
+                TENANT => known(&[Uuid::from_u128(1)]),
+                CHAIN => known(&[WEST, EAST, CLOSED]),
                 BARE => ConnectionAnswer::NoConnection,
                 _ => ConnectionAnswer::UnknownTenant,
             })

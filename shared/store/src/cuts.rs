@@ -1,0 +1,99 @@
+//! An event that several connections are to get becomes one message for each of them, straight to its worker's own queue.
+//!
+//! All rows are written in one transaction, before the event is acknowledged: a crash in between cuts it once more, and
+//! whoever gets a second copy finds the work done.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+use worker::{CutItem, Cuts, PortError, failpoint};
+
+use crate::outbox::{self, Message};
+use crate::{Error, Pool, QueuePrefix};
+
+/// Transactions of one process at a time: a burst for a tenant with several connections must leave room in the pool.
+pub const AT_ONCE: usize = 4;
+
+/// Header that names the connection of a copy.
+const CONNECTION: &str = "x-connection";
+/// Header by which a replay names its dead letter.
+const LETTER: &str = "x-letter";
+
+/// Implements `worker::Cuts`. Cheap to clone.
+#[derive(Clone)]
+pub struct Cutter {
+    pool: Pool,
+    prefix: QueuePrefix,
+    turns: Arc<Semaphore>,
+}
+
+impl Cutter {
+    pub fn new(pool: Pool, prefix: QueuePrefix) -> Self {
+        Self {
+            pool,
+            prefix,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    async fn write(&self, item: &CutItem) -> Result<(), Error> {
+        let _turn = self.turns.acquire().await;
+        let mut transaction = self.pool.begin().await?;
+        let copies: Vec<Message> = item
+            .connections
+            .iter()
+            .map(|connection| self.copy(item, *connection))
+            .collect();
+        outbox::enqueue(&mut transaction, &copies).await?;
+        if let Some(letter) = letter(item) {
+            // From here on each copy is on its own: one that dies again is a dead letter of its connection.
+            sqlx::query(
+                "update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = kurir_now(),
+                   row_version = row_version + 1, note = 'cut into one copy for each of ' || $4 || ' connections'
+                 where id = $1 and tenant = $2 and state = 'replaying' and generation = $3",
+            )
+            .bind(letter)
+            .bind(item.job.event.tenant.as_str())
+            .bind(i64::from(item.job.generation()))
+            .bind(copies.len().to_string())
+            .execute(&mut *transaction)
+            .await?;
+        }
+        failpoint::hit_for("cut_before_commit", &item.job.event.id);
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Without the counters of the way that ends here: they are not among a delivery's headers.
+    fn copy(&self, item: &CutItem, connection: Uuid) -> Message {
+        let delivery = &item.job.delivery;
+        let mut headers = delivery.headers.clone();
+        if let Value::Object(headers) = &mut headers {
+            headers.remove(LETTER);
+            headers.insert(CONNECTION.to_owned(), json!(connection));
+        }
+        Message {
+            tenant: Some(item.job.event.tenant.clone()),
+            exchange: String::new(),
+            routing_key: self.prefix.worker_queue(item.worker),
+            body: delivery.body.clone(),
+            properties: delivery.properties.clone(),
+            headers,
+            dedup_key: None,
+        }
+    }
+}
+
+/// The dead letter that this is a replay of.
+fn letter(item: &CutItem) -> Option<Uuid> {
+    item.job.delivery.headers.get(LETTER)?.as_str()?.parse().ok()
+}
+
+impl Cuts for Cutter {
+    fn cut(&self, item: CutItem) -> BoxFuture<'_, Result<(), PortError>> {
+        Box::pin(async move { Ok(self.write(&item).await?) })
+    }
+}
