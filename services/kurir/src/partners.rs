@@ -1,15 +1,15 @@
 //! Partner systems as the command line knows them: which credentials and settings a connection has, and how it is
 //! tried out. What their calls mean stands in their clients.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use metakocka_sync::{TestError, connection_test};
 use outbound::address::Private;
-use outbound::{Client, Rate, Url};
+use outbound::{Client, Url};
 use runtime::{Reserve, Settings};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
+use worker::budget::{BudgetSpec, Window};
 
 use crate::cli::System;
 use crate::exit::{Done, Exit, Failed};
@@ -52,12 +52,30 @@ pub(crate) fn check_credentials(system: System, credentials: &SecretString) -> D
 }
 
 /// # Errors
-/// Refused: the address of the connection is none.
+/// Refused: the address of the connection is none, or its budget cannot be read.
 pub(crate) fn check_settings(_system: System, connection: &Map<String, Value>) -> Done {
+    if let Some(budget) = connection.get("budget") {
+        check_budget(budget)?;
+    }
     match connection.get(URL) {
         None => Ok(()),
         Some(url) => parse_url(url).map(drop),
     }
+}
+
+/// # Errors
+/// Refused: names the member that is wrong.
+pub(crate) fn check_budget(budget: &Value) -> Done {
+    let any = BudgetSpec {
+        windows: Vec::new(),
+        in_flight: 1,
+        searches: 1,
+    };
+    let settings = serde_json::json!({ "budget": budget });
+    BudgetSpec::of(&settings, &any).map(drop).map_err(|why| {
+        Failed::new(Exit::Refused, why)
+            .next("a budget is {\"windows\":[{\"requests\":600,\"seconds\":60}],\"in_flight\":2}")
+    })
 }
 
 fn parse_url(url: &Value) -> Done<Url> {
@@ -85,19 +103,10 @@ pub(crate) fn client(settings: &Settings) -> Done<Client> {
 pub(crate) fn metakocka_sync(settings: &Settings) -> Done<metakocka_sync::Settings> {
     let given = &settings.metakocka;
     let defaults = metakocka::Settings::default();
-    let rate = NonZeroU32::new(given.calls_per_second).map(|requests| Rate {
-        requests,
-        per: Duration::from_secs(1),
-        burst: NonZeroU32::new(given.call_burst).unwrap_or(NonZeroU32::MIN),
-    });
     let client = metakocka::Settings {
         read_timeout: given.read_timeout,
         write_timeout: given.write_timeout,
-        limits: outbound::Limits {
-            in_flight: usize::from(given.in_flight),
-            rate,
-            ..defaults.limits
-        },
+        quota_backoff: given.quota_backoff,
         settle: metakocka::Settle {
             add_partner: given.create_settle,
             update_partner: given.update_settle,
@@ -113,6 +122,34 @@ pub(crate) fn metakocka_sync(settings: &Settings) -> Done<metakocka_sync::Settin
         },
         ..metakocka_sync::Settings::new(parse_url(&given.url.clone().into())?)
     })
+}
+
+/// How this process applies budgets.
+pub(crate) fn budgets(settings: &Settings) -> store::budgets::Settings {
+    store::budgets::Settings {
+        defaults: [(
+            System::Metakocka.as_str().to_owned(),
+            default_budget(settings),
+        )]
+        .into(),
+        circuit_open: settings.worker.circuit_open,
+    }
+}
+
+/// What a connection may do that names no budget of its own.
+fn default_budget(settings: &Settings) -> BudgetSpec {
+    let given = &settings.metakocka;
+    let window = (given.calls_per_second > 0).then(|| Window {
+        requests: given.calls_per_second,
+        per: Duration::from_secs(1),
+        burst: Some(given.call_burst),
+    });
+    BudgetSpec {
+        windows: window.into_iter().collect(),
+        in_flight: u32::from(given.in_flight),
+        // Metakocka answers the searches of one company one after another (contract §1.7).
+        searches: 1,
+    }
 }
 
 /// How a connection answered.

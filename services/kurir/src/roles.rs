@@ -17,6 +17,7 @@ use broker::{Alone, Broker};
 use inbound::Readiness;
 use runtime::{DRAIN_LIMIT, Ended, Ending, Need, Role, Settings, TaskError, Tasks};
 use store::Pool;
+use store::budgets::Budgets;
 use store::connection_cache::ConnectionCache;
 use store::links::Links;
 use store::pins::EventPins;
@@ -27,6 +28,7 @@ use crate::cli::WorkerName;
 use crate::context::{Context, check_schema};
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet;
+use crate::partners;
 
 pub(crate) use up::up_until;
 
@@ -91,6 +93,7 @@ pub(crate) struct Process {
     pub(crate) broker: Broker,
     pub(crate) links: Links,
     pub(crate) connections: Arc<ConnectionCache>,
+    pub(crate) budgets: Arc<Budgets>,
     pub(crate) pins: Arc<EventPins>,
     /// One for all workers of the process: a suspect event runs alone in it.
     pub(crate) alone: Alone,
@@ -155,6 +158,10 @@ impl Process {
         Ok(Self {
             links: Links::new(pool.clone(), &settings.amqp.prefix, settings.sync.lease),
             connections: Arc::new(ConnectionCache::start(pool.clone())),
+            budgets: Arc::new(Budgets::start(
+                pool.clone(),
+                partners::budgets(context.settings()),
+            )),
             pins: Arc::new(EventPins::start(pool.clone()).await?),
             context,
             shutdown,

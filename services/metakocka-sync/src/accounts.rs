@@ -1,11 +1,12 @@
 //! Clients by connection, kept so that the limits of a connection hold over all of its events in this process.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metakocka::Metakocka;
-use outbound::{Client, Url};
+use outbound::{Client, Limits, Rate, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,7 +14,8 @@ use store::sealing::KeyRing;
 use store::{Pool, Scope, connections};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
-use worker::Connection;
+use worker::budget::{BudgetSpec, Window};
+use worker::{Budgets, Connection};
 
 use crate::settings::Settings;
 
@@ -59,6 +61,27 @@ pub(crate) fn root(connection: &Value, default: &Url) -> Result<Url, String> {
         .ok_or_else(|| "the connection's url is no http address".to_owned())
 }
 
+/// The budget's shape inside this process: what all replicas may do together, one of them may do alone.
+fn limits(spec: &BudgetSpec, given: Limits) -> Limits {
+    let slowest = spec.windows.iter().min_by(|one, other| {
+        let pace = |window: &Window| f64::from(window.requests) / window.per.as_secs_f64();
+        pace(one).total_cmp(&pace(other))
+    });
+    let rate = slowest.and_then(|window| {
+        Some(Rate {
+            requests: NonZeroU32::new(window.requests)?,
+            per: window.per,
+            burst: NonZeroU32::new(window.burst.unwrap_or(window.requests))?,
+        })
+    });
+    Limits {
+        in_flight: usize::try_from(spec.in_flight).unwrap_or(usize::MAX).max(1),
+        narrow_in_flight: usize::try_from(spec.searches).unwrap_or(usize::MAX).max(1),
+        rate,
+        ..given
+    }
+}
+
 /// One connection with opened credentials.
 pub(crate) struct Account {
     pub(crate) client: Metakocka,
@@ -89,16 +112,23 @@ pub(crate) struct Accounts {
     pool: Pool,
     keys: KeyRing,
     client: Client,
+    budgets: Arc<dyn Budgets>,
     /// Held while credentials are opened: two clients of one connection would double its limits.
     known: Mutex<HashMap<Uuid, Arc<Account>>>,
 }
 
 impl Accounts {
-    pub(crate) fn new(pool: Pool, keys: KeyRing, client: Client) -> Self {
+    pub(crate) fn new(
+        pool: Pool,
+        keys: KeyRing,
+        client: Client,
+        budgets: Arc<dyn Budgets>,
+    ) -> Self {
         Self {
             pool,
             keys,
             client,
+            budgets,
             known: Mutex::default(),
         }
     }
@@ -128,14 +158,20 @@ impl Accounts {
         };
         let credentials = Credentials::read(&json).map_err(unusable(epoch))?;
         let root = root(&connection.settings, &settings.root).map_err(unusable(epoch))?;
+        let purse = self.budgets.purse(connection);
+        let limits = limits(&purse.spec(), settings.client.limits);
         let client = Metakocka::new(
             &self.client,
             root,
             &credentials.company_id(),
             credentials.secret_key,
-            settings.client.clone(),
-        );
-        let turns = settings.client.limits.in_flight.max(1) * HANDLINGS_PER_CALL;
+            metakocka::Settings {
+                limits,
+                ..settings.client.clone()
+            },
+        )
+        .with_purse(purse);
+        let turns = limits.in_flight.max(1) * HANDLINGS_PER_CALL;
         let account = Arc::new(Account {
             client,
             epoch,

@@ -1,13 +1,10 @@
 //! What an error of the Metakocka client means for the event (contract §1.5).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use metakocka::Error;
 use sync::{LookError, SendError};
 use worker::{DeadClass, Failure, HoldCause};
-
-/// Contract §1.7: back off at least so long on a quota.
-const QUOTA_BACKOFF: Duration = Duration::from_secs(60);
 
 /// A look-up changes nothing, whatever became of it.
 pub(crate) fn look(error: Error, epoch: i64) -> LookError {
@@ -45,13 +42,13 @@ fn failure(error: Error, epoch: i64) -> Failure {
             class: DeadClass::Unavailable,
             message: text,
         },
-        Error::Limited { until } => Failure::Transient {
+        Error::Limited { until, .. } => Failure::Transient {
             retry_after: Some(until.saturating_duration_since(Instant::now())),
             class: DeadClass::RateLimited,
             message: text,
         },
         Error::Quota { retry_after, .. } => Failure::Transient {
-            retry_after: Some(retry_after.max(QUOTA_BACKOFF)),
+            retry_after: Some(retry_after),
             class: DeadClass::RateLimited,
             message: text,
         },

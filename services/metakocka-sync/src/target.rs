@@ -356,7 +356,7 @@ impl PartnerTarget {
     }
 
     fn note_limit(&self, error: &Error) {
-        if let Error::Limited { until } = error {
+        if let Error::Limited { until, .. } = error {
             *self.limited.lock().unwrap_or_else(PoisonError::into_inner) = Some(*until);
         }
     }

@@ -160,6 +160,8 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                     cause,
                     epoch: None,
                     reason,
+                    release_at: None,
+                    waits_for: None,
                 },
             ),
             Verdict::Dead { class, reason } => Claimed::Decided(work, decide::dead(class, reason)),

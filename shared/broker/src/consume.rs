@@ -18,15 +18,17 @@ use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
-use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use worker::{
-    CLAIM_BATCH_LIMIT, Claims, Connections, Handler, Holds, Job, Pins, Release, decide, failpoint,
+    Budgets, CLAIM_BATCH_LIMIT, Claims, Connections, Cuts, Handler, Holds, Job, Pins, Release,
+    decide, failpoint,
 };
 
+use crate::admit::Waiting;
 use crate::alone::Alone;
 use crate::claim::Claimed;
 use crate::connection::Broker;
@@ -88,8 +90,11 @@ pub struct Worker<H: Handler, C: Claims<Grant = H::Grant>> {
     pub handler: Arc<H>,
     pub claims: Arc<C>,
     pub holds: Arc<dyn Holds>,
+    pub cuts: Arc<dyn Cuts>,
     pub pins: Arc<dyn Pins>,
     pub connections: Arc<dyn Connections>,
+    /// Absent for a worker that calls no partner.
+    pub budgets: Option<Arc<dyn Budgets>>,
     pub broker: Broker,
     /// For the copies; a confirm channel of its own.
     pub publisher: Publisher,
@@ -109,8 +114,10 @@ pub(crate) struct Shared<H: Handler, C: Claims<Grant = H::Grant>> {
     pub(crate) claims: Arc<C>,
     pub(crate) pins: Arc<dyn Pins>,
     pub(crate) connections: Arc<dyn Connections>,
+    pub(crate) budgets: Option<Arc<dyn Budgets>>,
     pub(crate) publisher: Publisher,
     pub(crate) holder: Holder,
+    pub(crate) cuts: Arc<dyn Cuts>,
     pub(crate) alone: Alone,
     pub(crate) leases: Arc<Leases>,
     pub(crate) schemes: Schemes,
@@ -201,6 +208,8 @@ pub(crate) struct Consuming<H: Handler, C: Claims<Grant = H::Grant>> {
     pub(crate) report: mpsc::Sender<Report<H::Grant>>,
     /// Waiting for the store's answers before the gate.
     pub(crate) unprepared: Vec<Work>,
+    /// Through the rest of the gate, waiting for permits.
+    pub(crate) waiting: Waiting,
     /// Through the gate, waiting for a claim.
     pub(crate) unclaimed: VecDeque<Work>,
     /// Claimed, waiting for a slot.
@@ -225,10 +234,12 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         let (report, reports) = mpsc::channel(usize::from(worker.settings.prefetch).max(1) * 2);
         let shared = Shared {
             holder: Holder::start(worker.holds, Arc::clone(&worker.counters)),
+            cuts: worker.cuts,
             handler: worker.handler,
             claims: worker.claims,
             pins: worker.pins,
             connections: worker.connections,
+            budgets: worker.budgets,
             publisher: worker.publisher,
             alone: worker.alone,
             leases: Arc::default(),
@@ -253,6 +264,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
             reports,
             report,
             unprepared: Vec::new(),
+            waiting: Waiting::default(),
             unclaimed: VecDeque::new(),
             granted: VecDeque::new(),
             preparing: false,
@@ -333,6 +345,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         let mut turn = interval(TURN);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let slot_freed = Arc::clone(&self.shared.slot_freed);
+        let mut moved = self.shared.budgets.as_ref().map(|budgets| budgets.moved());
         let end = loop {
             self.pump();
             self.readiness.turned();
@@ -342,6 +355,8 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                 },
                 Some(report) = self.reports.recv() => self.take(report),
                 () = slot_freed.notified() => {}
+                () = permits_moved(&mut moved) => {}
+                () = until(self.waiting.next()) => {}
                 _ = turn.tick() => {}
                 () = open.over.cancelled() => break End::Lost("the channel is over".to_owned()),
                 () = shutdown.cancelled() => break End::Shutdown,
@@ -407,6 +422,24 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                 });
             }
         }
+    }
+}
+
+/// Never without budgets.
+async fn permits_moved(moved: &mut Option<watch::Receiver<u64>>) {
+    let ended = match moved {
+        Some(moved) => moved.changed().await.is_err(),
+        None => true,
+    };
+    if ended {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -63,6 +63,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
 
     fn drop_waiting(&mut self) {
         self.unprepared.clear();
+        self.waiting.clear();
         self.unclaimed.clear();
         for (_work, _grant, lease) in std::mem::take(&mut self.granted) {
             self.abandon(lease);

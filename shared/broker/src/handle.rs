@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::Instrument as _;
-use worker::{Claims, DeadClass, Failure, Handled, Handler, Outcome, decide, failpoint};
+use worker::{Claims, DeadClass, Failure, Handled, Handler, Outcome, budget, decide, failpoint};
 
 use crate::consume::Shared;
 use crate::counters::add;
@@ -18,7 +18,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     /// if just received.
     pub(crate) async fn handle(
         &self,
-        work: Work,
+        mut work: Work,
         grant: H::Grant,
         lease: Lease,
         slot: OwnedSemaphorePermit,
@@ -26,6 +26,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         failpoint::hit_for("after_claim", work.event_id());
         let link = (self.link_of)(&grant);
         let outcome = self.answer(&work, grant).await;
+        work.admitted = None;
         drop(slot);
         self.slot_freed.notify_one();
         let Some(outcome) = outcome else {
@@ -58,9 +59,14 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             tracing.adopt(&span, &job.delivery.headers);
         }
         let deadline = self.handler.policy().deadline;
-        let handling = AssertUnwindSafe(self.handler.handle(job, grant, deadline))
-            .catch_unwind()
-            .instrument(span);
+        let handling = self.handler.handle(job, grant, deadline);
+        let handling = async {
+            match &work.admitted {
+                Some(event) => budget::admitted(event, handling).await,
+                None => handling.await,
+            }
+        };
+        let handling = AssertUnwindSafe(handling).catch_unwind().instrument(span);
         let answer = tokio::select! {
             answer = timeout(deadline, handling) => answer,
             () = self.aborting.cancelled() => return None,

@@ -42,6 +42,8 @@ const FIRST_RECEIVED: &str = "x-first-received";
 const HISTORY: &str = "x-history";
 const GENERATION: &str = "x-generation";
 const REPLAY: &str = "x-replay";
+/// Id of the dead letter that this is a replay of: its row follows what becomes of this copy.
+const LETTER: &str = "x-letter";
 const CONNECTION: &str = "x-connection";
 const PERMIT: &str = "x-permit";
 const LINK: &str = "x-link";
@@ -53,7 +55,14 @@ const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
 /// Kept through every copy, hold, death and replay.
-const CARRIED: [&str; 5] = [GENERATION, REPLAY, CONNECTION, TRACEPARENT, TRACESTATE];
+const CARRIED: [&str; 6] = [
+    GENERATION,
+    REPLAY,
+    LETTER,
+    CONNECTION,
+    TRACEPARENT,
+    TRACESTATE,
+];
 /// All that is kept of a stranger's.
 const TRACE: [&str; 2] = [TRACEPARENT, TRACESTATE];
 /// Counters of one way through the queues: a hold or a replay begins again without them.
@@ -260,6 +269,14 @@ pub(crate) fn delivery(
         headers: kept.headers_json(),
         received: std::time::Instant::now(),
         received_at: now,
+    }
+}
+
+/// Every copy and every row made of this delivery is for that connection.
+pub(crate) fn name_connection(delivery: &mut Delivery, connection: Uuid) {
+    delivery.trail.connection = Some(connection);
+    if let Value::Object(headers) = &mut delivery.headers {
+        headers.insert(CONNECTION.to_owned(), Value::from(connection.to_string()));
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Call {
     /// For the call of an effect: `sent_at` + W. Never later than [`WINDOW`] after the call was handed over.
     pub leave_by: Instant,
     pub lane: Lane,
+    /// The partner's name of it, for its circuit.
+    pub operation: &'static str,
 }
 
 impl Call {
@@ -42,6 +44,7 @@ impl Call {
             timeout,
             leave_by: Instant::now() + WINDOW,
             lane: Lane::Wide,
+            operation: "",
         }
     }
 
@@ -55,6 +58,7 @@ impl Call {
             timeout,
             leave_by: Instant::now() + WINDOW,
             lane: Lane::Wide,
+            operation: "",
         }
     }
 
@@ -64,6 +68,10 @@ impl Call {
 
     pub fn in_lane(self, lane: Lane) -> Self {
         Self { lane, ..self }
+    }
+
+    pub fn named(self, operation: &'static str) -> Self {
+        Self { operation, ..self }
     }
 }
 

@@ -1,12 +1,14 @@
 //! A tenant's way to one partner: the shared client with this connection's limits and secrets.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use worker::budget::{CallPermit, Lesson, NoRoom, Purse};
 
 use crate::call::{Call, Reply};
 use crate::client::Client;
 use crate::error::CallError;
-use crate::lane::{Lanes, Limits};
+use crate::lane::{Lane, Lanes, Limits};
 use crate::redact::{Redactor, safe_url};
 use crate::retry::{WINDOW, while_unsent};
 
@@ -16,6 +18,8 @@ pub struct Connection {
     client: Client,
     lanes: Arc<Lanes>,
     redactor: Redactor,
+    longest_wait: Duration,
+    purse: Option<Arc<Purse>>,
 }
 
 impl Connection {
@@ -24,6 +28,16 @@ impl Connection {
             client: client.clone(),
             lanes: Arc::new(Lanes::new(limits)),
             redactor,
+            longest_wait: limits.longest_wait,
+            purse: None,
+        }
+    }
+
+    /// Calls take permits of the fleet-wide budget too.
+    pub fn with_purse(self, purse: Arc<Purse>) -> Self {
+        Self {
+            purse: Some(purse),
+            ..self
         }
     }
 
@@ -32,7 +46,8 @@ impl Connection {
     pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
         let leave_by = call.leave_by.min(Instant::now() + WINDOW);
         let call = call.leaving_by(leave_by);
-        let _permit = self.lanes.enter(call.lane, leave_by).await?;
+        let _room = self.lanes.enter(call.lane, leave_by).await?;
+        let _permit = self.permit(&call).await?;
         let outcome = while_unsent(leave_by, || self.client.attempt(&call, &self.redactor)).await;
         let url = safe_url(&call.url);
         match &outcome {
@@ -51,6 +66,25 @@ impl Connection {
             ),
         }
         outcome
+    }
+
+    async fn permit(&self, call: &Call) -> Result<Option<CallPermit>, CallError> {
+        let Some(purse) = &self.purse else {
+            return Ok(None);
+        };
+        let give_up = call.leave_by.min(Instant::now() + self.longest_wait);
+        let search = call.lane == Lane::Narrow;
+        match purse.enter(call.operation, search, give_up).await {
+            Ok(permit) => Ok(Some(permit)),
+            Err(NoRoom { until, reason }) => Err(CallError::Limited { until, reason }),
+        }
+    }
+
+    /// What an answer taught, as the partner's client understands it: for the circuit and the cooldown of all replicas.
+    pub fn learn(&self, operation: &'static str, lesson: Lesson) {
+        if let Some(purse) = &self.purse {
+            purse.learn(operation, lesson);
+        }
     }
 
     /// Masks this connection's secrets in texts that come out of its replies.

@@ -18,9 +18,9 @@ pub enum CallError {
     /// Proven: the partner can't have acted on it.
     #[error("not sent, {kind}: {detail}")]
     NotSent { kind: NotSent, detail: String },
-    /// Our own limits of this connection had no room within the bounded wait; not sent. Try again at `until`.
-    #[error("not sent, the limits of this connection have no room yet")]
-    Limited { until: Instant },
+    /// The limits of this connection had no room within the bounded wait; not sent. Try again at `until`.
+    #[error("not sent, {reason}")]
+    Limited { until: Instant, reason: String },
     /// It left, at least in part; whether the partner acted is unknown.
     #[error("outcome unknown, {kind}: {detail}")]
     Unknown {

@@ -105,6 +105,7 @@ impl Lanes {
             // Nobody knows when a place becomes free; as long again is a fair guess.
             Err(_elapsed) => Err(CallError::Limited {
                 until: Instant::now() + self.longest_wait,
+                reason: "all calls that this process may have in flight are".to_owned(),
             }),
         }
     }
@@ -117,7 +118,10 @@ impl Lanes {
         while let Err(not_yet) = rate.check() {
             let until = Instant::now() + not_yet.wait_time_from(clock.now());
             if until > give_up {
-                return Err(CallError::Limited { until });
+                return Err(CallError::Limited {
+                    until,
+                    reason: "the calls of this process are paced".to_owned(),
+                });
             }
             tokio::time::sleep_until(until.into()).await;
         }
@@ -155,7 +159,7 @@ mod tests {
         let _first = lanes.enter(Lane::Wide, soon()).await.ok().unwrap();
         let second = lanes.enter(Lane::Wide, soon()).await.ok().unwrap();
         let refused = lanes.enter(Lane::Wide, soon()).await.err().unwrap();
-        let CallError::Limited { until } = refused else {
+        let CallError::Limited { until, .. } = refused else {
             panic!("{refused}")
         };
         assert!(until <= Instant::now() + Duration::from_millis(20));
@@ -182,7 +186,7 @@ mod tests {
         let lanes = limits(8, Some(rate), Duration::from_millis(20));
         assert!(lanes.enter(Lane::Wide, soon()).await.is_ok());
         match lanes.enter(Lane::Wide, soon()).await.err() {
-            Some(CallError::Limited { until }) => {
+            Some(CallError::Limited { until, .. }) => {
                 assert!(until > Instant::now() + LONG / 2, "a minute, not a guess");
             }
             other => panic!("{other:?}"),

@@ -28,3 +28,4 @@ pub use reqwest::{Method, StatusCode};
 pub use retry::{TRIES, WINDOW};
 pub use status::{RETRY_AFTER_LIMIT, StatusClass, retry_after};
 pub use url::Url;
+pub use worker::budget::{Lesson, Purse};

@@ -92,7 +92,13 @@ mod tests {
             (not_sent(NotSent::Address), 1),
             (not_sent(NotSent::TooLate), 1),
             (not_sent(NotSent::Request), 1),
-            (CallError::Limited { until }, 1),
+            (
+                CallError::Limited {
+                    until,
+                    reason: String::new(),
+                },
+                1,
+            ),
             (
                 CallError::Unknown {
                     kind: Unknown::Lost,

@@ -66,6 +66,8 @@ pub struct Gateway {
 pub struct Worker {
     pub slots: u16,
     pub prefetch: u16,
+    #[serde(rename = "circuit_open_seconds", deserialize_with = "seconds")]
+    pub circuit_open: Duration,
 }
 
 /// The roles a process can have.
@@ -110,6 +112,10 @@ pub struct Keeper {
     pub janitor: bool,
     #[serde(rename = "janitor_seconds", deserialize_with = "seconds")]
     pub janitor_every: Duration,
+    pub release: bool,
+    #[serde(rename = "release_seconds", deserialize_with = "seconds")]
+    pub release_every: Duration,
+    pub replay: bool,
 }
 
 /// How a partner call is booked before it leaves.
@@ -150,6 +156,8 @@ pub struct Metakocka {
     /// 0 = no limit.
     pub calls_per_second: u32,
     pub call_burst: u32,
+    #[serde(rename = "quota_backoff_seconds", deserialize_with = "seconds")]
+    pub quota_backoff: Duration,
     pub allow_private_addresses: bool,
 }
 

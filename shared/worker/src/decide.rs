@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backoff::full_jitter;
 use crate::failure::{Failure, bounded};
-use crate::handler::{Done, Handled};
+use crate::handler::{Done, Handled, WaitCause};
 use crate::outcome::{AckReason, DeadClass, HoldCause, Outcome};
 use crate::policy::{RetryPolicy, Rung};
 use crate::trail::{Job, Trail};
@@ -39,7 +39,18 @@ impl<'a> Context<'a> {
 pub fn decide(answer: Result<Handled, Failure>, context: Context<'_>) -> Outcome {
     match answer {
         Ok(Handled::Done(Done(reason))) => Outcome::Ack(reason),
+        // Never a rung for a budget: it would come back at the wrong moment, again and again (rabbitmq.md 6.2).
+        Ok(Handled::Wait {
+            cause: WaitCause::Limited,
+            ..
+        }) => over_budget(WaitCause::Limited.as_str().to_owned()),
         Ok(Handled::Wait { until, cause }) => wait(until, cause.as_str(), context),
+        // The connection cools down for all of its events; this one is no worse than the others.
+        Err(Failure::Transient {
+            class: DeadClass::RateLimited,
+            message,
+            ..
+        }) => over_budget(message),
         Err(Failure::Transient {
             retry_after,
             class,
@@ -50,6 +61,8 @@ pub fn decide(answer: Result<Handled, Failure>, context: Context<'_>) -> Outcome
             cause: what.cause,
             epoch: what.epoch,
             reason: bounded(message),
+            release_at: None,
+            waits_for: what.waits_for,
         },
     }
 }
@@ -65,6 +78,8 @@ pub fn wait(until: DateTime<Utc>, why: &str, context: Context<'_>) -> Outcome {
             cause: HoldCause::WaitExpired,
             epoch: None,
             reason,
+            release_at: None,
+            waits_for: None,
         };
     }
     let left = (until - context.now).to_std().unwrap_or_default();
@@ -86,7 +101,7 @@ pub fn busy(left: Duration, context: Context<'_>) -> Outcome {
     };
     let until = context.now
         + TimeDelta::from_std(pace.min(left.max(Duration::from_secs(1)))).unwrap_or_default();
-    wait(until, crate::handler::WaitCause::Lease.as_str(), context)
+    wait(until, WaitCause::Lease.as_str(), context)
 }
 
 fn retry(
@@ -126,12 +141,25 @@ pub fn dead(class: DeadClass, message: String) -> Outcome {
     }
 }
 
+/// Released at the budget's rate; counts as no attempt.
+fn over_budget(why: String) -> Outcome {
+    Outcome::Hold {
+        cause: HoldCause::Budget,
+        epoch: None,
+        reason: bounded(why),
+        release_at: None,
+        waits_for: None,
+    }
+}
+
 /// A panic is a bug: the event is held for a person, with the panic's text.
 pub fn panicked(text: &str) -> Outcome {
     Outcome::Hold {
         cause: HoldCause::Panic,
         epoch: None,
         reason: bounded(format!("the handler panicked: {text}")),
+        release_at: None,
+        waits_for: None,
     }
 }
 
@@ -171,7 +199,6 @@ pub fn fingerprint(class: DeadClass, message: &str) -> String {
 mod tests {
     use super::*;
     use crate::failure::Blocked;
-    use crate::handler::WaitCause;
 
     fn context<'a>(trail: &'a Trail, policy: &'a RetryPolicy) -> Context<'a> {
         let now = DateTime::from_timestamp(1_800_000_000, 0).expect("a valid instant");
@@ -234,6 +261,7 @@ mod tests {
                 what: Blocked {
                     cause: HoldCause::Suspended,
                     epoch: Some(3),
+                    waits_for: None,
                 },
                 message: "401".into(),
             })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::outcome::{DeadClass, HoldCause};
+use crate::outcome::{DeadClass, HoldCause, WaitsFor};
 
 /// What a person or another system must do before the event can go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +10,7 @@ pub struct Blocked {
     pub cause: HoldCause,
     /// Epoch of the connection seen before the call: held only if it is still the same (delivery-model 1.7).
     pub epoch: Option<i64>,
+    pub waits_for: Option<WaitsFor>,
 }
 
 /// A failed handling. Messages are redacted by whoever builds them and at most `Failure::MESSAGE_LIMIT` long.
@@ -50,7 +51,23 @@ impl Failure {
 
     pub fn blocked(cause: HoldCause, epoch: Option<i64>, message: impl Into<String>) -> Self {
         Self::Blocked {
-            what: Blocked { cause, epoch },
+            what: Blocked {
+                cause,
+                epoch,
+                waits_for: None,
+            },
+            message: bounded(message.into()),
+        }
+    }
+
+    /// Blocked until `what` is so; then it comes back by itself.
+    pub fn waits_for(cause: HoldCause, what: WaitsFor, message: impl Into<String>) -> Self {
+        Self::Blocked {
+            what: Blocked {
+                cause,
+                epoch: None,
+                waits_for: Some(what),
+            },
             message: bounded(message.into()),
         }
     }

@@ -3,6 +3,7 @@
 //! Surprising: waiting is not failing. Only failed calls count as attempts (`decide`).
 
 pub mod backoff;
+pub mod budget;
 pub mod decide;
 pub mod failpoint;
 mod failure;
@@ -15,10 +16,10 @@ mod trail;
 
 pub use failure::{Blocked, Failure};
 pub use handler::{Done, Handled, Handler, WaitCause};
-pub use outcome::{AckReason, DeadClass, HoldCause, Outcome};
+pub use outcome::{AckReason, DeadClass, HoldCause, Outcome, WaitsFor};
 pub use policy::{RUNGS, RetryPolicy, Rung};
 pub use ports::{
-    CLAIM_BATCH_LIMIT, Claims, Connection, ConnectionAnswer, ConnectionState, Connections,
-    HoldItem, HoldVerdict, Holds, PinItem, Pins, PortError, Release, Verdict,
+    Budgets, CLAIM_BATCH_LIMIT, Claims, Connection, ConnectionAnswer, ConnectionState, Connections,
+    CutItem, Cuts, HoldItem, HoldVerdict, Holds, PinItem, Pins, PortError, Release, Verdict,
 };
 pub use trail::{Attempt, Delivery, Job, Trail};

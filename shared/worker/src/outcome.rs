@@ -90,6 +90,8 @@ names! {
         TenantMismatch = "tenant_mismatch",
         UnknownTenant = "unknown_tenant",
         IdMismatch = "id_mismatch",
+        /// A copy for a connection that its tenant does not have at this system.
+        WrongConnection = "wrong_connection",
         Loop = "loop",
         FutureVersion = "future_version",
         VersionScheme = "version_scheme",
@@ -99,6 +101,8 @@ names! {
         Unmappable = "unmappable",
         Exhausted = "exhausted",
         DeliveryLimit = "delivery_limit",
+        /// As `delivery_limit`, where nothing shows that it was this event: replayed once by the keeper.
+        CrashNeighbour = "crash_neighbour",
         /// The partner could not be reached, or failed.
         Unavailable = "unavailable",
         RateLimited = "rate_limited",
@@ -107,6 +111,20 @@ names! {
         Timeout = "timeout",
         Internal = "internal",
     }
+}
+
+/// What a held event waits for, where its cause alone does not say it. The keeper releases it once this is so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// Another record is linked at the event's connection.
+    Record {
+        kind: String,
+        source_system: String,
+        source_account: String,
+        source_id: String,
+    },
+    /// No other record of this kind owns the natural key at the event's connection.
+    Key { kind: String, key: String },
 }
 
 /// What to do with the delivery. Made by `decide`, carried out by the broker's settle.
@@ -126,6 +144,9 @@ pub enum Outcome {
         cause: HoldCause,
         epoch: Option<i64>,
         reason: String,
+        /// Not before this, where the cause tells a time (budget, circuit).
+        release_at: Option<DateTime<Utc>>,
+        waits_for: Option<WaitsFor>,
     },
     DeadLetter {
         class: DeadClass,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use broker::{ConsumeSettings, Counters, Readiness, Worker};
 use metakocka_sync::{Deps, MetakockaSync};
+use store::cuts::Cutter;
 use sync::{Grant, LinkHolds};
 use worker::Handler as _;
 
@@ -25,14 +26,17 @@ fn metakocka_sync(process: &mut Process) -> Done {
         keys: process.context.key_ring()?,
         links: process.links.clone(),
         connections: Arc::clone(&process.connections) as _,
+        budgets: Arc::clone(&process.budgets) as _,
         client: partners::client(settings)?,
         settings: partners::metakocka_sync(settings)?,
     });
     let worker = Worker {
         claims: Arc::new(handler.claims()),
         holds: Arc::new(LinkHolds::new(process.links.clone())),
+        cuts: Arc::new(Cutter::new(process.pool.clone(), process.context.prefix())),
         pins: Arc::clone(&process.pins) as _,
         connections: Arc::clone(&process.connections) as _,
+        budgets: Some(Arc::clone(&process.budgets) as _),
         broker: process.broker.clone(),
         publisher: process.broker.publisher(),
         settings: ConsumeSettings {

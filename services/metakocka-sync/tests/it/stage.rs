@@ -18,6 +18,7 @@ use simulators::metakocka::{
     ScriptedFault, Simulator,
 };
 use sqlx::postgres::PgPoolOptions;
+use store::budgets::Budgets;
 use store::connection_cache::ConnectionCache;
 use store::connections::{self, NewConnection};
 use store::links::Links;
@@ -26,6 +27,7 @@ use store::{Pool, QueuePrefix};
 use sync::LinkClaims;
 use testkit::Database;
 use uuid::Uuid;
+use worker::budget::{BudgetSpec, Window};
 use worker::{
     AckReason, Claims as _, Connection, DeadClass, Delivery, Done, Failure, Handled, Handler as _,
     HoldCause, Job, Release, Trail, Verdict, WaitCause,
@@ -192,6 +194,7 @@ impl Stage {
             keys: keys.clone(),
             links: Links::new(pool.clone(), "kurir", Duration::from_secs(30)),
             connections: Arc::new(ConnectionCache::start(pool.clone())),
+            budgets: Arc::new(Budgets::start(pool.clone(), budgets(wanted.limits))),
             client,
             settings,
         });
@@ -436,4 +439,22 @@ pub(crate) fn person() -> Value {
 
 pub(crate) fn both() -> [Readings; 2] {
     [Readings::kind(), Readings::nasty()]
+}
+
+/// The budget that says what these limits say.
+fn budgets(limits: outbound::Limits) -> store::budgets::Settings {
+    let window = limits.rate.map(|rate| Window {
+        requests: rate.requests.get(),
+        per: rate.per,
+        burst: Some(rate.burst.get()),
+    });
+    let spec = BudgetSpec {
+        windows: window.into_iter().collect(),
+        in_flight: u32::try_from(limits.in_flight).unwrap(),
+        searches: 1,
+    };
+    store::budgets::Settings {
+        defaults: [("metakocka".to_owned(), spec)].into(),
+        circuit_open: Duration::from_secs(30),
+    }
 }

@@ -69,6 +69,7 @@ impl Scene {
             handler: Arc::clone(&ports),
             claims: Arc::clone(&ports),
             holds: ports.clone(),
+            cuts: ports.clone(),
             pins: ports.clone(),
             connections: ports,
             broker: self.broker.clone(),

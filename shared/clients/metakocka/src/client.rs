@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use outbound::{Call, Client, Connection, Lane, Limits, Rate, Redactor, Url, WINDOW};
+use outbound::{
+    Call, Client, Connection, Lane, Lesson, Limits, Purse, Rate, Redactor, Url, WINDOW,
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
@@ -37,6 +39,8 @@ pub struct Settings {
     /// Names of calls that the server runs one after another: these share the narrow lane (§12).
     pub one_at_a_time: BTreeSet<String>,
     pub settle: Settle,
+    /// How long a quota answer keeps the whole connection away, at least (§1.7).
+    pub quota_backoff: Duration,
 }
 
 /// From `sent_at` until a look-up that finds nothing proves that an unanswered write stored nothing: the window W, the
@@ -74,6 +78,7 @@ impl Default for Settings {
             },
             one_at_a_time: BTreeSet::from(["search".to_owned()]),
             settle: Settle::default(),
+            quota_backoff: Duration::from_secs(60),
         }
     }
 }
@@ -84,6 +89,7 @@ pub struct Metakocka {
     company: Arc<Company>,
 }
 
+#[derive(Clone)]
 struct Company {
     connection: Connection,
     root: Url,
@@ -113,6 +119,26 @@ impl Metakocka {
                 connection: Connection::new(client, settings.limits, redactor),
                 root,
                 company_id: company_id.to_owned(),
+                secret_key,
+                settings,
+            }),
+        }
+    }
+
+    /// Calls take permits of the fleet-wide budget too, and tell it what they learn.
+    pub fn with_purse(self, purse: Arc<Purse>) -> Self {
+        let Company {
+            connection,
+            root,
+            company_id,
+            secret_key,
+            settings,
+        } = Arc::unwrap_or_clone(self.company);
+        Self {
+            company: Arc::new(Company {
+                connection: connection.with_purse(purse),
+                root,
+                company_id,
                 secret_key,
                 settings,
             }),
@@ -282,9 +308,47 @@ impl Metakocka {
         };
         let call = Call::post_json(url, Value::Object(body).to_string(), timeout)
             .leaving_by(leave_by)
-            .in_lane(lane);
+            .in_lane(lane)
+            .named(operation.name());
         let outcome = company.connection.call(call).await;
-        envelope::open(operation.effect(), outcome, company.connection.redactor())
+        let mut opened = envelope::open(operation.effect(), outcome, company.connection.redactor());
+        if let Err(Error::Quota { retry_after, .. }) = &mut opened {
+            *retry_after = (*retry_after).max(settings.quota_backoff);
+        }
+        if let Some(lesson) = lesson(&opened) {
+            company.connection.learn(operation.name(), lesson);
+        }
+        opened
+    }
+}
+
+/// What an answer says about the connection, beyond its own call.
+fn lesson(opened: &Result<Map<String, Value>, Error>) -> Option<Lesson> {
+    let error = match opened {
+        Ok(_) => return Some(Lesson::Fine),
+        Err(error) => error,
+    };
+    match error {
+        Error::Refused { .. } | Error::Unlisted { .. } | Error::TooManyHits { .. } => {
+            Some(Lesson::Fine)
+        }
+        Error::Quota {
+            retry_after,
+            named,
+            text,
+        } => Some(Lesson::QuotaUsedUp {
+            least: *retry_after,
+            named: *named,
+            reason: text.clone(),
+        }),
+        // A time-out or a broken answer may be one record's; several in a row are not.
+        Error::Ambiguous { .. } | Error::Transient { .. } | Error::NoSuchCall { .. } => {
+            Some(Lesson::Failing(error.to_string()))
+        }
+        Error::NotSent { kind, .. } => {
+            (*kind != outbound::NotSent::TooLate).then(|| Lesson::Failing(error.to_string()))
+        }
+        Error::Credentials { .. } | Error::Limited { .. } | Error::Invalid { .. } => None,
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) fn open(
         StatusClass::NotFound => Err(Error::NoSuchCall { text: excerpt() }),
         StatusClass::TooMany => Err(Error::Quota {
             retry_after: reply.retry_after.unwrap_or(COOLDOWN),
+            named: reply.retry_after.is_some(),
             text: excerpt(),
         }),
         StatusClass::Refused => refused(effect, &reply, redactor),
@@ -56,7 +57,7 @@ pub(crate) fn without_payload(effect: Effect, problem: String) -> Error {
 fn unanswered(effect: Effect, error: CallError) -> Error {
     match error {
         CallError::NotSent { kind, detail } => Error::NotSent { kind, text: detail },
-        CallError::Limited { until } => Error::Limited { until },
+        CallError::Limited { until, reason } => Error::Limited { until, reason },
         CallError::Unknown { kind, detail, .. } => {
             let doubt = match kind {
                 Unknown::Timeout => Doubt::TimedOut,
@@ -162,6 +163,7 @@ fn meaning(effect: Effect, code: Code, text: String) -> Error {
         ("3" | "4", _) => Error::Credentials { text },
         ("5", _) if is_quota(&text) => Error::Quota {
             retry_after: COOLDOWN,
+            named: false,
             text,
         },
         (listed, _) if STORED_NOTHING.contains(&listed) => Error::Refused { code, text },

@@ -12,8 +12,8 @@ pub enum Error {
     #[error("metakocka was not reached, {kind}: {text}")]
     NotSent { kind: NotSent, text: String },
     /// Our own limits of this connection; never left. Try again at `until`.
-    #[error("the limits of this connection have no room yet")]
-    Limited { until: Instant },
+    #[error("metakocka was not called, {reason}")]
+    Limited { until: Instant, reason: String },
     /// We don't send this: Metakocka would cut it, refuse it or take it for something else.
     #[error("{field} {problem}")]
     Invalid {
@@ -31,7 +31,12 @@ pub enum Error {
     Credentials { text: String },
     /// Code 5 with a quota text, HTTP 429: nothing is stored; the whole connection should stay away this long.
     #[error("the quota at metakocka is used up: {text}")]
-    Quota { retry_after: Duration, text: String },
+    Quota {
+        retry_after: Duration,
+        /// Metakocka named the time; else it is the setting `quota_backoff`.
+        named: bool,
+        text: String,
+    },
     /// Writes only: it may have been stored, or will be within the settle time. Look it up, never repeat it blindly.
     #[error("metakocka may have stored it, {doubt}: {text}")]
     Ambiguous { doubt: Doubt, text: String },

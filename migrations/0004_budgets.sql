@@ -1,0 +1,237 @@
+-- What the fleet may ask of a partner, one account per connection: permits, calls in flight, cooldown, circuits.
+
+create table budget (
+    connection_id uuid primary key references connection,
+    tenant text not null,
+    -- As the workers last applied it (docs/limits.md).
+    spec jsonb not null default '{}',
+    buckets jsonb not null default '[]',
+    -- Per bucket, by its length in ms: the moment, in µs since the epoch, at which all leased permits will be back.
+    arrival jsonb not null default '{}',
+    -- Permits since ever: leased, and given back unused.
+    leased bigint not null default 0,
+    returned bigint not null default 0,
+    -- Questions that were answered.
+    asked bigint not null default 0,
+    -- Calls that one event needs, as the workers see it.
+    cost real not null default 4,
+    cooldown_until timestamptz,
+    cooldown_ms bigint,
+    cooldown_reason text,
+    cooldowns bigint not null default 0,
+    -- The last call that was answered well.
+    fine_at timestamptz,
+    -- Held events that were let go, and those that arrived at a worker.
+    released bigint not null default 0,
+    begun bigint not null default 0,
+    begun_at timestamptz,
+    updated_at timestamptz not null default now()
+);
+create index budget_tenant on budget (tenant);
+
+-- Which process may have how many calls in flight, until when.
+create table budget_holder (
+    connection_id uuid not null references budget on delete cascade,
+    holder uuid not null,
+    slots int not null,
+    slots_wanted int not null,
+    searches int not null,
+    searches_wanted int not null,
+    since timestamptz not null,
+    until timestamptz not null,
+    primary key (connection_id, holder)
+);
+
+-- An operation that kept failing. No row: closed. `open_until` passed: half open, one canary in the fleet.
+create table circuit (
+    connection_id uuid not null references budget on delete cascade,
+    operation text not null,
+    opened_at timestamptz not null,
+    open_until timestamptz not null,
+    open_ms bigint not null,
+    canary_until timestamptz,
+    reason text not null,
+    primary key (connection_id, operation)
+);
+
+create index held_paced on held (connection_id, lane, id) where reason in ('budget', 'suspended', 'circuit');
+
+-- Longest pauses: a cooldown that was not named by the partner, an open circuit.
+create function longest_cooldown_ms() returns bigint language sql immutable as $$ select 3600000::bigint $$;
+create function longest_open_ms() returns bigint language sql immutable as $$ select 600000::bigint $$;
+
+-- One holder's share of what may be in flight. Whoever got something keeps it while nobody goes without; else all get
+-- equal parts, and where there are fewer than holders, who has had one for a second passes it on.
+create function share_of(p_max int, p_want int, p_used int, p_taken int, p_wanting int, p_starving boolean, p_long boolean)
+    returns int language sql immutable as $$
+    select greatest(p_used, greatest(0, least(p_want, p_max - p_taken,
+        case when not p_starving then p_want
+             when p_long and p_max <= p_wanting then 0
+             else ceil(p_max::numeric / greatest(p_wanting + 1, 1))::int end)))
+$$;
+
+-- A process asks for its connections, at most a second of permits ahead. p_asks: array of {connection, tenant, spec,
+-- buckets: [{per_ms, gap_us, burst}], want, back, slots_want, slots_used, searches_want, searches_used, begun, fine, cost,
+-- cool?: {ms, named, reason}, opened: [{operation, reason, ms}], closed: [operation], canaries: [operation]}.
+-- A connection that does not exist, or is another tenant's, has no answer.
+create function lease_budgets(p_holder uuid, p_asks jsonb, p_live interval) returns table (connection uuid, granted int, wait_ms bigint,
+    slots int, searches int, cooldown_ms bigint, cooldown_reason text, backlog boolean, circuits jsonb)
+    language plpgsql volatile as $$
+declare
+    a record; b budget; h budget_holder; w record; o record; t timestamptz; now_us bigint; tat bigint; free bigint; wait bigint;
+    arrivals jsonb; item jsonb; op text; can text[];
+begin
+    insert into budget (connection_id, tenant, updated_at)
+        select c.id, c.tenant, kurir_now() from connection c join jsonb_to_recordset(p_asks) as x(connection uuid, tenant text)
+            on c.id = x.connection and c.tenant = x.tenant
+        where not exists (select 1 from budget where connection_id = c.id) order by c.id on conflict do nothing;
+    for a in
+        select * from jsonb_to_recordset(p_asks) as x(connection uuid, tenant text, spec jsonb, buckets jsonb, want int, back int,
+            slots_want int, slots_used int, searches_want int, searches_used int, begun int, fine boolean, cost real, cool jsonb,
+            opened jsonb, closed jsonb, canaries jsonb, in_flight int, search_lane int)
+        order by x.connection
+    loop
+        select * into b from budget where connection_id = a.connection and tenant = a.tenant for update;
+        if not found then
+            continue;
+        end if;
+        t := kurir_now();
+        now_us := (extract(epoch from t) * 1000000)::bigint;
+        -- What the process learned.
+        if a.cool is not null then
+            -- Twice as long as the last one, if that ended only so long ago; a process that heard it later adds nothing.
+            if b.cooldown_until is null or b.cooldown_until <= t then
+                b.cooldown_ms := case
+                    when (a.cool ->> 'named')::boolean or b.cooldown_until is null
+                        or t - b.cooldown_until > b.cooldown_ms * interval '1 ms'
+                        or coalesce(b.fine_at, '-infinity') > b.cooldown_until then (a.cool ->> 'ms')::bigint
+                    else greatest((a.cool ->> 'ms')::bigint, least(b.cooldown_ms * 2, longest_cooldown_ms())) end;
+                b.cooldown_until := t + b.cooldown_ms * interval '1 ms';
+                b.cooldowns := b.cooldowns + 1;
+            elsif (a.cool ->> 'named')::boolean then
+                b.cooldown_until := greatest(b.cooldown_until, t + (a.cool ->> 'ms')::bigint * interval '1 ms');
+            end if;
+            b.cooldown_reason := a.cool ->> 'reason';
+        end if;
+        if a.fine then
+            b.fine_at := t;
+        end if;
+        for item in select * from jsonb_array_elements(a.opened) loop
+            insert into circuit as c (connection_id, operation, opened_at, open_until, open_ms, reason)
+            values (a.connection, item ->> 'operation', t, t + (item ->> 'ms')::bigint * interval '1 ms', (item ->> 'ms')::bigint, item ->> 'reason')
+            on conflict (connection_id, operation) do update set
+                -- A canary failed: longer. A process that noticed later adds nothing.
+                open_ms = case when c.open_until > t then c.open_ms else least(c.open_ms * 2, longest_open_ms()) end,
+                open_until = case when c.open_until > t then c.open_until
+                    else t + least(c.open_ms * 2, longest_open_ms()) * interval '1 ms' end,
+                canary_until = null, reason = excluded.reason;
+        end loop;
+        for op in select * from jsonb_array_elements_text(a.closed) loop
+            delete from circuit where connection_id = a.connection and operation = op;
+        end loop;
+        can := '{}';
+        for op in select * from jsonb_array_elements_text(a.canaries) loop
+            update circuit set canary_until = t + interval '60 seconds'
+                where connection_id = a.connection and operation = op and open_until <= t
+                  and (canary_until is null or canary_until <= t);
+            if found then
+                can := can || op;
+            end if;
+        end loop;
+        -- Permits: each bucket must have them.
+        arrivals := '{}'; free := a.want; wait := 0;
+        for w in select * from jsonb_to_recordset(a.buckets) as y(per_ms bigint, gap_us bigint, burst int) loop
+            tat := greatest(coalesce((b.arrival ->> w.per_ms::text)::bigint, 0) - a.back * w.gap_us, now_us);
+            -- Settings that were made narrower, or a clock that went back, lock nobody out for longer than one filling.
+            tat := least(tat, now_us + w.burst * w.gap_us);
+            arrivals := arrivals || jsonb_build_object(w.per_ms::text, tat);
+            free := least(free, (now_us + w.burst * w.gap_us - tat) / w.gap_us);
+            wait := greatest(wait, tat + w.gap_us - now_us - w.burst * w.gap_us);
+        end loop;
+        if b.cooldown_until > t then
+            free := 0;
+            wait := greatest(wait, (extract(epoch from b.cooldown_until - t) * 1000000)::bigint);
+        end if;
+        granted := greatest(free, 0);
+        for w in select * from jsonb_to_recordset(a.buckets) as y(per_ms bigint, gap_us bigint, burst int) loop
+            arrivals := arrivals || jsonb_build_object(w.per_ms::text, (arrivals ->> w.per_ms::text)::bigint + granted * w.gap_us);
+        end loop;
+        -- Calls in flight.
+        delete from budget_holder where connection_id = a.connection and until <= t;
+        select * into h from budget_holder where connection_id = a.connection and holder = p_holder;
+        select coalesce(sum(x.slots), 0)::int as slots, coalesce(sum(x.searches), 0)::int as searches,
+               count(*) filter (where x.slots_wanted > 0)::int as wanting,
+               count(*) filter (where x.searches_wanted > 0)::int as searching,
+               coalesce(bool_or(x.slots_wanted > 0 and x.slots = 0), false) as starving,
+               coalesce(bool_or(x.searches_wanted > 0 and x.searches = 0), false) as starving_searches
+            into o from budget_holder x where x.connection_id = a.connection and x.holder <> p_holder;
+        slots := share_of(a.in_flight, a.slots_want, a.slots_used, o.slots, o.wanting, o.starving,
+            coalesce(h.slots > 0 and t - h.since >= interval '1 second', false));
+        searches := share_of(a.search_lane, a.searches_want, a.searches_used, o.searches, o.searching, o.starving_searches,
+            coalesce(h.searches > 0 and t - h.since >= interval '1 second', false));
+        if a.slots_want > 0 or slots > 0 or searches > 0 then
+            insert into budget_holder as x values (a.connection, p_holder, slots, a.slots_want, searches, a.searches_want, t, t + p_live)
+            on conflict (connection_id, holder) do update set slots = excluded.slots, slots_wanted = excluded.slots_wanted,
+                searches = excluded.searches, searches_wanted = excluded.searches_wanted, until = excluded.until,
+                since = case when x.slots = 0 and excluded.slots > 0 or t - x.since >= interval '1 second' and excluded.slots = 0
+                    then t else x.since end;
+        else
+            delete from budget_holder where connection_id = a.connection and holder = p_holder;
+        end if;
+        update budget set arrival = arrivals, leased = budget.leased + granted,
+            returned = budget.returned + a.back, asked = asked + 1, spec = a.spec, buckets = a.buckets, cost = a.cost,
+            cooldown_until = b.cooldown_until, cooldown_ms = b.cooldown_ms, cooldown_reason = b.cooldown_reason,
+            cooldowns = b.cooldowns, fine_at = b.fine_at, begun = least(budget.begun + a.begun, budget.released),
+            begun_at = case when a.begun > 0 then t else budget.begun_at end, updated_at = t
+            where budget.connection_id = a.connection;
+        connection := a.connection;
+        wait_ms := greatest(wait / 1000, 0);
+        cooldown_ms := case when b.cooldown_until > t then ceil(extract(epoch from b.cooldown_until - t) * 1000)::bigint end;
+        cooldown_reason := case when b.cooldown_until > t then b.cooldown_reason end;
+        backlog := exists (select 1 from held where connection_id = a.connection and tenant = a.tenant
+            and reason in ('budget', 'suspended', 'circuit'));
+        select coalesce(jsonb_agg(jsonb_build_object('operation', c.operation, 'reason', c.reason, 'canary', c.operation = any (can),
+            'left_ms', greatest(0, ceil(extract(epoch from c.open_until - t) * 1000))::bigint) order by c.operation), '[]') into circuits
+            from circuit c where c.connection_id = a.connection;
+        return next;
+    end loop;
+end $$;
+
+-- How many held events of a connection may go now: what its budget allows in the next half second beyond those that are
+-- on their way. After a cooldown or while a circuit is not closed, one at a time until a call succeeds. Locks the account;
+-- the caller adds what it let go to `released` in the same transaction.
+create function release_allowance(p_tenant text, p_connection uuid) returns int language plpgsql volatile as $$
+declare b budget; w record; t timestamptz; now_us bigint; underway bigint; free numeric; pace numeric; most bigint; in_flight int;
+begin
+    insert into budget (connection_id, tenant, updated_at) select id, tenant, kurir_now() from connection
+        where id = p_connection and tenant = p_tenant on conflict do nothing;
+    select * into b from budget where connection_id = p_connection and tenant = p_tenant for update;
+    if not found then
+        return 0;
+    end if;
+    t := kurir_now();
+    now_us := (extract(epoch from t) * 1000000)::bigint;
+    if b.released > b.begun and t - coalesce(b.begun_at, b.updated_at) > interval '60 seconds' then
+        -- Those never arrived, or at somebody who is gone: their permission has lapsed.
+        update budget set begun = released, begun_at = t where connection_id = p_connection returning * into b;
+    end if;
+    underway := b.released - b.begun;
+    if b.cooldown_until > t or exists (select 1 from circuit where connection_id = p_connection and open_until > t) then
+        return 0;
+    end if;
+    if b.cooldown_until > coalesce(b.fine_at, '-infinity') or exists (select 1 from circuit where connection_id = p_connection) then
+        return case when underway = 0 then 1 else 0 end;
+    end if;
+    in_flight := coalesce((b.spec ->> 'in_flight')::int, 1);
+    if b.buckets = '[]' then
+        return greatest(0, least(100, in_flight * 8) - underway);
+    end if;
+    free := null; pace := null;
+    for w in select * from jsonb_to_recordset(b.buckets) as y(per_ms bigint, gap_us bigint, burst int) loop
+        free := least(free, floor((now_us + w.burst * w.gap_us
+            - greatest(coalesce((b.arrival ->> w.per_ms::text)::bigint, 0), now_us)) / w.gap_us::numeric));
+        pace := least(pace, 1000000.0 / w.gap_us);
+    end loop;
+    most := greatest(2, ceil(pace / greatest(b.cost, 0.1)));
+    return greatest(0, least(floor((free + pace * 0.5) / greatest(b.cost, 0.1))::bigint, most) - underway);
+end $$;

@@ -1,0 +1,173 @@
+//! `kurir budgets`: what each connection may ask of its partner, what of it is used, left and waited for.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Map, Value, json};
+use store::budgets::{self, Budget};
+use uuid::Uuid;
+
+use crate::cli::budgets::{Budgets, BudgetsCommand};
+use crate::context::{Context, scope};
+use crate::exit::{Done, Exit, Failed};
+use crate::output::{at, count, facts, short};
+use crate::partners;
+
+const REASON_WIDTH: usize = 80;
+
+pub(crate) async fn run(context: &Context, given: Budgets) -> Done {
+    let pool = context.pool().await?;
+    match given.command {
+        None => {
+            let rows = budgets::list(
+                &pool,
+                scope(given.tenant.as_ref()),
+                given.connection,
+                given.limit,
+            )
+            .await?;
+            let now = Utc::now();
+            given.output.show(&rows, |rows| match rows.is_empty() {
+                true => "no connection has been called yet".to_owned(),
+                false => rows
+                    .iter()
+                    .map(|row| told(row, now))
+                    .collect::<Vec<_>>()
+                    .join("\n\n"),
+            })
+        }
+        Some(BudgetsCommand::Set {
+            connection,
+            tenant,
+            windows,
+            in_flight,
+            searches,
+            default,
+            output,
+        }) => {
+            let mut budget = Map::new();
+            if !windows.is_empty() {
+                budget.insert("windows".to_owned(), Value::Array(windows));
+            }
+            for (name, value) in [("in_flight", in_flight), ("searches", searches)] {
+                if let Some(value) = value {
+                    budget.insert(name.to_owned(), value.into());
+                }
+            }
+            if budget.is_empty() && !default {
+                return Err(Failed::new(
+                    Exit::Usage,
+                    "nothing to change: name --window, --in-flight, --searches or --default",
+                ));
+            }
+            let budget = (!default).then_some(Value::Object(budget));
+            if let Some(budget) = &budget {
+                partners::check_budget(budget)?;
+            }
+            let changed =
+                budgets::set(&pool, scope(tenant.as_ref()), connection, budget.as_ref()).await?;
+            output.show(&json!({ "connection": changed.id, "budget": changed.settings.get("budget") }), |_| {
+                format!("changed; `kurir budgets --connection {connection}` shows what the workers make of it")
+            })
+        }
+    }
+}
+
+fn told(row: &Budget, now: DateTime<Utc>) -> String {
+    let id: Uuid = row.connection_id;
+    let ago = |moment: DateTime<Utc>| lasting(now - moment);
+    let cooldown = row.cooldown_until.map(|until| {
+        format!(
+            "no calls for {} more (until {}): {}",
+            lasting(until - now),
+            at(until),
+            short(
+                row.cooldown_reason.as_deref().unwrap_or_default(),
+                REASON_WIDTH
+            )
+        )
+    });
+    let waiting = match (row.waiting, row.waiting_since) {
+        (0, _) | (_, None) => "nothing".to_owned(),
+        (waiting, Some(since)) => format!(
+            "{}, the oldest for {}; {} let go and not begun yet",
+            count(waiting.unsigned_abs(), "event"),
+            ago(since),
+            row.underway
+        ),
+    };
+    let circuits: Vec<String> = list(&row.circuits).iter().map(circuit).collect();
+    let title = format!(
+        "{} of {}, account {} ({id})",
+        row.system, row.tenant, row.account
+    );
+    let windows: Vec<String> = list(&row.spec["windows"])
+        .iter()
+        .zip(list(&row.windows))
+        .map(|(window, bucket)| allowed(window, bucket))
+        .collect();
+    let allowed = match windows.is_empty() {
+        true => "any number of requests".to_owned(),
+        false => windows.join("\n           "),
+    };
+    let body = facts(&[
+        ("  allowed", allowed),
+        (
+            "  in flight",
+            format!("{} of {} leased", row.in_flight, row.spec["in_flight"]),
+        ),
+        (
+            "  used",
+            format!(
+                "{} since ever, {:.1} per event, leased in {}",
+                count(row.used.unsigned_abs(), "permit"),
+                row.cost,
+                count(row.asked.unsigned_abs(), "step")
+            ),
+        ),
+        ("  waiting", waiting),
+        ("  cooldown", cooldown.unwrap_or_default()),
+        ("  circuits", circuits.join("; ")),
+        (
+            "  last success",
+            row.last_success
+                .map(|moment| format!("{} ago", ago(moment)))
+                .unwrap_or_default(),
+        ),
+    ]);
+    format!("{title}\n{body}")
+}
+
+fn allowed(window: &Value, bucket: &Value) -> String {
+    let seconds = window["seconds"].as_f64().unwrap_or_default();
+    let burst = window["burst"]
+        .as_u64()
+        .map(|burst| format!(" and {burst} at once"))
+        .unwrap_or_default();
+    let left = bucket["left"].as_f64().unwrap_or_default();
+    format!(
+        "{} requests in {seconds} s{burst}; {left:.0} left now",
+        window["requests"]
+    )
+}
+
+fn circuit(circuit: &Value) -> String {
+    let text = |name: &str| circuit[name].as_str().unwrap_or_default();
+    let until = text("open_until").parse::<DateTime<Utc>>().map(at);
+    format!(
+        "{} is not called until {}, then one call tries: {}",
+        text("operation"),
+        until.unwrap_or_default(),
+        short(text("reason"), REASON_WIDTH)
+    )
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn lasting(time: TimeDelta) -> String {
+    match time.num_seconds().max(0) {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}

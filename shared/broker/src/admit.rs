@@ -1,0 +1,169 @@
+//! The last of the gate: an event begins with permits in hand, or waits for them a second at most in memory, or is held.
+//! So a slot is never held by somebody who waits for a partner's budget, and a tenant over its budget costs the others
+//! an insert.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::time::Instant;
+use uuid::Uuid;
+use worker::budget::{Admission, Purse};
+use worker::{Claims, Handler, HoldCause, Outcome, decide};
+
+use crate::consume::Consuming;
+use crate::intake::Work;
+use crate::settle::Settling;
+
+/// Events of one connection that wait in memory for its permits.
+const WAITING_LIMIT: usize = 50;
+/// The longest that one does. Those that the keeper let go wait until their permission lapses.
+const WAIT: Duration = Duration::from_secs(1);
+/// An open circuit that is shorter is waited for on a rung.
+const SHORT_CIRCUIT: Duration = Duration::from_secs(30);
+
+/// Events of one connection that wait for permits, in the order in which they came.
+pub(crate) struct Queue {
+    purse: Arc<Purse>,
+    works: VecDeque<(Work, Instant)>,
+}
+
+/// By connection. Together at most as many as are prefetched.
+#[derive(Default)]
+pub(crate) struct Waiting(HashMap<Uuid, Queue>);
+
+impl Waiting {
+    pub(crate) fn clear(&mut self) {
+        for (_, queue) in self.0.drain() {
+            queue.purse.waiting(0);
+        }
+    }
+
+    /// When the first of them has waited long enough.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        let oldest = self.0.values().filter_map(|queue| queue.works.front());
+        oldest.map(|(_, since)| *since + WAIT).min()
+    }
+}
+
+enum Verdict {
+    Begins(Work),
+    Waits(Work),
+    Settled(Work, Outcome),
+}
+
+impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
+    /// An event that passed the rest of the gate.
+    pub(crate) fn ready(&mut self, mut work: Work) {
+        let (Some(budgets), Some(connection)) = (&self.shared.budgets, &work.job.connection) else {
+            return self.unclaimed.push_back(work);
+        };
+        let id = connection.id;
+        let purse = budgets.purse(connection);
+        if work.job.delivery.trail.permit_until.is_some() && !work.arrived {
+            work.arrived = true;
+            purse.begun();
+        }
+        let waiting = self.waiting.0.get(&id).map_or(0, |queue| queue.works.len());
+        // Nothing overtakes an event of its own connection.
+        let verdict = match waiting {
+            0 => self.admit(&purse, work, Instant::now()),
+            _ if waiting >= WAITING_LIMIT && !self.released(&work) => Verdict::Settled(
+                work,
+                over_budget("many events of this connection wait for its budget"),
+            ),
+            _ => Verdict::Waits(work),
+        };
+        match verdict {
+            Verdict::Begins(work) => self.unclaimed.push_back(work),
+            Verdict::Settled(work, outcome) => self.settle(Settling::of(work, outcome)),
+            Verdict::Waits(work) => {
+                let queue = self.waiting.0.entry(id).or_insert_with(|| Queue {
+                    purse,
+                    works: VecDeque::new(),
+                });
+                queue.works.push_back((work, Instant::now()));
+                queue.purse.waiting(queue.works.len());
+            }
+        }
+    }
+
+    /// Those for whom there are permits now begin; those who waited long enough are held.
+    pub(crate) fn admit_waiting(&mut self) {
+        if self.waiting.0.is_empty() {
+            return;
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.0.retain(|_, queue| {
+            while let Some((work, since)) = queue.works.pop_front() {
+                if !work.receipt.valid() {
+                    continue;
+                }
+                match self.admit(&queue.purse, work, since) {
+                    Verdict::Begins(work) => self.unclaimed.push_back(work),
+                    Verdict::Settled(work, outcome) => self.settle(Settling::of(work, outcome)),
+                    Verdict::Waits(work) => {
+                        queue.works.push_front((work, since));
+                        break;
+                    }
+                }
+            }
+            queue.purse.waiting(queue.works.len());
+            !queue.works.is_empty()
+        });
+        self.waiting = waiting;
+    }
+
+    fn admit(&self, purse: &Arc<Purse>, mut work: Work, since: Instant) -> Verdict {
+        let released = self.released(&work);
+        match purse.admit(released) {
+            Admission::Go(admitted) => {
+                work.admitted = Some(admitted);
+                Verdict::Begins(work)
+            }
+            Admission::Soon(_) if released || since.elapsed() < WAIT => Verdict::Waits(work),
+            Admission::Soon(_) => Verdict::Settled(
+                work,
+                over_budget("the budget of this connection is used up for now"),
+            ),
+            Admission::Later {
+                until,
+                circuit: true,
+                reason,
+            } => {
+                let left = until.saturating_duration_since(std::time::Instant::now());
+                let outcome = match left > SHORT_CIRCUIT {
+                    true => held(HoldCause::Circuit, &reason),
+                    false => {
+                        let context = self.shared.context(&work.job);
+                        let left = TimeDelta::from_std(left).unwrap_or_default();
+                        decide::wait(context.now + left, &reason, context)
+                    }
+                };
+                Verdict::Settled(work, outcome)
+            }
+            Admission::Later { reason, .. } => Verdict::Settled(work, over_budget(&reason)),
+        }
+    }
+
+    /// Let go by the keeper because there was room, and not too long ago.
+    fn released(&self, work: &Work) -> bool {
+        let permit = work.job.delivery.trail.permit_until;
+        permit.is_some_and(|until| until > self.shared.now())
+    }
+}
+
+fn over_budget(reason: &str) -> Outcome {
+    held(HoldCause::Budget, reason)
+}
+
+fn held(cause: HoldCause, reason: &str) -> Outcome {
+    Outcome::Hold {
+        cause,
+        epoch: None,
+        reason: reason.to_owned(),
+        release_at: None,
+        waits_for: None,
+    }
+}
