@@ -82,9 +82,12 @@ begin
     delete from link_event where link_id = p_link and k <= l.applied_k;
     update link_history set body = null where link_id = p_link and what = 'kept_out' and body is not null and k <= l.applied_k;
     update dead_letter set state = case when source = p_source and event_id = p_event then 'resolved' else 'overtaken' end,
-        resolved_by = 'kurir', resolved_at = kurir_now(), row_version = row_version + 1
+        resolved_by = 'kurir', resolved_at = kurir_now(), row_version = row_version + 1,
+        note = case when state = 'resolved' then null else note end
         where link_id = p_link and k <= l.applied_k and (state in ('open', 'replaying')
-            or (state = 'discarded' and source = p_source and event_id = p_event));
+            or (state = 'discarded' and source = p_source and event_id = p_event)
+            -- A replay of it was held, and has come home or was overtaken meanwhile.
+            or (state = 'resolved' and resolved_by = 'kurir' and note like 'held: %'));
     insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
         select p_link, l.tenant, kurir_now(), 'held_overtaken', k, source, event_id, generation, jsonb_build_object('reason', reason)
         from held where link_id = p_link and k <= l.applied_k;
@@ -110,6 +113,12 @@ $$;
 
 create function open_effect(p_link bigint) returns jsonb language sql volatile as $$
     select effect_json(e) from effect e where link_id = p_link and state in ('planned', 'sent', 'unknown')
+$$;
+
+-- The letter that an event is a replay of. Its id is made of the event and its connection, but a letter may have died
+-- before it had a connection, or unreadable: a replay names it.
+create function letter_of(p_headers jsonb, p_dead_id uuid) returns uuid language sql immutable as $$
+    select coalesce((p_headers ->> 'x-letter')::uuid, p_dead_id)
 $$;
 
 -- The links that a batch names, by id or by key: those that are missing are made in the order of their keys (p_make),
@@ -156,7 +165,7 @@ declare
 begin
     perform lock_links(p_items, true);
     for i in
-        select x.*, decode(x.k, 'hex') as key, coalesce(x.link_id, (select id from link where tenant = x.tenant and kind = x.kind
+        select x.*, decode(x.k, 'hex') as key, letter_of(x.headers, x.dead_id) as letter, coalesce(x.link_id, (select id from link where tenant = x.tenant and kind = x.kind
             and source_system = x.source_system and source_account = x.source_account and source_id = x.source_id
             and target_system = x.target_system and connection_id = x.connection_id)) as locked
         from jsonb_to_recordset(p_items) as x(idx int, link_id bigint, tenant text, kind text, source_system text,
@@ -177,14 +186,15 @@ begin
         counted_as := coalesce(i.claim_as, i.event_id);
         own := coalesce(l.claim_event = counted_as and l.claim_source = i.source, false);
         if i.key is not null then
-            select generation, state into d from dead_letter where id = i.dead_id;
+            select generation, state, resolved_by, note into d from dead_letter where id = i.letter;
             if found and (i.generation < d.generation
                 or (d.state in ('open', 'discarded') and i.generation <= d.generation)) then
                 verdict := 'stale'; return next; continue;
             end if;
-            if found and d.state = 'replaying' and d.generation = i.generation then
+            if found and d.generation = i.generation
+                and (d.state = 'replaying' or (d.state = 'resolved' and d.resolved_by = 'kurir' and d.note like 'held: %')) then
                 -- It may have died before it had a link, or with another version: what is applied now closes its letter.
-                update dead_letter set link_id = l.id, k = i.key where id = i.dead_id and (link_id is null or k is distinct from i.key);
+                update dead_letter set link_id = l.id, k = i.key where id = i.letter and (link_id is null or k is distinct from i.key);
             end if;
             if exists (select 1 from held where worker = p_worker and tenant = i.tenant and source = i.source and event_id = i.event_id
                 and connection_id is not distinct from i.connection_id and generation = i.generation) then
@@ -192,16 +202,21 @@ begin
             end if;
             if i.key <= l.applied_k then
                 update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1
-                    where id = i.dead_id and state = 'replaying' and generation = i.generation;
+                    where id = i.letter and state = 'replaying' and generation = i.generation;
                 verdict := 'duplicate'; return next; continue;
             end if;
             if i.key < l.desired_k then
                 perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);
                 update dead_letter set state = 'overtaken', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
                     note = 'superseded by ' || convert_from(substring(l.desired_k from 22 for length(l.desired_k) - 26), 'utf8')
-                    where id = i.dead_id and state = 'replaying' and generation = i.generation;
+                    where id = i.letter and state = 'replaying' and generation = i.generation;
                 verdict := 'superseded'; return next; continue;
             end if;
+        end if;
+        if i.key is null then
+            -- A request has no version by which an end could close its letter: who takes it up closes it.
+            update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1
+                where id = i.letter and state = 'replaying' and generation = i.generation;
         end if;
         select count(*) into n from unsettled_claim u where u.link_id = l.id and u.source = i.source and u.event_id = counted_as;
         if own then
@@ -229,7 +244,7 @@ begin
                 where id = l.id and own;
             update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
                 note = 'held: poison'
-                where id = i.dead_id and state = 'replaying' and generation = i.generation;
+                where id = i.letter and state = 'replaying' and generation = i.generation;
             perform fall_back(l.id, i.key, p_queue);
             insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
             values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{"reason": "poison"}');
@@ -498,7 +513,8 @@ create function release_links(p_tokens uuid[], p_errors text[]) returns void lan
 declare r record;
 begin
     for r in
-        select l.id, x.token, x.error from unnest(p_tokens, p_errors) as x(token, error)
+        select l.id, x.token, x.error, l.claim_token, l.claim_source, l.claim_event, l.claim_generation
+        from unnest(p_tokens, p_errors) as x(token, error)
         join link l on l.lease_token = x.token or l.claim_token = x.token order by l.id
     loop
         update link set
@@ -512,6 +528,13 @@ begin
             claim_token = case when claim_token = r.token then null else claim_token end,
             updated_at = kurir_now()
             where id = r.id;
+        if r.claim_generation > 0 and r.claim_token = r.token and r.error is not null then
+            -- A replay that did not succeed at once.
+            update replay_item i set state = 'retrying', at = kurir_now() from dead_letter d
+                where d.link_id = r.id and d.source = r.claim_source and d.event_id = r.claim_event and d.state = 'replaying'
+                  and d.generation = r.claim_generation and i.dead_id = d.id and i.generation = d.generation
+                  and i.state in ('sent', 'retrying');
+        end if;
     end loop;
     delete from unsettled_claim where token = any (p_tokens);
 end $$;
@@ -530,6 +553,7 @@ end $$;
 -- generation, attempt, class, fingerprint, message?, trace_id?, at, properties, headers}; p_bodies[idx + 1].
 create function bury(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
 declare i record; l link; d dead_letter; t timestamptz; done boolean; partly jsonb; fresh boolean; links bigint[]; x bigint; first_link bigint;
+    n_class text; n_fingerprint text; n_message text;
 begin
     perform lock_links(p_items, false);
     for i in
@@ -542,13 +566,14 @@ begin
             coalesce(y.source_id, ''), y.dead_id, y.generation
     loop
         idx := i.idx; done := false; partly := null; first_link := null;
-        -- By the link it names, else by the envelope: a broker-made death carries no header of ours.
+        -- By the link it names, else by the envelope: a broker-made death carries no header of ours. What died before it was
+        -- for one of several connections has touched no link.
         select array_agg(f.id order by f.id) into links from (
             select id from link where id = i.link_id and tenant = i.tenant
             union
             select id from link where i.link_id is null and i.key is not null and tenant = i.tenant and kind = i.kind
                 and source_system = i.source_system and source_account = i.source_account and source_id = i.source_id
-                and target_system = i.target_system and (i.connection_id is null or connection_id = i.connection_id)) f;
+                and target_system = i.target_system and connection_id = i.connection_id) f;
         if links is not null then
             perform 1 from link where id = any (links) order by id for update;
         end if;
@@ -559,6 +584,17 @@ begin
         fresh := found;
         if not fresh then
             verdict := 'repeat'; return next; continue;
+        end if;
+        n_class := i.class; n_fingerprint := i.fingerprint; n_message := i.message;
+        if i.class = 'delivery_limit' and not exists (
+            select 1 from unsettled_claim u join link l on l.id = u.link_id
+                where u.tenant = i.tenant and u.source = i.source and u.event_id = i.event_id and l.id = any (links)
+            union all
+            select 1 from link l where l.id = any (links) and l.claim_source = i.source and l.claim_event = i.event_id) then
+            -- Whole prefetch windows come along when one event ends its worker again and again.
+            n_class := 'crash_neighbour';
+            n_fingerprint := 'ledger:crash_neighbour';
+            n_message := 'its worker ended again and again, and nothing shows that this event was the reason';
         end if;
         select * into d from dead_letter where id = i.dead_id for update;
         if found and (d.generation > i.generation
@@ -586,12 +622,13 @@ begin
         end if;
         insert into dead_letter as v (id, worker, tenant, connection_id, source, event_id, type, subject, link_id, k, state, generation,
             class, fingerprint, message, partly_applied, trace_id, body, properties, headers, first_at, last_at)
-        values (i.dead_id, i.worker, i.tenant, coalesce(i.connection_id, l.connection_id), i.source, i.event_id, i.type, i.subject,
-            first_link, i.key, 'open', i.generation, i.class, i.fingerprint, i.message, partly, i.trace_id, p_bodies[i.idx + 1],
+        values (i.dead_id, i.worker, i.tenant, i.connection_id, i.source, i.event_id, i.type, i.subject,
+            first_link, i.key, 'open', i.generation, n_class, n_fingerprint, n_message, partly, i.trace_id, p_bodies[i.idx + 1],
             i.properties, i.headers, i.at, i.at)
         on conflict (id) do update set state = 'open', deaths = v.deaths + 1, generation = excluded.generation, class = excluded.class,
             fingerprint = excluded.fingerprint, message = excluded.message, partly_applied = excluded.partly_applied,
-            last_at = excluded.last_at, k = excluded.k, link_id = excluded.link_id, resolved_at = null, resolved_by = null,
+            last_at = excluded.last_at, k = excluded.k, link_id = excluded.link_id,
+            connection_id = coalesce(excluded.connection_id, v.connection_id), resolved_at = null, resolved_by = null,
             headers = excluded.headers, row_version = v.row_version + 1;
         if links is not null and i.key is not null then
             foreach x in array links loop
@@ -610,19 +647,23 @@ begin
 end $$;
 
 -- Hold a batch. p_items: {idx, worker, queue, tenant, target_system, connection_id?, epoch?, cause, person, detail, kind?,
--- source_system?, source_account?, source_id?, k?, source, event_id, generation, type, subject, properties, headers}.
--- Verdicts: held | cause_gone | covered.
+-- source_system?, source_account?, source_id?, k?, link_id?, source, event_id, generation, type, subject, properties, headers,
+-- release_at?, lane?, waits_kind?, waits_system?, waits_account?, waits_id?, waits_key?}. A request of ours names its link,
+-- and is held for that link's connection. Verdicts: held | cause_gone | covered.
 create function hold_events(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
 declare i record; l link; h held; t timestamptz; key_text text; coalesces boolean; n_headers jsonb;
 begin
     perform lock_links(p_items, true);
     for i in
-        select y.*, decode(y.k, 'hex') as key
+        select y.*, decode(y.k, 'hex') as key, coalesce(y.connection_id, named.connection_id) as at_connection
         from jsonb_to_recordset(p_items) as y(idx int, worker text, queue text, tenant text, target_system text, connection_id uuid,
             epoch bigint, cause text, person boolean, detail text, kind text, source_system text, source_account text,
-            source_id text, k text, source text, event_id text, generation int, type text, subject text, properties jsonb, headers jsonb)
+            source_id text, k text, link_id bigint, source text, event_id text, generation int, type text, subject text,
+            properties jsonb, headers jsonb, release_at timestamptz, lane smallint, waits_kind text, waits_system text,
+            waits_account text, waits_id text, waits_key text)
+        left join link named on named.id = y.link_id and named.tenant = y.tenant
         -- connections are suspended below: those too in one order
-        order by coalesce(y.tenant, ''), coalesce(y.connection_id::text, ''), decode(y.k, 'hex') desc nulls last
+        order by coalesce(y.tenant, ''), coalesce(coalesce(y.connection_id, named.connection_id)::text, ''), decode(y.k, 'hex') desc nulls last
     loop
         idx := i.idx; l := null; key_text := null;
         n_headers := fresh_headers(i.headers) || jsonb_build_object('x-generation', i.generation);
@@ -634,18 +675,20 @@ begin
             end if;
         elsif i.cause = 'suspended' and i.epoch is not null then
             -- Seen before the call: a connection repaired since then is neither suspended again nor held for.
-            update connection set state = 'suspended', state_reason = i.detail, epoch = epoch + 1, updated_at = kurir_now()
-                where id = i.connection_id and tenant = i.tenant and epoch = i.epoch and state = 'ok';
-            if not found and not exists (select 1 from connection where id = i.connection_id and state = 'suspended' for share) then
+            if not suspend_connection(i.tenant, i.at_connection, i.epoch, i.detail) and not exists (select 1 from connection where id = i.at_connection and tenant = i.tenant and state = 'suspended' for share) then
                 verdict := 'cause_gone'; return next; continue;
             end if;
         end if;
+        if i.cause = 'prerequisite' and wait_is_over(i.tenant, i.target_system, i.at_connection, null, i.waits_kind, i.waits_system,
+            i.waits_account, i.waits_id, i.waits_key) then
+            verdict := 'cause_gone'; return next; continue;
+        end if;
         t := kurir_now();
         coalesces := i.key is not null and not i.person;
-        if i.key is not null and i.connection_id is not null then
+        if i.key is not null and i.at_connection is not null then
             select * into l from link where tenant = i.tenant and kind = i.kind and source_system = i.source_system
                 and source_account = i.source_account and source_id = i.source_id and target_system = i.target_system
-                and connection_id = i.connection_id;
+                and connection_id = i.at_connection;
             t := kurir_now();
             if i.key <= l.applied_k then
                 verdict := 'covered'; return next; continue;
@@ -672,20 +715,31 @@ begin
             end if;
         end if;
         if key_text is not null then
-            insert into held (worker, tenant, target_system, connection_id, reason, detail, link_key, link_id, k, source, event_id,
-                generation, type, subject, body, properties, headers, held_at)
-            values (i.worker, i.tenant, i.target_system, i.connection_id, i.cause, i.detail, key_text, l.id, i.key, i.source,
-                i.event_id, i.generation, i.type, i.subject, p_bodies[i.idx + 1], i.properties, n_headers, t)
+            insert into held (worker, tenant, target_system, connection_id, reason, detail, lane, link_key, link_id, k, source,
+                event_id, generation, type, subject, body, properties, headers, release_at, waits_kind, waits_system,
+                waits_account, waits_id, waits_key, held_at)
+            values (i.worker, i.tenant, i.target_system, i.at_connection, i.cause, i.detail, coalesce(i.lane, 1::smallint), key_text,
+                l.id, i.key, i.source, i.event_id, i.generation, i.type, i.subject, p_bodies[i.idx + 1], i.properties, n_headers,
+                i.release_at, i.waits_kind, i.waits_system, i.waits_account, i.waits_id, i.waits_key, t)
             on conflict (worker, link_key) where link_key is not null do update set reason = excluded.reason,
                 detail = excluded.detail, k = excluded.k, source = excluded.source, event_id = excluded.event_id,
                 generation = excluded.generation, type = excluded.type, subject = excluded.subject, body = excluded.body,
-                properties = excluded.properties, headers = excluded.headers, held_at = excluded.held_at
+                properties = excluded.properties, headers = excluded.headers, held_at = excluded.held_at,
+                lane = least(held.lane, excluded.lane), release_at = excluded.release_at, waits_system = excluded.waits_system,
+                waits_account = excluded.waits_account, waits_id = excluded.waits_id,
+                -- A claim of a link in conflict does not know whether the conflict is about a key.
+                waits_kind = case when held.reason = 'conflict' and excluded.reason = 'conflict' and excluded.waits_key is null
+                    then held.waits_kind else excluded.waits_kind end,
+                waits_key = case when held.reason = 'conflict' and excluded.reason = 'conflict' and excluded.waits_key is null
+                    then held.waits_key else excluded.waits_key end
                 where excluded.k >= held.k;
         else
-            insert into held (worker, tenant, target_system, connection_id, reason, detail, link_id, k, source, event_id,
-                generation, type, subject, body, properties, headers, held_at)
-            values (i.worker, i.tenant, i.target_system, i.connection_id, i.cause, i.detail, l.id, i.key, i.source, i.event_id,
-                i.generation, i.type, i.subject, p_bodies[i.idx + 1], i.properties, n_headers, t)
+            insert into held (worker, tenant, target_system, connection_id, reason, detail, lane, link_id, k, source, event_id,
+                generation, type, subject, body, properties, headers, release_at, waits_kind, waits_system, waits_account,
+                waits_id, waits_key, held_at)
+            values (i.worker, i.tenant, i.target_system, i.at_connection, i.cause, i.detail, coalesce(i.lane, 1::smallint), l.id,
+                i.key, i.source, i.event_id, i.generation, i.type, i.subject, p_bodies[i.idx + 1], i.properties, n_headers,
+                i.release_at, i.waits_kind, i.waits_system, i.waits_account, i.waits_id, i.waits_key, t)
             on conflict (worker, source, event_id, connection_id) where link_key is null
                 do update set generation = greatest(held.generation, excluded.generation);
         end if;
@@ -697,26 +751,30 @@ begin
             insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
             values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, jsonb_build_object('reason', i.cause, 'detail', i.detail));
         end if;
-        update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, note = 'held: ' || i.cause
-            where tenant = i.tenant and worker = i.worker and source = i.source and event_id = i.event_id
+        update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, note = 'held: ' || i.cause,
+            row_version = row_version + 1
+            where id = (i.headers ->> 'x-letter')::uuid and tenant = i.tenant and worker = i.worker
               and state = 'replaying' and generation = i.generation;
         verdict := 'held'; return next;
     end loop;
 end $$;
 
--- A person gives a held event up: as a dead letter nobody will replay, so that stale copies are recognised.
-create function discard_held(p_tenant text, p_id bigint, p_dead_id uuid, p_queue text, p_actor text, p_note text) returns boolean
+-- A person gives a held event up: as a dead letter nobody will replay, so that stale copies are recognised. The row is named
+-- together with the event that was seen in it: a newer one may have taken its place.
+create function discard_held(p_tenant text, p_id bigint, p_source text, p_event text, p_generation int, p_dead_id uuid,
+    p_queue text, p_actor text, p_note text) returns boolean
     language plpgsql volatile as $$
 declare h held; t timestamptz;
 begin
-    select * into h from held where id = p_id and tenant = p_tenant;
+    select * into h from held where id = p_id and tenant = p_tenant and source = p_source and event_id = p_event
+        and generation = p_generation;
     if not found then
         return false;
     end if;
     if h.link_id is not null then
         perform 1 from link where id = h.link_id for update;
     end if;
-    delete from held where id = p_id returning * into h;
+    delete from held where id = p_id and source = p_source and event_id = p_event and generation = p_generation returning * into h;
     if not found then
         return false;
     end if;
@@ -727,6 +785,9 @@ begin
         h.generation, h.reason, 'held:' || h.reason, h.detail, h.body, h.properties, h.headers, h.held_at, t, p_actor, t, p_note)
     on conflict (id) do update set state = 'discarded', generation = excluded.generation, last_at = excluded.last_at,
         resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at, note = excluded.note, row_version = v.row_version + 1;
+    insert into audit (actor, what, tenant, detail, at)
+    values (p_actor, 'held.discard', h.tenant, jsonb_build_object('held', h.id, 'source', h.source, 'event', h.event_id,
+        'generation', h.generation, 'cause', h.reason, 'dead_letter', p_dead_id, 'note', p_note), t);
     if h.link_id is not null and h.k is not null then
         perform fall_back(h.link_id, h.k, p_queue);
         insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)

@@ -3,11 +3,13 @@
 mod connections;
 mod dead_letters;
 mod held;
+mod holds;
 mod janitor;
 mod migrations;
 mod outbox;
 mod pins;
 mod pool;
+mod replays;
 mod rows;
 mod scopes;
 mod tokens;

@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use store::{Error, Scope, connections, dead_letters, held, links_read, tokens};
 use testkit::database;
 
+use crate::replays;
 use crate::rows::{
     add_connection, add_tenant, count, insert_dead, insert_held, insert_link, outbox, pool, prefix,
     ring,
@@ -49,7 +50,7 @@ async fn another_tenants_rows_are_missing() {
         "set_enabled",
     );
     missing(
-        connections::resume(&pool, &prefix(), theirs, connection.id, 1).await,
+        connections::resume(&pool, theirs, connection.id, 1).await,
         "resume",
     );
     missing(held::get(&pool, theirs, held_row).await, "held");
@@ -58,10 +59,7 @@ async fn another_tenants_rows_are_missing() {
         dead_letters::show(&pool, theirs, nobodys).await,
         "nobody's dead letter",
     );
-    missing(
-        dead_letters::replay_one(&pool, &prefix(), theirs, dead, "x").await,
-        "replay",
-    );
+    scoped_dead_letters(&pool, theirs, dead).await;
     missing(links_read::story(&pool, theirs, link).await, "story");
     assert_eq!(
         links_read::summary(&pool, theirs, link)
@@ -82,7 +80,7 @@ async fn another_tenants_rows_are_missing() {
             .is_empty()
     );
     assert!(
-        held::counts(&pool, theirs)
+        held::counts(&pool, theirs, &held::Filter::default())
             .await
             .expect("counts")
             .is_empty()
@@ -113,7 +111,7 @@ async fn another_tenants_rows_are_missing() {
             .expect("a list")
             .is_empty()
     );
-    let released = held::release(&pool, &prefix(), theirs, &held::Filter::default())
+    let released = held::release(&pool, &prefix(), theirs, &held::Filter::default(), "x")
         .await
         .expect("nothing");
     assert_eq!(released.events, 0);
@@ -126,16 +124,97 @@ async fn another_tenants_rows_are_missing() {
     assert!(outbox(&pool).await.is_empty());
     // The same calls do reach the rows of their own tenant.
     let own = Scope::Tenant(&shop);
-    dead_letters::replay_one(&pool, &prefix(), own, dead, "x")
-        .await
-        .expect("its own");
-    held::release(&pool, &prefix(), own, &held::Filter::default())
+    replays::run_one(&pool, own, dead).await;
+    held::release(&pool, &prefix(), own, &held::Filter::default(), "x")
         .await
         .expect("its own");
     assert_eq!(
         (outbox(&pool).await.len(), count(&pool, "held").await),
         (2, 0)
     );
+}
+
+/// Whatever a stranger does with this letter finds nothing.
+async fn scoped_dead_letters(pool: &sqlx::PgPool, theirs: Scope<'_>, dead: uuid::Uuid) {
+    let change = dead_letters::Change {
+        actor: "x",
+        note: "not mine",
+    };
+    let one = dead_letters::Filter::one(dead);
+    missing(
+        dead_letters::resolve(pool, theirs, &one, change).await,
+        "resolve",
+    );
+    missing(
+        dead_letters::reopen(pool, theirs, dead, change).await,
+        "reopen",
+    );
+    let edit = dead_letters::Edit {
+        body: b"{}",
+        row_version: 1,
+        actor: "x",
+        restamp: false,
+    };
+    missing(dead_letters::edit(pool, theirs, dead, edit).await, "edit");
+    let all = dead_letters::Filter::default();
+    assert_eq!(
+        dead_letters::groups(pool, theirs, &all, None, 10)
+            .await
+            .expect("groups"),
+        []
+    );
+    assert_eq!(
+        dead_letters::export(pool, theirs, &all, None)
+            .await
+            .expect("a page"),
+        []
+    );
+    assert_eq!(
+        dead_letters::resolve(pool, theirs, &all, change)
+            .await
+            .expect("nothing")
+            .letters,
+        0
+    );
+    let plan = dead_letters::replay::plan(pool, theirs, &all, 1.0)
+        .await
+        .expect("a plan");
+    assert_eq!((plan.letters, plan.not_open), (0, 0));
+    let order = replays::order_of(&all);
+    let refused = dead_letters::replay::order(pool, theirs, order).await;
+    assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
+    let theirs_to_see = dead_letters::replay::order(pool, Scope::Everything, replays::order_of(&one))
+        .await
+        .expect("the operator's");
+    for (what, result) in [
+        (
+            "show",
+            dead_letters::replay::show(pool, theirs, theirs_to_see.id)
+                .await
+                .map(drop),
+        ),
+        (
+            "pause",
+            dead_letters::replay::pause(pool, theirs, theirs_to_see.id).await,
+        ),
+        (
+            "resume",
+            dead_letters::replay::resume(pool, theirs, theirs_to_see.id)
+                .await
+                .map(drop),
+        ),
+        (
+            "cancel",
+            dead_letters::replay::cancel(pool, theirs, theirs_to_see.id)
+                .await
+                .map(drop),
+        ),
+    ] {
+        missing(result, what);
+    }
+    dead_letters::replay::cancel(pool, Scope::Everything, theirs_to_see.id)
+        .await
+        .expect("cancelled");
 }
 
 async fn dump(pool: &sqlx::PgPool) -> String {

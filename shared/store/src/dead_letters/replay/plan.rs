@@ -1,0 +1,92 @@
+//! What a replay would do, before anybody says yes.
+
+use serde::Serialize;
+use sqlx::{QueryBuilder, Row};
+
+use super::super::Filter;
+use super::pace::seconds_for;
+use crate::row::row;
+use crate::{Error, Pool, Scope};
+
+/// Shares shown of a plan, the largest ones.
+const SHARES: usize = 20;
+
+row! {
+    /// The letters of one tenant for one worker.
+    pub struct Share {
+        pub tenant: Option<String>,
+        pub worker: String,
+        pub letters: i64,
+    }
+}
+
+/// What a replay of these letters would do now. Letters that die or are closed later change it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// Open letters that match and wait in no other replay.
+    pub letters: u64,
+    /// Matching ones that are not open: they are left out.
+    pub not_open: u64,
+    /// Open ones that wait in another replay, and one such replay: resume or cancel it.
+    pub waiting_elsewhere: u64,
+    pub elsewhere: Option<uuid::Uuid>,
+    pub tenants: u64,
+    /// The largest ones, at most 20.
+    pub shares: Vec<Share>,
+    /// If all succeed at once.
+    pub seconds: f64,
+}
+
+/// Changes nothing.
+pub async fn plan(
+    pool: &Pool,
+    scope: Scope<'_>,
+    filter: &Filter,
+    rate_max: f32,
+) -> Result<Plan, Error> {
+    let mut query = QueryBuilder::new(
+        "select d.tenant, d.worker, d.state = 'open' as open, w.replay_id is not null as waits, count(*) as letters,
+           min(w.replay_id::text) as elsewhere
+         from (select id, tenant, worker, state from dead_letter",
+    );
+    filter.push(scope, &mut query);
+    query.push(
+        ") d left join replay_item w on w.dead_id = d.id and w.state = 'waiting'
+         group by 1, 2, 3, 4 order by letters desc, 1, 2",
+    );
+    let rows = query.build().fetch_all(pool).await?;
+    let mut plan = Plan {
+        letters: 0,
+        not_open: 0,
+        waiting_elsewhere: 0,
+        elsewhere: None,
+        tenants: 0,
+        shares: Vec::new(),
+        seconds: 0.0,
+    };
+    let mut tenants = std::collections::BTreeSet::new();
+    for row in rows {
+        let letters: i64 = row.try_get("letters")?;
+        let count = u64::try_from(letters).unwrap_or_default();
+        if !row.try_get::<bool, _>("open")? {
+            plan.not_open += count;
+        } else if row.try_get("waits")? {
+            plan.waiting_elsewhere += count;
+            let replay: Option<String> = row.try_get("elsewhere")?;
+            plan.elsewhere = replay.and_then(|id| id.parse().ok());
+        } else {
+            plan.letters += count;
+            let tenant: Option<String> = row.try_get("tenant")?;
+            tenants.insert(tenant.clone());
+            plan.shares.push(Share {
+                tenant,
+                worker: row.try_get("worker")?,
+                letters,
+            });
+        }
+    }
+    plan.tenants = tenants.len() as u64;
+    plan.shares.truncate(SHARES);
+    plan.seconds = seconds_for(plan.letters, rate_max);
+    Ok(plan)
+}
