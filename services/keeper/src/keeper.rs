@@ -10,8 +10,11 @@ use worker::{Connections, Pins};
 
 use crate::janitor::Janitor;
 use crate::ledger::Ledger;
+use crate::notices::Notices;
 use crate::readiness::Readiness;
 use crate::relay::Relay;
+use crate::release::{Pace, Releaser};
+use crate::replay::Replays;
 
 /// A worker whose dead letters and links this keeper looks after.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,11 @@ pub struct Settings {
     pub ledger: bool,
     pub janitor: bool,
     pub janitor_every: Duration,
+    /// Off: what is held stays held until somebody releases it by hand.
+    pub release: bool,
+    pub release_every: Duration,
+    /// Off: replays that were ordered wait, and neighbours of a crash stay open.
+    pub replay: bool,
 }
 
 /// What it works with.
@@ -83,5 +91,36 @@ pub async fn run(
             janitor.run(shutdown.clone()).await;
         }
     };
-    tokio::join!(relay, ledger, janitor);
+    let releaser = async {
+        if settings.release {
+            let releaser = Releaser {
+                pool: &deps.pool,
+                prefix: &deps.prefix,
+                workers: &settings.workers,
+                every: settings.release_every,
+                pace: Pace,
+                readiness: &readiness,
+            };
+            releaser.run(shutdown.clone()).await;
+        }
+    };
+    let replays = async {
+        if settings.replay {
+            let replays = Replays {
+                pool: &deps.pool,
+                prefix: &deps.prefix,
+                readiness: &readiness,
+            };
+            replays.run(shutdown.clone()).await;
+        }
+    };
+    let notices = Notices { pool: &deps.pool };
+    tokio::join!(
+        relay,
+        ledger,
+        janitor,
+        releaser,
+        replays,
+        notices.run(shutdown.clone())
+    );
 }

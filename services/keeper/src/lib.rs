@@ -1,5 +1,5 @@
-//! Owns what no single event starts: the outbox relay, the dead-letter ledger and the janitor. Any number of replicas
-//! share the work by row locks and queues. Knows no partner and no AMQP: where a partner must be asked, it writes a
+//! Owns what no single event starts: the outbox relay, the dead-letter ledger, replays, releases and the janitor. Any number of
+//! replicas share the work by row locks and queues. Knows no partner and no AMQP: where a partner must be asked, it writes a
 //! request for the worker that knows him. Surprising: nothing here is remembered in memory; a keeper that is killed
 //! at any line leaves only work that the next one finds.
 
@@ -7,8 +7,11 @@ mod copy;
 mod janitor;
 mod keeper;
 mod ledger;
+mod notices;
 mod readiness;
 mod relay;
+mod release;
+mod replay;
 
 pub use keeper::{Deps, Settings, Worker, run};
 pub use readiness::{Part, Readiness};

@@ -13,10 +13,19 @@ pub enum Part {
     /// Whether the ledger's queues are read.
     DeadQueues,
     Janitor,
+    Release,
+    Replays,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Relay, Self::Ledger, Self::DeadQueues, Self::Janitor];
+    const ALL: [Self; 6] = [
+        Self::Relay,
+        Self::Ledger,
+        Self::DeadQueues,
+        Self::Janitor,
+        Self::Release,
+        Self::Replays,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -24,6 +33,8 @@ impl Part {
             Self::Ledger => "ledger",
             Self::DeadQueues => "dead-letter queues",
             Self::Janitor => "janitor",
+            Self::Release => "release",
+            Self::Replays => "replays",
         }
     }
 }
@@ -32,7 +43,7 @@ impl Part {
 #[derive(Debug)]
 pub struct Readiness {
     started: Instant,
-    parts: [State; 4],
+    parts: [State; 6],
     /// Outbox rows that were confirmed by the broker and deleted.
     pub relayed: AtomicU64,
     /// Publishes that were refused or unconfirmed; their rows come back.
@@ -43,6 +54,10 @@ pub struct Readiness {
     pub buried_bare: AtomicU64,
     /// Requests written for workers.
     pub requested: AtomicU64,
+    /// Held events that went back to their workers because nothing holds them any more.
+    pub released: AtomicU64,
+    /// Dead letters handed to the outbox by replays.
+    pub replayed: AtomicU64,
     /// Rows removed because they had served their time.
     pub pruned: AtomicU64,
 }
@@ -66,6 +81,8 @@ impl Default for Readiness {
             buried: AtomicU64::new(0),
             buried_bare: AtomicU64::new(0),
             requested: AtomicU64::new(0),
+            released: AtomicU64::new(0),
+            replayed: AtomicU64::new(0),
             pruned: AtomicU64::new(0),
         }
     }

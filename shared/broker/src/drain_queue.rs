@@ -193,6 +193,55 @@ pub async fn peek(broker: &Broker, queue: &str, n: usize) -> Result<Vec<RawDeliv
     Ok(seen)
 }
 
+/// A person's hand in a queue: messages are taken one by one, and each is acknowledged or goes back when the hand is
+/// closed, or when the process ends. What went back may lie in another order.
+pub struct Hand {
+    channel: lapin::Channel,
+    queue: String,
+}
+
+/// A message that is out of the queue until the hand is closed.
+pub struct Taken {
+    pub message: RawDelivery,
+    /// Names it in this hand.
+    pub tag: u64,
+}
+
+impl Hand {
+    pub async fn open(broker: &Broker, queue: &str) -> Result<Self, Error> {
+        let session = broker.session_within(CONNECT_LIMIT).await?;
+        Ok(Self {
+            channel: session.connection.create_channel().await?,
+            queue: queue.to_owned(),
+        })
+    }
+
+    /// `None`: nothing is left that is not in a hand.
+    pub async fn take(&self) -> Result<Option<Taken>, Error> {
+        let got = self
+            .channel
+            .basic_get(self.queue.as_str().into(), BasicGetOptions::default())
+            .await?;
+        Ok(got.map(|got| Taken {
+            tag: got.delivery.delivery_tag,
+            message: RawDelivery::of(got.delivery),
+        }))
+    }
+
+    /// A taken message is gone for good. It is sent and not answered: one that the broker did not hear of comes back.
+    pub async fn remove(&self, tag: u64) -> Result<(), Error> {
+        Ok(self
+            .channel
+            .basic_ack(tag, BasicAckOptions::default())
+            .await?)
+    }
+
+    /// Puts back what was not removed.
+    pub async fn close(self) {
+        let _ = timeout(GOODBYE, self.channel.close(200, "looked".into())).await;
+    }
+}
+
 /// Messages ready in a queue and consumers on it; unacknowledged ones are not counted. `None`: no such queue. Just after
 /// the broker's start it may say 0 although all are there.
 pub async fn depth(broker: &Broker, queue: &str) -> Result<Option<(u32, u32)>, Error> {

@@ -29,7 +29,7 @@ pub use alone::Alone;
 pub use connection::{Broker, Health, Settings, Status};
 pub use consume::{ConsumeSettings, Tracing, Worker, run};
 pub use counters::Counters;
-pub use drain_queue::{PEEK_LIMIT, RawDelivery, depth, peek, run_batches};
+pub use drain_queue::{Hand, PEEK_LIMIT, RawDelivery, Taken, depth, peek, run_batches};
 pub use error::Error;
 pub use headers::{DeadNote, Death, Properties, TraceContext};
 pub use publish::{PublishError, Publisher};

@@ -1,17 +1,29 @@
-//! Events that wait for a cause to end: found, counted and released. They are written by the hold and claim functions.
+//! Events that wait for a cause to end: found and counted here, let go in `release` and `paced`, given up in `discard`.
+//! They are written by the hold and claim functions.
+
+mod discard;
+mod paced;
+mod release;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::QueryAs;
 use uuid::Uuid;
 use worker::HoldCause;
 
 use crate::row::{Body, row};
-use crate::{Error, Pool, QueuePrefix, Scope};
+use crate::{Error, Pool, Scope};
 
-/// Most rows one release statement moves; `release` repeats it until nothing is left.
-pub const RELEASE_LIMIT: i64 = 1000;
+pub(crate) use release::move_to_outbox;
+
+pub use discard::{Discarded, discard, discard_one};
+pub use paced::{
+    COUNT_LIMIT, INTERACTIVE_PERCENT, LaneShares, PERMIT_FOR, Waiting, release_paced,
+    waiting_connections,
+};
+pub use release::{Ended, LOOK_LIMIT, RELEASE_LIMIT, Released, release, release_ended};
 
 /// Which rows; `None` matches all.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,8 +34,67 @@ pub struct Filter {
     pub connection: Option<Uuid>,
     pub cause: Option<HoldCause>,
     pub event_type: Option<String>,
+    /// The record's id at its source, with its kind (`contact/512`) or without.
+    pub record: Option<String>,
     /// Contained in subject, event id or detail, in any case of letters.
     pub text: Option<String>,
+    /// Rows that were there when somebody looked: none with a higher id.
+    pub up_to: Option<i64>,
+}
+
+impl Filter {
+    /// What it names, for the audit.
+    fn named(&self) -> Value {
+        let members = [
+            ("id", self.id.map(Value::from)),
+            ("worker", self.worker.clone().map(Value::from)),
+            ("system", self.target_system.clone().map(Value::from)),
+            (
+                "connection",
+                self.connection.map(|id| id.to_string().into()),
+            ),
+            ("cause", self.cause.map(|cause| cause.as_str().into())),
+            ("type", self.event_type.clone().map(Value::from)),
+            ("record", self.record.clone().map(Value::from)),
+            ("text", self.text.clone().map(Value::from)),
+        ];
+        let named = members
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        Value::Object(named.collect())
+    }
+}
+
+/// The condition of a [`Filter`], over the columns of `held`; `$1` to `$10` are bound by [`bind`].
+macro_rules! matching {
+    () => {
+        "($1::text is null or tenant = $1) and ($2::bigint is null or id = $2)
+           and ($3::text is null or worker = $3) and ($4::text is null or target_system = $4)
+           and ($5::uuid is null or connection_id = $5) and ($6::text is null or reason = $6)
+           and ($7::text is null or type = $7)
+           and ($8::text is null or subject = $8 or split_part(subject, '/', 2) = $8)
+           and ($9::text is null or position(lower($9) in lower(concat_ws(' ', subject, event_id, detail))) > 0)
+           and ($10::bigint is null or id <= $10)"
+    };
+}
+pub(crate) use matching;
+
+pub(crate) fn bind<'q, T>(
+    query: QueryAs<'q, Postgres, T, PgArguments>,
+    scope: Scope<'q>,
+    filter: &'q Filter,
+) -> QueryAs<'q, Postgres, T, PgArguments> {
+    query
+        .bind(scope.tenant().map(str::to_owned))
+        .bind(filter.id)
+        .bind(&filter.worker)
+        .bind(&filter.target_system)
+        .bind(filter.connection)
+        .bind(filter.cause.map(HoldCause::as_str))
+        .bind(&filter.event_type)
+        .bind(&filter.record)
+        .bind(&filter.text)
+        .bind(filter.up_to)
 }
 
 row! {
@@ -41,7 +112,14 @@ row! {
         pub generation: i32,
         pub event_type: String,
         pub subject: String,
+        /// 0 interactive, 1 live, 2 bulk.
+        pub lane: i16,
+        pub link_id: Option<i64>,
         pub release_at: Option<DateTime<Utc>>,
+        /// The record it waits for, as `<kind>/<id>`.
+        pub waits_for_record: Option<String>,
+        /// The natural key it waits for.
+        pub waits_for_key: Option<String>,
         pub held_at: DateTime<Utc>,
     }
 }
@@ -63,32 +141,22 @@ pub async fn list(
     after: Option<i64>,
     limit: i64,
 ) -> Result<Vec<Held>, Error> {
-    Ok(sqlx::query_as(
+    let query = sqlx::query_as(concat!(
         "select id, worker, tenant, target_system, connection_id, reason, detail, source, event_id, generation,
-           type as event_type, subject, release_at, held_at
-         from held
-         where ($1::text is null or tenant = $1) and ($2::bigint is null or id = $2)
-           and ($3::text is null or worker = $3) and ($4::text is null or target_system = $4)
-           and ($5::uuid is null or connection_id = $5) and ($6::text is null or reason = $6)
-           and ($7::text is null or type = $7)
-           and ($8::text is null or position(lower($8) in lower(concat_ws(' ', subject, event_id, detail))) > 0)
-           and ($9::bigint is null or id > $9)
-         order by id limit $10",
-    )
-    .bind(scope.tenant())
-    .bind(filter.id)
-    .bind(&filter.worker)
-    .bind(&filter.target_system)
-    .bind(filter.connection)
-    .bind(filter.cause.map(HoldCause::as_str))
-    .bind(&filter.event_type)
-    .bind(&filter.text)
-    .bind(after)
-    .bind(limit)
-    .fetch_all(pool)
-    .await?)
+           type as event_type, subject, lane, link_id, release_at, waits_kind || '/' || waits_id as waits_for_record,
+           waits_key as waits_for_key, held_at
+         from held where ",
+        matching!(),
+        " and ($11::bigint is null or id > $11) order by id limit $12"
+    ));
+    Ok(bind(query, scope, filter)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(pool)
+        .await?)
 }
 
+/// One row and its message.
 pub async fn get(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<(Held, HeldMessage), Error> {
     let filter = Filter {
         id: Some(id),
@@ -120,90 +188,18 @@ row! {
 }
 
 /// By worker and cause.
-pub async fn counts(pool: &Pool, scope: Scope<'_>) -> Result<Vec<Count>, Error> {
-    Ok(sqlx::query_as(
-        "select worker, reason, count(*) as rows, min(held_at) as oldest_at from held
-         where ($1::text is null or tenant = $1) group by worker, reason order by worker, reason",
-    )
-    .bind(scope.tenant())
-    .fetch_all(pool)
-    .await?)
+pub async fn counts(pool: &Pool, scope: Scope<'_>, filter: &Filter) -> Result<Vec<Count>, Error> {
+    let query = sqlx::query_as(concat!(
+        "select worker, reason, count(*) as rows, min(held_at) as oldest_at from held where ",
+        matching!(),
+        " group by worker, reason order by worker, reason"
+    ));
+    Ok(bind(query, scope, filter).fetch_all(pool).await?)
 }
 
-/// What a release did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Released {
-    pub events: u64,
-}
-
-/// By hand: sends what matches back to its worker, with the counters of a first delivery and the same generation, and
-/// forgets its claims that never came back. A row is moved by one statement, so it is in exactly one place. Whoever
-/// releases a conflict says that it is settled: the link is looked at anew, and is a conflict again if it still is one.
-/// An empty filter means everything in scope. The second time nothing is left to match.
-pub async fn release(
-    pool: &Pool,
-    prefix: &QueuePrefix,
-    scope: Scope<'_>,
-    filter: &Filter,
-) -> Result<Released, Error> {
-    let mut events = 0;
-    loop {
-        let mut connection = pool.acquire().await?;
-        let moved =
-            move_to_outbox(&mut connection, prefix, scope, filter, Some(RELEASE_LIMIT)).await?;
-        events += moved;
-        if moved < RELEASE_LIMIT as u64 {
-            return Ok(Released { events });
-        }
-    }
-}
-
-/// The statement behind every release, in the caller's transaction if there is one. Rows that another releaser
-/// holds are left to it.
-pub(crate) async fn move_to_outbox(
-    connection: &mut PgConnection,
-    prefix: &QueuePrefix,
-    scope: Scope<'_>,
-    filter: &Filter,
-    limit: Option<i64>,
-) -> Result<u64, Error> {
-    let moved: i64 = sqlx::query_scalar(
-        "with picked as (
-           select id from held
-           where ($1::text is null or tenant = $1) and ($2::bigint is null or id = $2)
-             and ($3::text is null or worker = $3) and ($4::text is null or target_system = $4)
-             and ($5::uuid is null or connection_id = $5) and ($6::text is null or reason = $6)
-             and ($7::text is null or type = $7)
-             and ($8::text is null or position(lower($8) in lower(concat_ws(' ', subject, event_id, detail))) > 0)
-           order by lane, id limit $9 for update skip locked),
-         gone as (delete from held h using picked p where h.id = p.id returning h.*),
-         forgiven as (
-           delete from unsettled_claim u using gone g, link l
-           where l.id = u.link_id and u.tenant = g.tenant and u.source = g.source and u.event_id = g.event_id
-             and l.target_system = g.target_system and (g.connection_id is null or l.connection_id = g.connection_id)),
-         settled as (
-           update link l set state = case when l.target_id is null then 'pending' else 'linked' end,
-             last_error = null, updated_at = kurir_now()
-           from gone g where l.id = g.link_id and l.state = 'conflict' and g.reason = 'conflict'),
-         sent as (
-           insert into outbox (tenant, exchange, routing_key, body, properties, headers, next_try_at)
-           select tenant, '', $10 || '.' || worker, body, properties,
-             fresh_headers(headers) || jsonb_build_object('x-generation', generation),
-             kurir_now()
-           from gone order by lane, id returning 1)
-         select count(*) from sent",
-    )
-    .bind(scope.tenant())
-    .bind(filter.id)
-    .bind(&filter.worker)
-    .bind(&filter.target_system)
-    .bind(filter.connection)
-    .bind(filter.cause.map(HoldCause::as_str))
-    .bind(&filter.event_type)
-    .bind(&filter.text)
-    .bind(limit)
-    .bind(prefix.as_str())
-    .fetch_one(connection)
-    .await?;
-    Ok(moved.unsigned_abs())
+/// The highest id there is now: what comes later is not meant by who looked before.
+pub async fn last_id(pool: &Pool) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar("select coalesce(max(id), 0) from held")
+        .fetch_one(pool)
+        .await?)
 }

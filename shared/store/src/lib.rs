@@ -3,8 +3,11 @@
 //! is bytes with an exchange and a key. Surprising: nothing here decides what an event means, and every reading of a
 //! tenant's rows goes through a [`Scope`], so that one tenant's caller cannot name another one's row.
 
+pub mod audit;
+pub mod budgets;
 pub mod connection_cache;
 pub mod connections;
+pub mod cuts;
 pub mod dead_letters;
 mod error;
 pub mod held;
@@ -12,6 +15,7 @@ pub mod janitor;
 pub mod links;
 pub mod links_read;
 pub mod migrate;
+pub mod notifications;
 pub mod outbox;
 pub mod pins;
 pub mod pool;

@@ -259,6 +259,10 @@ fn held(item: HoldItem) -> HeldItem {
         source_account: event.account.clone(),
         source_id: event.record_id().to_owned(),
         k: item.job.order_key().filter(|_| state),
+        link: match &event.payload {
+            Payload::SyncRequested(request) => Some(request.link),
+            _ => None,
+        },
         source: event.source.clone(),
         event_id: event.id.clone(),
         generation: item.job.generation(),
@@ -267,5 +271,7 @@ fn held(item: HoldItem) -> HeldItem {
         body: item.job.delivery.body.to_vec(),
         properties: item.job.delivery.properties.clone(),
         headers: item.job.delivery.headers.clone(),
+        release_at: item.release_at,
+        waits_for: item.waits_for,
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use store::links::{Completion, End, Finish, Granted, Reservation, Reserved, Resolution};
 use uuid::Uuid;
 use worker::failpoint;
-use worker::{AckReason, DeadClass, Done, Failure, Handled, HoldCause, WaitCause};
+use worker::{AckReason, DeadClass, Done, Failure, Handled, HoldCause, WaitCause, WaitsFor};
 
 use crate::content::{Base, NaturalKey, Record};
 use crate::effect::{Effect, Operation, Request};
@@ -116,6 +116,7 @@ struct Run<'a, 'b> {
     open: Option<Effect>,
     seen: Seen,
     claimed_at: DateTime<Utc>,
+    kind: String,
     keys_taken: Vec<(String, String)>,
     deadline: Duration,
     calls: usize,
@@ -129,6 +130,7 @@ impl<'b> Driver<'b> {
             driver: self,
             token: grant.token,
             work: grant.work,
+            kind: granted.link.kind.clone(),
             link: Link::read(granted.link).ok_or_else(unreadable)?,
             open: granted
                 .open
@@ -335,7 +337,18 @@ impl Run<'_, '_> {
         let requested = self.work.wish.k().is_none();
         match self.end(finish, Some(AckReason::Rechecked)).await? {
             Flow::End(Handled::Done(_)) if !requested => {
-                Err(Failure::blocked(HoldCause::Conflict, None, reason).into())
+                // Whatever else it says, the record cannot be made while another one owns its key.
+                Err(match self.keys_taken.first() {
+                    Some((key, _record)) => {
+                        let free = WaitsFor::Key {
+                            kind: self.kind.clone(),
+                            key: key.clone(),
+                        };
+                        Failure::waits_for(HoldCause::Conflict, free, reason)
+                    }
+                    None => Failure::blocked(HoldCause::Conflict, None, reason),
+                }
+                .into())
             }
             flow => Ok(flow),
         }

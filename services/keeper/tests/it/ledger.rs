@@ -437,6 +437,7 @@ async fn a_released_poison_event_goes_back_to_its_worker() {
         &prefix,
         Scope::Everything,
         &held::Filter::default(),
+        "a test",
     )
     .await
     .expect("released");

@@ -105,6 +105,8 @@ impl Rig {
             ledger: parts.ledger,
             janitor: parts.janitor,
             janitor_every: Duration::from_millis(200),
+            release: true,
+            release_every: Duration::from_millis(200),
         };
         let run = keeper::run(
             self.deps.clone(),

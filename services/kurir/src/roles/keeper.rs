@@ -23,6 +23,9 @@ pub(super) async fn add(process: &mut Process) -> Done {
         ledger: given.ledger,
         janitor: given.janitor,
         janitor_every: given.janitor_every,
+        release: given.release,
+        release_every: given.release_every,
+        replay: given.replay,
     };
     let deps = Deps {
         pool: process.pool.clone(),

@@ -1,9 +1,11 @@
 //! Holding and giving up: `hold_events`, `discard_held`.
 
+use chrono::{DateTime, Utc};
 use event::OrderKey;
 use serde_json::json;
 use sqlx::types::Json;
 use uuid::Uuid;
+use worker::WaitsFor;
 
 use super::effect::in_order;
 use super::rows::hex_key;
@@ -28,6 +30,8 @@ pub struct HeldItem {
     pub source_id: String,
     /// Absent for facts and hints: they never coalesce.
     pub k: Option<OrderKey>,
+    /// A request about this link: held for its connection.
+    pub link: Option<i64>,
     pub source: String,
     pub event_id: String,
     pub generation: u32,
@@ -36,6 +40,30 @@ pub struct HeldItem {
     pub body: Vec<u8>,
     pub properties: serde_json::Value,
     pub headers: serde_json::Value,
+    /// Not before this; for causes that tell a time.
+    pub release_at: Option<DateTime<Utc>>,
+    /// What must come true, where the cause alone does not say it.
+    pub waits_for: Option<WaitsFor>,
+}
+
+/// The columns that say what a row waits for: kind, system, account, id, key.
+fn waits(item: &HeldItem) -> [Option<&str>; 5] {
+    match &item.waits_for {
+        None => [None; 5],
+        Some(WaitsFor::Record {
+            kind,
+            source_system,
+            source_account,
+            source_id,
+        }) => [
+            Some(kind),
+            Some(source_system),
+            Some(source_account),
+            Some(source_id),
+            None,
+        ],
+        Some(WaitsFor::Key { kind, key }) => [Some(kind), None, None, None, Some(key)],
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +81,7 @@ pub(super) async fn hold(links: &Links, items: Vec<HeldItem>) -> Result<Vec<Held
         .iter()
         .enumerate()
         .map(|(index, item)| {
+            let [waits_kind, waits_system, waits_account, waits_id, waits_key] = waits(item);
             json!({
                 "idx": index, "worker": item.worker, "queue": links.queue(&item.worker), "tenant": item.tenant,
                 "target_system": item.target_system, "connection_id": item.connection_id, "epoch": item.epoch,
@@ -60,7 +89,9 @@ pub(super) async fn hold(links: &Links, items: Vec<HeldItem>) -> Result<Vec<Held
                 "source_system": item.source_system, "source_account": item.source_account, "source_id": item.source_id,
                 "k": hex_key(item.k.as_ref()), "source": item.source, "event_id": item.event_id,
                 "generation": item.generation, "type": item.event_type, "subject": item.subject,
-                "properties": item.properties, "headers": item.headers,
+                "properties": item.properties, "headers": item.headers, "link_id": item.link,
+                "release_at": item.release_at, "waits_kind": waits_kind, "waits_system": waits_system,
+                "waits_account": waits_account, "waits_id": waits_id, "waits_key": waits_key,
             })
         })
         .collect();
@@ -87,19 +118,22 @@ pub(super) async fn discard(
     actor: &str,
     note: &str,
 ) -> Result<bool, Error> {
-    let row: Option<(String, String, String, Option<Uuid>)> = sqlx::query_as(
-        "select worker, source, event_id, connection_id from held where id = $1 and tenant = $2",
+    let row: Option<(String, String, String, i32, Option<Uuid>)> = sqlx::query_as(
+        "select worker, source, event_id, generation, connection_id from held where id = $1 and tenant = $2",
     )
     .bind(held)
     .bind(tenant)
     .fetch_optional(&links.pool)
     .await?;
-    let Some((worker, source, event_id, connection)) = row else {
+    let Some((worker, source, event_id, generation, connection)) = row else {
         return Ok(false);
     };
-    let done: (bool,) = sqlx::query_as("select discard_held($1, $2, $3, $4, $5, $6)")
+    let done: (bool,) = sqlx::query_as("select discard_held($1, $2, $3, $4, $5, $6, $7, $8, $9)")
         .bind(tenant)
         .bind(held)
+        .bind(&source)
+        .bind(&event_id)
+        .bind(generation)
         .bind(dead::dead_id(&worker, &source, &event_id, connection))
         .bind(links.queue(&worker))
         .bind(actor)

@@ -48,22 +48,22 @@ async fn a_release_moves_exactly_what_was_asked_for() {
         ..Filter::default()
     };
     assert_eq!(
-        release(&pool, &prefix(), scope, &one)
+        release(&pool, &prefix(), scope, &one, "ana")
             .await
             .expect("released"),
         Released { events: 1 }
     );
     assert_eq!(
-        release(&pool, &prefix(), scope, &one).await.expect("again"),
+        release(&pool, &prefix(), scope, &one, "ana").await.expect("again"),
         Released { events: 0 }
     );
     assert_eq!(
-        release(&pool, &prefix(), scope, &poison)
+        release(&pool, &prefix(), scope, &poison, "ana")
             .await
             .expect("released"),
         Released { events: 1 }
     );
-    let left: Vec<(String, i64)> = counts(&pool, Scope::Everything)
+    let left: Vec<(String, i64)> = counts(&pool, Scope::Everything, &Filter::default())
         .await
         .expect("counts")
         .into_iter()
@@ -93,7 +93,7 @@ async fn a_released_event_begins_anew_in_its_own_generation() {
         id: Some(held),
         ..Filter::default()
     };
-    release(&pool, &prefix(), Scope::Everything, &all)
+    release(&pool, &prefix(), Scope::Everything, &all, "ana")
         .await
         .expect("released");
 
@@ -150,7 +150,7 @@ async fn more_than_one_step_is_released_and_pages_follow_each_other() {
     .await
     .expect("a page");
     assert!(second[0].id > first[1].id);
-    let released = release(&pool, &prefix(), Scope::Everything, &Filter::default())
+    let released = release(&pool, &prefix(), Scope::Everything, &Filter::default(), "ana")
         .await
         .expect("released");
     assert_eq!(released.events, rows.unsigned_abs());

@@ -1030,6 +1030,9 @@ fn held_item(item: &ClaimItem, cause: &str) -> HeldItem {
         body: item.body.clone(),
         properties: item.properties.clone(),
         headers: item.headers.clone(),
+        link: None,
+        release_at: None,
+        waits_for: None,
     }
 }
 

@@ -1346,6 +1346,8 @@ async fn handle<S: SimStore + 'static>(
                 cause: HoldCause::Conflict,
                 epoch: None,
                 reason: reason.unwrap_or_default(),
+                release_at: None,
+                waits_for: None,
             },
             None,
         ),
@@ -1533,6 +1535,9 @@ fn held_item(state: &State, msg: &Msg, cause: HoldCause, detail: String) -> Opti
         body: index.to_string().into_bytes(),
         properties: json!({}),
         headers: json!({}),
+        link: None,
+        release_at: None,
+        waits_for: None,
     })
 }
 

@@ -1,0 +1,196 @@
+//! The way back to the worker: by hand, and when the cause has ended. Every release is one statement that deletes the row
+//! and writes the outbox, so an event is in exactly one place; rows that another releaser holds are left to it.
+
+use serde::Serialize;
+use serde_json::json;
+use sqlx::PgConnection;
+use worker::HoldCause;
+
+use super::{Filter, bind, matching};
+use crate::{Error, Pool, QueuePrefix, Scope, audit};
+
+/// Most rows one release statement moves; `release` repeats it until nothing is left.
+pub const RELEASE_LIMIT: i64 = 1000;
+/// Most rows of one cause that one look of the keeper asks about.
+pub const LOOK_LIMIT: i64 = 1000;
+
+/// What a release did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Released {
+    pub events: u64,
+}
+
+/// By hand: sends what matches back to its worker, with the counters of a first delivery and the same generation, and
+/// forgets its claims that never came back. Whoever releases a conflict says that it is settled: the link is looked at
+/// anew, and is a conflict again if it still is one. An empty filter means everything in scope. What is held anew
+/// meanwhile stays. The second time nothing is left to match. Each statement is audited.
+pub async fn release(
+    pool: &Pool,
+    prefix: &QueuePrefix,
+    scope: Scope<'_>,
+    filter: &Filter,
+    actor: &str,
+) -> Result<Released, Error> {
+    let filter = Filter {
+        up_to: Some(super::last_id(pool).await?),
+        ..filter.clone()
+    };
+    let mut events = 0;
+    loop {
+        let mut transaction = pool.begin().await?;
+        lock_conflicts(&mut transaction, scope, &filter).await?;
+        let moved = move_to_outbox(
+            &mut transaction,
+            prefix,
+            scope,
+            &filter,
+            Some(RELEASE_LIMIT),
+            Some(actor),
+        )
+        .await?;
+        if moved > 0 {
+            let detail = json!({ "events": moved, "filter": filter.named() });
+            audit::write(&mut transaction, actor, "held.release", scope, &detail).await?;
+        }
+        transaction.commit().await?;
+        events += moved;
+        if moved < RELEASE_LIMIT as u64 {
+            return Ok(Released { events });
+        }
+    }
+}
+
+/// Links before held rows, as every function of the link engine takes them.
+async fn lock_conflicts(
+    connection: &mut PgConnection,
+    scope: Scope<'_>,
+    filter: &Filter,
+) -> Result<(), Error> {
+    let query = sqlx::query_as::<_, (i64,)>(concat!(
+        "select id from link where id in (
+           select link_id from held where ",
+        matching!(),
+        " and reason = 'conflict' order by lane, id limit $11)
+         order by id for update"
+    ));
+    bind(query, scope, filter)
+        .bind(RELEASE_LIMIT)
+        .fetch_all(connection)
+        .await?;
+    Ok(())
+}
+
+/// What matches, in the caller's transaction.
+pub(crate) async fn move_to_outbox(
+    connection: &mut PgConnection,
+    prefix: &QueuePrefix,
+    scope: Scope<'_>,
+    filter: &Filter,
+    limit: Option<i64>,
+    actor: Option<&str>,
+) -> Result<u64, Error> {
+    let query = sqlx::query_as::<_, (i64,)>(concat!(
+        "select release_held(array(
+           select id from held where ",
+        matching!(),
+        " order by lane, id limit $11 for update skip locked), $12, '{}', $13)"
+    ));
+    let (moved,) = bind(query, scope, filter)
+        .bind(limit)
+        .bind(prefix.as_str())
+        .bind(actor)
+        .fetch_one(connection)
+        .await?;
+    Ok(moved.unsigned_abs())
+}
+
+/// One look of the keeper at the held rows of a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub released: u64,
+    /// Where the next look begins; `None`: this one has seen the last row.
+    pub next: Option<i64>,
+}
+
+/// Level-triggered: of the next [`LOOK_LIMIT`] rows of this cause, those that it does not hold any more go back to their
+/// workers. What is read here may be older than a change; the next look sees it. A connection that is suspended or
+/// switched off lets nothing of its own go.
+///
+/// | cause | has ended |
+/// |---|---|
+/// | `no_connection` | the tenant has a connection to the system that is switched on |
+/// | `conflict` | the link is no conflict any more, or the natural key it was about is free |
+/// | `prerequisite` | what it waits for is linked, or free |
+///
+/// Causes that need a person, and those that end at the pace of a budget (`release_paced`), are refused.
+pub async fn release_ended(
+    pool: &Pool,
+    prefix: &QueuePrefix,
+    cause: HoldCause,
+    after: Option<i64>,
+) -> Result<Ended, Error> {
+    let ended = match cause {
+        HoldCause::NoConnection => {
+            "exists (select 1 from connection c where c.tenant = h.tenant and c.system = h.target_system and c.enabled)"
+        }
+        HoldCause::Conflict => {
+            "exists (select 1 from connection c where c.id = h.connection_id and c.state = 'ok' and c.enabled)
+             and (exists (select 1 from link l where l.id = h.link_id and l.state <> 'conflict')
+               or h.waits_key is not null and wait_is_over(h.tenant, h.target_system, h.connection_id, h.link_id, h.waits_kind,
+                 null, null, null, h.waits_key))"
+        }
+        HoldCause::Prerequisite => {
+            "exists (select 1 from connection c where c.id = h.connection_id and c.state = 'ok' and c.enabled)
+             and wait_is_over(h.tenant, h.target_system, h.connection_id, h.link_id, h.waits_kind, h.waits_system,
+               h.waits_account, h.waits_id, h.waits_key)"
+        }
+        HoldCause::Budget
+        | HoldCause::Suspended
+        | HoldCause::Circuit
+        | HoldCause::Poison
+        | HoldCause::Panic
+        | HoldCause::WaitExpired
+        | HoldCause::AppendUnknown => {
+            return Err(Error::Invalid(format!("held for {cause} does not end here")));
+        }
+    };
+    let mut transaction = pool.begin().await?;
+    let looked: Vec<(i64, bool, Option<i64>)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "select h.id, {ended}, h.link_id
+         from (select * from held where reason = $1 and id > $2 order by id limit $3) h order by h.id"
+    )))
+    .bind(cause.as_str())
+    .bind(after.unwrap_or(0))
+    .bind(LOOK_LIMIT)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let next = (looked.len() as i64 == LOOK_LIMIT)
+        .then(|| looked.last().map(|(id, ..)| *id))
+        .flatten();
+    let over: Vec<&(i64, bool, Option<i64>)> = looked.iter().filter(|(_, over, _)| *over).collect();
+    if over.is_empty() {
+        return Ok(Ended { released: 0, next });
+    }
+    if cause == HoldCause::Conflict {
+        let links: Vec<i64> = over.iter().filter_map(|(_, _, link)| *link).collect();
+        sqlx::query("select 1 from link where id = any ($1) order by id for update")
+            .bind(links)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    let ids: Vec<i64> = over.iter().map(|(id, ..)| *id).collect();
+    let released: i64 = sqlx::query_scalar(
+        "select release_held(array(
+           select id from held where id = any ($1) and reason = $2 order by lane, id for update skip locked), $3, '{}', null)",
+    )
+    .bind(ids)
+    .bind(cause.as_str())
+    .bind(prefix.as_str())
+    .fetch_one(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(Ended {
+        released: released.unsigned_abs(),
+        next,
+    })
+}
