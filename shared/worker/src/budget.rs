@@ -67,7 +67,7 @@ impl Window {
             Some(burst) => {
                 let (burst, rate) = (f64::from(burst), requests / per);
                 let life = (burst / rate / 2.0).clamp(0.05, LIFE.as_secs_f64());
-                ((burst - rate * life).floor().max(1.0), rate, life)
+                ((burst - rate * life).round().max(1.0), rate, life)
             }
             None => {
                 let life = LIFE.as_secs_f64().min(per / 20.0);

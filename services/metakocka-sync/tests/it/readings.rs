@@ -1,5 +1,7 @@
 //! Each row of contract §12 about partners, by its switch in the simulator: what the worker does is right either way.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use simulators::metakocka::{
     AddressType, Call, Fault, LogFilter, PartnerEdit, PersonAddress, PersonContact, Readings,
@@ -424,13 +426,20 @@ async fn quota_answer() {
 
 #[tokio::test]
 async fn quota_retry_after_seconds() {
-    for (told, waits) in [(json!(null), 60), (json!(5), 60), (json!(600), 600)] {
+    // Unnamed, it is the setting `quota_backoff`.
+    let unnamed = crate::stage::QUOTA_BACKOFF;
+    let secs = Duration::from_secs;
+    for (told, waits) in [
+        (json!(null), unnamed),
+        (json!(5), secs(5)),
+        (json!(600), secs(600)),
+    ] {
         let readings = switched(Readings::nasty(), "quota_retry_after_seconds", told);
         let stage = Stage::new(readings).await;
         stage.fault(Fault::Quota, Call::GetPartner);
         match stage.deliver(&saved(1, &beekeeper())).await {
             crate::stage::End::Failed(worker::Failure::Transient { retry_after, .. }) => {
-                assert_eq!(retry_after.map(|wait| wait.as_secs()), Some(waits));
+                assert_eq!(retry_after, Some(waits));
             }
             other => panic!("{other:?}"),
         }

@@ -185,6 +185,7 @@ impl Stage {
             client: metakocka::Settings {
                 limits: wanted.limits,
                 write_timeout: wanted.write_timeout,
+                quota_backoff: QUOTA_BACKOFF,
                 ..metakocka::Settings::default()
             },
             ..Settings::new(Url::parse("http://127.0.0.1:9/nowhere/").unwrap())
@@ -441,8 +442,11 @@ pub(crate) fn both() -> [Readings; 2] {
     [Readings::kind(), Readings::nasty()]
 }
 
+/// After a quota answer that names no time: the clock of budgets is the real one.
+pub(crate) const QUOTA_BACKOFF: Duration = Duration::from_millis(10);
+
 /// The budget that says what these limits say.
-fn budgets(limits: outbound::Limits) -> store::budgets::Settings {
+fn budgets(limits: Limits) -> store::budgets::Settings {
     let window = limits.rate.map(|rate| Window {
         requests: rate.requests.get(),
         per: rate.per,
@@ -455,6 +459,6 @@ fn budgets(limits: outbound::Limits) -> store::budgets::Settings {
     };
     store::budgets::Settings {
         defaults: [("metakocka".to_owned(), spec)].into(),
-        circuit_open: Duration::from_secs(30),
+        circuit_open: Duration::from_millis(10),
     }
 }

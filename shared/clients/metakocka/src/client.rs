@@ -39,7 +39,7 @@ pub struct Settings {
     /// Names of calls that the server runs one after another: these share the narrow lane (§12).
     pub one_at_a_time: BTreeSet<String>,
     pub settle: Settle,
-    /// How long a quota answer keeps the whole connection away, at least (§1.7).
+    /// How long a quota answer that names no time keeps the whole connection away (§1.7).
     pub quota_backoff: Duration,
 }
 
@@ -312,8 +312,13 @@ impl Metakocka {
             .named(operation.name());
         let outcome = company.connection.call(call).await;
         let mut opened = envelope::open(operation.effect(), outcome, company.connection.redactor());
-        if let Err(Error::Quota { retry_after, .. }) = &mut opened {
-            *retry_after = (*retry_after).max(settings.quota_backoff);
+        if let Err(Error::Quota {
+            retry_after,
+            named: false,
+            ..
+        }) = &mut opened
+        {
+            *retry_after = settings.quota_backoff;
         }
         if let Some(lesson) = lesson(&opened) {
             company.connection.learn(operation.name(), lesson);
