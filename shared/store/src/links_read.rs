@@ -34,6 +34,8 @@ row! {
         pub source_id: String,
         pub target_system: String,
         pub connection_id: Uuid,
+        /// Of the connection; tells several accounts of one partner apart.
+        pub account: Option<String>,
         pub target_id: Option<String>,
         pub state: String,
         /// The newest version that anybody has shown and that is not dead.
@@ -57,6 +59,7 @@ pub async fn list(
 ) -> Result<Vec<LinkSummary>, Error> {
     Ok(sqlx::query_as(
         "select id, tenant, kind, source_system, source_account, source_id, target_system, connection_id, target_id,
+           (select c.account from connection c where c.id = connection_id) as account,
            state, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
          from link
          where ($1::text is null or tenant = $1) and ($2::text is null or kind = $2)
@@ -82,6 +85,7 @@ pub async fn list(
 pub async fn summary(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Option<LinkSummary>, Error> {
     Ok(sqlx::query_as(
         "select id, tenant, kind, source_system, source_account, source_id, target_system, connection_id, target_id,
+           (select c.account from connection c where c.id = connection_id) as account,
            state, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
          from link where id = $1 and ($2::text is null or tenant = $2)",
     )
@@ -183,6 +187,7 @@ pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Erro
         .await?;
     let link: LinkSummary = sqlx::query_as(
         "select id, tenant, kind, source_system, source_account, source_id, target_system, connection_id, target_id,
+           (select c.account from connection c where c.id = connection_id) as account,
            state, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
          from link where id = $1 and ($2::text is null or tenant = $2)",
     )

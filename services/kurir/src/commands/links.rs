@@ -41,6 +41,7 @@ pub(crate) async fn run(context: &Context, command: Links) -> Done {
                     "tenant",
                     "record",
                     "target",
+                    "account",
                     "its id there",
                     "state",
                     "version",
@@ -84,9 +85,10 @@ async fn find(pool: &store::Pool, scope: Scope<'_>, record: &str) -> Done<i64> {
         [] => Err(Failed::new(Exit::NotFound, format!("no link of {record}"))
             .next("`kurir links list` shows what there is")),
         several => {
-            let rows = several
-                .iter()
-                .map(|link| format!("  {} ({} at {})", link.id, link.tenant, link.target_system));
+            let rows = several.iter().map(|link| {
+                let (tenant, target) = (&link.tenant, &link.target_system);
+                format!("  {} ({tenant} at {target}, account {})", link.id, account(link))
+            });
             let message = format!(
                 "several links of {record}:\n{}",
                 rows.collect::<Vec<_>>().join("\n")
@@ -102,12 +104,17 @@ fn row(link: &LinkSummary) -> Vec<String> {
         link.tenant.clone(),
         format!("{}/{}", link.kind, link.source_id),
         link.target_system.clone(),
+        account(link).to_owned(),
         link.target_id.clone().unwrap_or_default(),
         link.state.clone(),
         agreement(link),
         at(link.updated_at),
         short(link.last_error.as_deref().unwrap_or_default(), ERROR_WIDTH),
     ]
+}
+
+fn account(link: &LinkSummary) -> &str {
+    link.account.as_deref().unwrap_or("unknown")
 }
 
 fn agreement(link: &LinkSummary) -> String {
@@ -140,7 +147,12 @@ fn tell(story: &Story) -> String {
         ),
         (
             "target",
-            format!("{}, connection {}", link.target_system, link.connection_id),
+            format!(
+                "{}, account {} (connection {})",
+                link.target_system,
+                account(link),
+                link.connection_id
+            ),
         ),
         (
             "its id there",
