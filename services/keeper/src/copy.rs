@@ -13,6 +13,8 @@ use crate::keeper::Worker;
 
 /// Longest text kept of a message.
 const MESSAGE_LIMIT: usize = 1024;
+/// Header that names the connection of a copy.
+const CONNECTION: &str = "x-connection";
 
 /// A delivery of a dead-letter queue: its trail and note are the broker's readings, empty where not believed.
 #[derive(Clone, Debug)]
@@ -93,7 +95,7 @@ impl DeadCopy {
         }
     }
 
-    /// `version` of a state event: its own, or its pinned one. `connection`: the tenant's, if it has one.
+    /// `version` of a state event: its own, or its pinned one. `connection`: the one that it was for, if that is known.
     pub(crate) fn item(
         self,
         worker: &Worker,
@@ -142,6 +144,15 @@ impl DeadCopy {
         match event {
             Some(event) => understood(&mut item, worker, event, version, connection),
             None => glimpsed(&mut item),
+        }
+        if item.class == DeadClass::WrongConnection.as_str() {
+            // It touches no record of anybody, and its replay goes to the tenant's own connections.
+            item.connection_id = None;
+            item.k = None;
+        }
+        name_connection(&mut item.headers, item.connection_id);
+        if let Some(letter) = letter(&item.headers) {
+            item.dead_id = letter;
         }
         item
     }
@@ -212,6 +223,22 @@ fn glimpsed(item: &mut DeadItem) {
     item.event_type = identity.event_type.as_deref().map(storable);
     item.subject = identity.subject.as_deref().map(storable);
     item.link_id = None;
+}
+
+/// Whatever is made of the row later is for the connection that it died for.
+fn name_connection(headers: &mut serde_json::Value, connection: Option<Uuid>) {
+    let Some(headers) = headers.as_object_mut() else {
+        return;
+    };
+    match connection {
+        Some(connection) => headers.insert(CONNECTION.to_owned(), connection.to_string().into()),
+        None => headers.remove(CONNECTION),
+    };
+}
+
+/// A replay names its letter, which may have died as something that nobody could read.
+fn letter(headers: &serde_json::Value) -> Option<Uuid> {
+    headers.get("x-letter")?.as_str()?.parse().ok()
 }
 
 fn undecodable_id(worker: &str, body: &[u8]) -> Uuid {

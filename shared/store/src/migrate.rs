@@ -22,6 +22,26 @@ const EMBEDDED: &[(i64, &str, &str)] = &[
         "link_functions",
         include_str!("../../../migrations/0003_link_functions.sql"),
     ),
+    (
+        4,
+        "budgets",
+        include_str!("../../../migrations/0004_budgets.sql"),
+    ),
+    (
+        5,
+        "replays",
+        include_str!("../../../migrations/0005_replays.sql"),
+    ),
+    (
+        6,
+        "several_connections",
+        include_str!("../../../migrations/0006_several_connections.sql"),
+    ),
+    (
+        7,
+        "holds",
+        include_str!("../../../migrations/0007_holds.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

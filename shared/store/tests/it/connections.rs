@@ -3,7 +3,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use store::connection_cache::ConnectionCache;
 use store::connections::{
-    add, credentials, find, reseal, resume, set_enabled, suspend, update_credentials,
+    ACCOUNTS_LIMIT, Changed, NewConnection, add, credentials, find, of_system, reseal, resume,
+    set_enabled, suspend, update_credentials,
 };
 use store::sealing::KeyRing;
 use store::{Error, Scope, tenants};
@@ -19,7 +20,7 @@ use crate::rows::{
 const SEEN: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn a_second_connection_is_refused_with_the_reason() {
+async fn a_tenant_has_one_connection_for_each_account() {
     let database = database().await;
     let pool = pool(&database).await;
     let shop = add_tenant(&pool, "shop").await;
@@ -27,11 +28,32 @@ async fn a_second_connection_is_refused_with_the_reason() {
     let refused = add(&pool, &ring(), &prefix(), &new_connection(&shop))
         .await
         .expect_err("refused");
-    insta::assert_snapshot!(refused, @"tenant 'shop' has a connection to metakocka already: one per tenant and system until events can be split between several; change its credentials instead");
-    assert_eq!(
-        find(&pool, &shop, SYSTEM).await.expect("the first").id,
-        first.id
-    );
+    insta::assert_snapshot!(refused, @"tenant 'shop' has a connection to the account 'default' of metakocka already; change its credentials with `kurir connection update`, or name another account with --account");
+    let only = find(&pool, &shop, SYSTEM, None).await.expect("the first");
+    assert_eq!(only.id, first.id);
+
+    let second = add_account(&pool, &shop, "croatia").await.expect("added");
+    let ambiguous = find(&pool, &shop, SYSTEM, None)
+        .await
+        .expect_err("which one?");
+    insta::assert_snapshot!(ambiguous, @"tenant 'shop' has 2 connections to metakocka, with the accounts croatia, default; name one with --account");
+    let named = find(&pool, &shop, SYSTEM, Some("croatia"))
+        .await
+        .expect("the second");
+    assert_eq!(named.id, second.connection.id);
+    let unknown = find(&pool, &shop, SYSTEM, Some("austria")).await;
+    assert!(matches!(unknown, Err(Error::Missing { .. })), "{unknown:?}");
+    // Another tenant's are not among them.
+    let bakery = add_tenant(&pool, "bakery").await;
+    add_account(&pool, &bakery, "croatia").await.expect("added");
+    assert_eq!(of_system(&pool, &shop, SYSTEM).await.expect("two").len(), 2);
+    for n in 2..ACCOUNTS_LIMIT {
+        add_account(&pool, &shop, &format!("shop {n}"))
+            .await
+            .expect("added");
+    }
+    let full = add_account(&pool, &shop, "one more").await;
+    insta::assert_snapshot!(full.expect_err("refused"), @"tenant 'shop' has 32 connections to metakocka already, and that is the most");
     let nobody = add(
         &pool,
         &ring(),
@@ -47,6 +69,18 @@ async fn a_second_connection_is_refused_with_the_reason() {
         .expect_err("refused")
         .to_string();
     assert_eq!(error, "credentials must be a JSON object");
+}
+
+async fn add_account(
+    pool: &store::Pool,
+    tenant: &event::TenantId,
+    account: &str,
+) -> Result<Changed, Error> {
+    let new = NewConnection {
+        account: account.to_owned(),
+        ..new_connection(tenant)
+    };
+    add(pool, &ring(), &prefix(), &new).await
 }
 
 #[tokio::test]
@@ -107,7 +141,7 @@ async fn no_event_is_left_behind_by_an_addition() {
     );
 }
 
-fn held_item(tenant: &str, n: usize) -> store::links::HeldItem {
+pub(crate) fn held_item(tenant: &str, n: usize) -> store::links::HeldItem {
     store::links::HeldItem {
         worker: "metakocka-sync".to_owned(),
         target_system: SYSTEM.to_owned(),
@@ -130,6 +164,9 @@ fn held_item(tenant: &str, n: usize) -> store::links::HeldItem {
         body: b"{}".to_vec(),
         properties: serde_json::json!({}),
         headers: serde_json::json!({}),
+        link: None,
+        release_at: None,
+        waits_for: None,
     }
 }
 
@@ -194,20 +231,21 @@ async fn late_401_does_not_suspend_a_repaired_connection() {
     );
 
     insert_held(&pool, "shop", "waits", "suspended", Some(added.id)).await;
-    let stale = resume(&pool, &prefix(), scope, added.id, repaired.epoch)
+    let stale = resume(&pool, scope, added.id, repaired.epoch)
         .await
         .expect_err("stale");
     assert!(matches!(stale, Error::Conflict(_)), "{stale:?}");
-    let resumed = resume(&pool, &prefix(), scope, added.id, repaired.epoch + 1)
+    let resumed = resume(&pool, scope, added.id, repaired.epoch + 1)
         .await
         .expect("resumed");
     assert_eq!(
-        (resumed.connection.state.as_str(), resumed.released),
+        (resumed.connection.state.as_str(), resumed.waiting),
         ("ok", 1)
     );
     assert_eq!(
         (outbox(&pool).await.len(), resumed.connection.epoch),
-        (1, repaired.epoch + 2)
+        (0, repaired.epoch + 2),
+        "the keeper lets it go"
     );
 }
 
@@ -286,14 +324,37 @@ async fn the_cache_sees_changes_without_being_asked() {
         .await
         .expect("suspended");
     let seen = |cache: &ConnectionCache| match cache.cached(&tenant("shop"), SYSTEM) {
-        Some(ConnectionAnswer::Known(known)) => Some((known.state, known.epoch)),
-        _ => None,
+        Some(ConnectionAnswer::Known(known)) => known
+            .iter()
+            .map(|one| (one.account.clone(), one.state, one.epoch))
+            .collect(),
+        _ => Vec::new(),
     };
     wait_until(
         "the suspension is seen in memory",
         SEEN,
         async || seen(&cache),
-        |seen| *seen == Some((ConnectionState::Suspended, 2)),
+        |seen| *seen == [("default".to_owned(), ConnectionState::Suspended, 2)],
     )
     .await;
+    // Another account is seen too, and in the order of accounts.
+    add_account(&pool, &shop, "croatia").await.expect("added");
+    let both = [
+        ("croatia".to_owned(), ConnectionState::Ok, 1),
+        ("default".to_owned(), ConnectionState::Suspended, 2),
+    ];
+    wait_until(
+        "both are in memory",
+        SEEN,
+        async || seen(&cache),
+        |seen| *seen == both,
+    )
+    .await;
+    // Who asks gets what is there now, not what is in memory.
+    add_account(&pool, &shop, "austria").await.expect("added");
+    let asked = cache.resolve(&shop, SYSTEM).await.expect("asked");
+    assert!(
+        matches!(&asked, ConnectionAnswer::Known(known) if known.len() == 3 && known[0].account == "austria"),
+        "{asked:?}"
+    );
 }

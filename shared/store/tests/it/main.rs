@@ -1,6 +1,8 @@
 //! The statements on a real PostgreSQL: each test has a database of its own.
 
+mod budgets;
 mod connections;
+mod cuts;
 mod dead_letters;
 mod held;
 mod holds;
