@@ -1,5 +1,11 @@
 //! The command line: names, arguments and help. What a command does stands in `commands`.
 
+pub(crate) mod budgets;
+pub(crate) mod dead_letters;
+pub(crate) mod held;
+pub(crate) mod notifications;
+pub(crate) mod unrouted;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -88,10 +94,19 @@ Examples:
     Connection(Connection),
     /// Events that wait until their cause is gone
     #[command(subcommand)]
-    Held(Held),
+    Held(held::Held),
+    /// Events that no worker's queue took
+    #[command(subcommand)]
+    Unrouted(unrouted::Unrouted),
+    /// What people were to be told: suspended connections
+    #[command(subcommand)]
+    Notifications(notifications::Notifications),
     /// Events that nothing but an edit or a repair helps
     #[command(name = "dead-letters", subcommand)]
-    DeadLetters(DeadLetters),
+    DeadLetters(dead_letters::DeadLetters),
+    /// What each connection may ask of its partner: used, left, waited for
+    #[command(after_help = "Example:\n  kurir budgets --tenant acme")]
+    Budgets(budgets::Budgets),
     /// Records and their copies in partner systems
     #[command(subcommand)]
     Links(Links),
@@ -259,8 +274,12 @@ pub(crate) enum Connection {
 Credentials are a JSON object, read from standard input, --credentials-file or --credentials-env, never from the
 command line. For metakocka: {\"secret_key\": \"...\", \"company_id\": \"...\"}. They are sealed and never shown again.
 
-Example:
-  kurir connection add --tenant acme --system metakocka < credentials.json")]
+A tenant may have several accounts at one partner, each with a name of its own. An event goes to all that are on. What was
+published before is not carried to an account that is added later.
+
+Examples:
+  kurir connection add --tenant acme --system metakocka < credentials.json
+  kurir connection add --tenant acme --system metakocka --account croatia < credentials-croatia.json")]
     Add {
         /// Whose account it is
         #[arg(long, value_parser = tenant)]
@@ -268,7 +287,7 @@ Example:
         /// The partner system
         #[arg(long)]
         system: System,
-        /// Name of the account at the partner
+        /// A name for the account, to tell several of one partner apart
         #[arg(long, default_value = "default")]
         account: String,
         /// The partner's address, where it is not the usual one
@@ -334,11 +353,11 @@ Example:
     },
 }
 
-/// A connection, by id or by tenant and system.
+/// A connection, by id or by tenant and system, and by account where these are several.
 #[derive(Debug, Args)]
 pub(crate) struct Which {
     /// Id of the connection
-    #[arg(required_unless_present_all = ["tenant", "system"], conflicts_with_all = ["tenant", "system"])]
+    #[arg(required_unless_present_all = ["tenant", "system"], conflicts_with_all = ["tenant", "system", "account"])]
     pub(crate) id: Option<Uuid>,
     /// Or whose account, with --system
     #[arg(long, value_parser = tenant, requires = "system")]
@@ -346,6 +365,9 @@ pub(crate) struct Which {
     /// The partner system, with --tenant
     #[arg(long, requires = "tenant")]
     pub(crate) system: Option<System>,
+    /// Its account, where the tenant has several there
+    #[arg(long, requires = "system")]
+    pub(crate) account: Option<String>,
 }
 
 /// Partner systems of this build.
@@ -360,114 +382,6 @@ impl System {
             Self::Metakocka => "metakocka",
         }
     }
-}
-
-/// Which held events.
-#[derive(Debug, Args)]
-pub(crate) struct HeldFilter {
-    /// Only of this tenant
-    #[arg(long, value_parser = tenant)]
-    pub(crate) tenant: Option<TenantId>,
-    /// Only for this worker
-    #[arg(long)]
-    pub(crate) worker: Option<WorkerName>,
-    /// Why they wait, for example no_connection, suspended, poison
-    #[arg(long, value_parser = cause)]
-    pub(crate) cause: Option<worker::HoldCause>,
-    /// Contained in subject, event id or detail
-    #[arg(long)]
-    pub(crate) text: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Held {
-    /// Lists held events, oldest first
-    #[command(after_help = "Example:\n  kurir held list --tenant acme --cause no_connection")]
-    List {
-        #[command(flatten)]
-        filter: HeldFilter,
-        /// Begins after this id
-        #[arg(long, value_name = "ID")]
-        after: Option<i64>,
-        /// At most so many
-        #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
-        limit: i64,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Sends held events back to their worker
-    #[command(after_help = "\
-One by its id, or all that match; --all alone means every one. What is still blocked is held again.
-
-Example:
-  kurir held release 17
-  kurir held release --tenant acme --cause poison")]
-    Release {
-        /// Id of one held event
-        #[arg(conflicts_with_all = ["tenant", "worker", "cause", "text"])]
-        id: Option<i64>,
-        #[command(flatten)]
-        filter: HeldFilter,
-        /// Every held event of every tenant
-        #[arg(long, conflicts_with_all = ["id", "tenant", "worker", "cause", "text"])]
-        all: bool,
-        #[command(flatten)]
-        output: Output,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum DeadLetters {
-    /// Lists dead letters, latest first
-    #[command(after_help = "Example:\n  kurir dead-letters list --tenant acme --class refused")]
-    List {
-        /// Only of this tenant
-        #[arg(long, value_parser = tenant)]
-        tenant: Option<TenantId>,
-        /// open, replaying, resolved, overtaken, discarded, or any
-        #[arg(long, default_value = "open", value_parser = ["open", "replaying", "resolved", "overtaken", "discarded", "any"])]
-        state: String,
-        /// Only of this worker
-        #[arg(long)]
-        worker: Option<WorkerName>,
-        /// For example schema, unknown_tenant, refused, exhausted
-        #[arg(long, value_parser = class)]
-        class: Option<worker::DeadClass>,
-        /// Contained in subject, event id, source or message
-        #[arg(long)]
-        text: Option<String>,
-        /// At most so many
-        #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
-        limit: i64,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Shows one dead letter: why it died, its attempts, its message
-    #[command(
-        after_help = "Example:\n  kurir dead-letters show 3f0f6c0e-6c1b-5a54-9f56-0f6d9d8c8c11"
-    )]
-    Show {
-        /// Id of the dead letter
-        id: Uuid,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Sends one open dead letter to its worker again
-    #[command(
-        after_help = "Repair the cause first; `show` names it.\n\nExample:\n  kurir dead-letters replay 3f0f6c0e-6c1b-5a54-9f56-0f6d9d8c8c11"
-    )]
-    Replay {
-        /// Id of the dead letter
-        id: Uuid,
-        /// Who does it, for the history
-        #[arg(long, default_value = "kurir cli", env = "USER", hide_env = true)]
-        actor: String,
-        /// Gives the event a new version, now: it counts as the newest content of its record
-        #[arg(long)]
-        restamp: bool,
-        #[command(flatten)]
-        output: Output,
-    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -579,12 +493,12 @@ pub(crate) struct Demo {
     pub(crate) keep: bool,
 }
 
-fn tenant(text: &str) -> Result<TenantId, String> {
+pub(crate) fn tenant(text: &str) -> Result<TenantId, String> {
     TenantId::parse(text)
         .ok_or_else(|| "a tenant id is 1 to 64 letters, digits, `_` or `-`".to_owned())
 }
 
-fn limit(text: &str) -> Result<i64, String> {
+pub(crate) fn limit(text: &str) -> Result<i64, String> {
     const MOST: i64 = 1000;
     text.parse()
         .ok()
@@ -617,16 +531,6 @@ fn cause(text: &str) -> Result<worker::HoldCause, String> {
         let known: Vec<&str> = worker::HoldCause::ALL
             .iter()
             .map(|cause| cause.as_str())
-            .collect();
-        format!("one of {}", known.join(", "))
-    })
-}
-
-fn class(text: &str) -> Result<worker::DeadClass, String> {
-    worker::DeadClass::parse(text).ok_or_else(|| {
-        let known: Vec<&str> = worker::DeadClass::ALL
-            .iter()
-            .map(|class| class.as_str())
             .collect();
         format!("one of {}", known.join(", "))
     })

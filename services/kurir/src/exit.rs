@@ -126,6 +126,7 @@ fn listing(what: &str) -> Option<&'static str> {
         "connection" => "kurir connection list",
         "held event" => "kurir held list",
         "dead letter" => "kurir dead-letters list",
+        "replay" => "kurir dead-letters replays list",
         "link" => "kurir links list",
         _ => return None,
     })

@@ -365,15 +365,16 @@ impl Stage {
                 "the refused event is not among the dead letters",
             )
         })?;
-        let replayed = store::dead_letters::replay_one(
-            &self.pool,
-            &self.context.prefix(),
-            Scope::Tenant(tenant),
-            dead.id,
-            "kurir demo",
-        )
-        .await?;
-        Ok(replayed.id)
+        let one = Filter::one(dead.id);
+        let order = store::dead_letters::replay::Order {
+            filter: &one,
+            rate_max: store::dead_letters::replay::FIRST_RATE,
+            restamp: false,
+            actor: "kurir demo",
+            idempotency_key: None,
+        };
+        store::dead_letters::replay::order(&self.pool, Scope::Tenant(tenant), order).await?;
+        Ok(dead.id)
     }
 
     pub(super) async fn wait_for_stop(&self) {

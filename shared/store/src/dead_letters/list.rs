@@ -38,7 +38,9 @@ pub async fn list(
     let mut query = QueryBuilder::new(format!("select {COLUMNS} from dead_letter"));
     filter.push(scope, &mut query);
     push_after(after, &mut query);
-    query.push(" order by last_at desc, id desc limit ").push_bind(limit);
+    query
+        .push(" order by last_at desc, id desc limit ")
+        .push_bind(limit);
     Ok(query.build_query_as().fetch_all(pool).await?)
 }
 

@@ -50,7 +50,9 @@ pub async fn resolve(
             "a note is needed: it says why nothing more is to be done".to_owned(),
         ));
     }
-    let now = sqlx::query_scalar("select kurir_now()").fetch_one(pool).await?;
+    let now = sqlx::query_scalar("select kurir_now()")
+        .fetch_one(pool)
+        .await?;
     let open = Filter {
         state: Some("open".to_owned()),
         until: filter.until.or(Some(now)),
@@ -73,7 +75,9 @@ pub async fn resolve(
              select id, generation, 'resolve', kurir_now(), ",
         );
         query.push_bind(change.actor.to_owned()).push(", ");
-        query.push_bind(json!({ "note": change.note })).push(" from moved");
+        query
+            .push_bind(json!({ "note": change.note }))
+            .push(" from moved");
         let moved = query.build().execute(pool).await?.rows_affected();
         if moved == 0 {
             break;

@@ -143,11 +143,10 @@ pub async fn show(pool: &Pool, scope: Scope<'_>, id: Uuid) -> Result<Story, Erro
     .fetch_optional(&mut *snapshot)
     .await?;
     let link = link_of(&mut snapshot, &letter).await?;
-    let tenant_known =
-        sqlx::query_scalar("select exists (select 1 from tenant where id = $1)")
-            .bind(&letter.tenant)
-            .fetch_one(&mut *snapshot)
-            .await?;
+    let tenant_known = sqlx::query_scalar("select exists (select 1 from tenant where id = $1)")
+        .bind(&letter.tenant)
+        .fetch_one(&mut *snapshot)
+        .await?;
     let connections = sqlx::query_as(
         "select id, system, account, enabled, state, state_reason from connection
          where tenant = $1 and ($2::uuid is null or id = $2) order by created_at, id limit $3",

@@ -37,15 +37,17 @@ pub(crate) async fn insert_event(pool: &PgPool, link: Option<i64>, event: &Value
         link,
     )
     .await;
-    sqlx::query("update dead_letter set body = $2, source = $3, type = $4, subject = $5 where id = $1")
-        .bind(id)
-        .bind(event.to_string().into_bytes())
-        .bind(event["source"].as_str())
-        .bind(event["type"].as_str())
-        .bind(event["subject"].as_str())
-        .execute(pool)
-        .await
-        .expect("a letter with an event");
+    sqlx::query(
+        "update dead_letter set body = $2, source = $3, type = $4, subject = $5 where id = $1",
+    )
+    .bind(id)
+    .bind(event.to_string().into_bytes())
+    .bind(event["source"].as_str())
+    .bind(event["type"].as_str())
+    .bind(event["subject"].as_str())
+    .execute(pool)
+    .await
+    .expect("a letter with an event");
     id
 }
 
@@ -283,7 +285,9 @@ async fn an_edit_is_checked_and_noted() {
     repaired["data"]["contact"]["name"] = json!("Popravljeni d.o.o.");
     let edited = with(&repaired, version).await.expect("edited");
     assert_eq!(edited.changed, ["/data/contact/name"]);
-    let late = with(&repaired, version).await.expect_err("seen too long ago");
+    let late = with(&repaired, version)
+        .await
+        .expect_err("seen too long ago");
     assert!(matches!(late, Error::Conflict(_)), "{late:?}");
     let story = show(&pool, Scope::Everything, id).await.expect("a story");
     let body = story.message.edited_body.expect("edited");
@@ -368,9 +372,14 @@ async fn edit_of_an_overtaken_version_is_refused_unless_restamped() {
     // A time would beat every later revision of a source that counts.
     event["subjectversion"] = json!("7");
     let body = event.to_string();
-    let refused = edit(&pool, Scope::Everything, id, given(body.as_bytes(), 2, true))
-        .await
-        .expect_err("revisions");
+    let refused = edit(
+        &pool,
+        Scope::Everything,
+        id,
+        given(body.as_bytes(), 2, true),
+    )
+    .await
+    .expect_err("revisions");
     assert!(matches!(refused, Error::Invalid(_)), "{refused:?}");
 }
 

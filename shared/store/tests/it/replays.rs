@@ -57,7 +57,10 @@ async fn all_of(pool: &PgPool) -> Uuid {
 }
 
 async fn sql(pool: &PgPool, statements: &'static str) {
-    sqlx::raw_sql(statements).execute(pool).await.expect(statements);
+    sqlx::raw_sql(statements)
+        .execute(pool)
+        .await
+        .expect(statements);
 }
 
 /// The pace allows the next one.
@@ -86,8 +89,12 @@ async fn ends(pool: &PgPool, id: Uuid, how: &str) {
         "budget" => {
             "update dead_letter set state = 'resolved', resolved_by = 'kurir', note = 'held: budget' where id = $1"
         }
-        "overtaken" => "update dead_letter set state = 'overtaken', resolved_by = 'kurir' where id = $1",
-        _ => "update dead_letter set state = 'resolved', resolved_by = 'kurir', note = null where id = $1",
+        "overtaken" => {
+            "update dead_letter set state = 'overtaken', resolved_by = 'kurir' where id = $1"
+        }
+        _ => {
+            "update dead_letter set state = 'resolved', resolved_by = 'kurir', note = null where id = $1"
+        }
     };
     sqlx::query(statement)
         .bind(id)
@@ -179,13 +186,19 @@ async fn of_many_keepers_one_has_it() {
     let tried = owners.iter().map(|owner| {
         let pool = pool.clone();
         async move {
-            match take_turn(&pool, &prefix(), *owner, replay).await.expect("a turn") {
+            match take_turn(&pool, &prefix(), *owner, replay)
+                .await
+                .expect("a turn")
+            {
                 Some(turn) => turn.commit().await.expect("committed").sent,
                 None => 0,
             }
         }
     });
-    let sent: usize = futures_util::future::join_all(tried).await.into_iter().sum();
+    let sent: usize = futures_util::future::join_all(tried)
+        .await
+        .into_iter()
+        .sum();
     assert_eq!(sent, 1, "one letter per second");
     time_passes(&pool).await;
     // Whoever has the lease goes on, the others do not see it until it is given back.
@@ -208,7 +221,11 @@ async fn items_follow_their_letters() {
     let database = database().await;
     let pool = pool(&database).await;
     let ids = letters(&pool, 7).await;
-    sql(&pool, "update dead_letter set first_at = first_at + interval '1 s' * substr(event_id, 5)::int").await;
+    sql(
+        &pool,
+        "update dead_letter set first_at = first_at + interval '1 s' * substr(event_id, 5)::int",
+    )
+    .await;
     let replay = all_of(&pool).await;
     let owner = Uuid::new_v4();
     for _ in 0..5 {
@@ -216,12 +233,17 @@ async fn items_follow_their_letters() {
         time_passes(&pool).await;
     }
     // Five are sent, in the order of their deaths.
-    for (id, how) in ids.iter().zip(["done", "overtaken", "failed", "held", "budget"]) {
+    for (id, how) in ids
+        .iter()
+        .zip(["done", "overtaken", "failed", "held", "budget"])
+    {
         ends(&pool, *id, how).await;
     }
     // One is closed by hand before its turn.
     ends(&pool, ids[6], "done").await;
-    let progress = show(&pool, Scope::Everything, replay).await.expect("progress");
+    let progress = show(&pool, Scope::Everything, replay)
+        .await
+        .expect("progress");
     insta::assert_json_snapshot!(progress.counts, @r#"
     {
       "waiting": 1,
@@ -244,7 +266,9 @@ async fn items_follow_their_letters() {
     ends(&pool, ids[5], "done").await;
     let moved = turn(&pool, owner, replay).await;
     assert!(moved.done, "{moved:?}");
-    let progress = show(&pool, Scope::Everything, replay).await.expect("progress");
+    let progress = show(&pool, Scope::Everything, replay)
+        .await
+        .expect("progress");
     assert_eq!(progress.replay.state, "done");
     assert_eq!((progress.counts.done, progress.counts.failed), (4, 1));
     let causes: Vec<_> = progress
@@ -292,14 +316,24 @@ async fn it_stops_itself_and_goes_on_from_the_beginning() {
         .await;
         time_passes(&pool).await;
     }
-    assert_eq!(sent, 5, "it looks at the last ones as soon as there are five");
-    let stopped = show(&pool, Scope::Everything, replay).await.expect("progress");
+    assert_eq!(
+        sent, 5,
+        "it looks at the last ones as soon as there are five"
+    );
+    let stopped = show(&pool, Scope::Everything, replay)
+        .await
+        .expect("progress");
     assert_eq!(
         (stopped.replay.state.as_str(), stopped.counts.waiting),
         ("stopped", 7)
     );
-    assert_eq!(waiting(&pool, owner).await.expect("replays"), [] as [Uuid; 0]);
-    let resumed = resume(&pool, Scope::Everything, replay).await.expect("resumed");
+    assert_eq!(
+        waiting(&pool, owner).await.expect("replays"),
+        [] as [Uuid; 0]
+    );
+    let resumed = resume(&pool, Scope::Everything, replay)
+        .await
+        .expect("resumed");
     assert_eq!(resumed.again, 3, "what failed is tried again");
     let mut rounds = 0;
     while !turn(&pool, owner, replay).await.done {
@@ -352,7 +386,11 @@ async fn of_one_worker_only_so_many_are_under_way() {
     // Held for a budget is still under way; done makes room.
     sql(&pool, "update dead_letter set state = 'resolved', resolved_by = 'kurir', note = 'held: budget' where state = 'replaying'").await;
     assert_eq!(turn(&pool, owner, replay).await.sent, 0);
-    sql(&pool, "update dead_letter set note = null where note like 'held:%'").await;
+    sql(
+        &pool,
+        "update dead_letter set note = null where note like 'held:%'",
+    )
+    .await;
     time_passes(&pool).await;
     assert_eq!(turn(&pool, owner, replay).await.sent, 8);
 }
@@ -367,20 +405,32 @@ async fn a_letter_waits_in_one_replay_and_a_key_is_one_replay() {
         idempotency_key: Some("monday"),
         ..order_of(&all)
     };
-    let first = order(&pool, Scope::Everything, keyed).await.expect("ordered");
-    let again = order(&pool, Scope::Everything, keyed).await.expect("the same");
+    let first = order(&pool, Scope::Everything, keyed)
+        .await
+        .expect("ordered");
+    let again = order(&pool, Scope::Everything, keyed)
+        .await
+        .expect("the same");
     assert_eq!(
         (again.id, again.letters, again.repeated),
         (first.id, 2, true)
     );
-    let planned = plan(&pool, Scope::Everything, &all, 50.0).await.expect("a plan");
+    let planned = plan(&pool, Scope::Everything, &all, 50.0)
+        .await
+        .expect("a plan");
     assert_eq!(
-        (planned.letters, planned.waiting_elsewhere, planned.elsewhere),
+        (
+            planned.letters,
+            planned.waiting_elsewhere,
+            planned.elsewhere
+        ),
         (0, 2, Some(first.id))
     );
     let refused = order(&pool, Scope::Everything, order_of(&all)).await;
     assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
-    pause(&pool, Scope::Everything, first.id).await.expect("paused");
+    pause(&pool, Scope::Everything, first.id)
+        .await
+        .expect("paused");
     assert!(
         take_turn(&pool, &prefix(), Uuid::new_v4(), first.id)
             .await
@@ -388,10 +438,14 @@ async fn a_letter_waits_in_one_replay_and_a_key_is_one_replay() {
             .is_none()
     );
     assert_eq!(
-        cancel(&pool, Scope::Everything, first.id).await.expect("cancelled"),
+        cancel(&pool, Scope::Everything, first.id)
+            .await
+            .expect("cancelled"),
         2
     );
-    let planned = plan(&pool, Scope::Everything, &all, 50.0).await.expect("a plan");
+    let planned = plan(&pool, Scope::Everything, &all, 50.0)
+        .await
+        .expect("a plan");
     assert_eq!((planned.letters, planned.tenants), (2, 1));
     let refused = resume(&pool, Scope::Everything, first.id).await;
     assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
@@ -399,7 +453,11 @@ async fn a_letter_waits_in_one_replay_and_a_key_is_one_replay() {
         .await
         .expect("replays");
     assert_eq!(listed.len(), 1);
-    sql(&pool, "update replay set ended_at = now() - interval '91 days'").await;
+    sql(
+        &pool,
+        "update replay set ended_at = now() - interval '91 days'",
+    )
+    .await;
     assert_eq!(prune(&pool).await.expect("pruned"), 3);
     assert_eq!(count(&pool, "replay").await, 0);
 }
@@ -443,7 +501,9 @@ async fn a_neighbour_of_a_crash_is_replayed_once() {
     // A second such death stays open.
     ends(&pool, ids[0], "failed").await;
     assert_eq!(order_neighbours(&pool).await.expect("looked"), None);
-    let progress = show(&pool, Scope::Everything, replay).await.expect("progress");
+    let progress = show(&pool, Scope::Everything, replay)
+        .await
+        .expect("progress");
     assert!(progress.replay.automatic && progress.replay.rate_max == 1.0);
 }
 

@@ -183,9 +183,10 @@ async fn scoped_dead_letters(pool: &sqlx::PgPool, theirs: Scope<'_>, dead: uuid:
     let order = replays::order_of(&all);
     let refused = dead_letters::replay::order(pool, theirs, order).await;
     assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
-    let theirs_to_see = dead_letters::replay::order(pool, Scope::Everything, replays::order_of(&one))
-        .await
-        .expect("the operator's");
+    let theirs_to_see =
+        dead_letters::replay::order(pool, Scope::Everything, replays::order_of(&one))
+            .await
+            .expect("the operator's");
     for (what, result) in [
         (
             "show",

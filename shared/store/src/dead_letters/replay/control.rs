@@ -20,7 +20,14 @@ pub struct Resumed {
 /// `Missing` outside of the scope; `Conflict` where it has ended.
 pub async fn pause(pool: &Pool, scope: Scope<'_>, id: Uuid) -> Result<(), Error> {
     let mut transaction = pool.begin().await?;
-    locked(&mut transaction, scope, id, &["running", "paused"], "paused").await?;
+    locked(
+        &mut transaction,
+        scope,
+        id,
+        &["running", "paused"],
+        "paused",
+    )
+    .await?;
     sqlx::query(
         "update replay set state = 'paused', lease_owner = null, lease_until = null where id = $1",
     )

@@ -123,6 +123,10 @@ pub(super) async fn write(
     // Another replay has it already.
     query.push(" on conflict do nothing");
     Ok(Some(
-        query.build().execute(&mut *transaction).await?.rows_affected(),
+        query
+            .build()
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected(),
     ))
 }

@@ -33,8 +33,10 @@ pub struct Plan {
     pub tenants: u64,
     /// The largest ones, at most 20.
     pub shares: Vec<Share>,
-    /// If all succeed at once.
+    /// If all succeed at once, at the pace or at the tightest budget of a connection, whichever is slower.
     pub seconds: f64,
+    /// The budget's part of it; `None` where no connection has one that was used before.
+    pub budget_seconds: Option<f64>,
 }
 
 /// Changes nothing.
@@ -63,6 +65,7 @@ pub async fn plan(
         tenants: 0,
         shares: Vec::new(),
         seconds: 0.0,
+        budget_seconds: None,
     };
     let mut tenants = std::collections::BTreeSet::new();
     for row in rows {
@@ -87,6 +90,27 @@ pub async fn plan(
     }
     plan.tenants = tenants.len() as u64;
     plan.shares.truncate(SHARES);
-    plan.seconds = seconds_for(plan.letters, rate_max);
+    plan.budget_seconds = budget_seconds(pool, scope, filter).await?;
+    plan.seconds = seconds_for(plan.letters, rate_max).max(plan.budget_seconds.unwrap_or_default());
     Ok(plan)
+}
+
+/// What the connection with the most work for its budget needs.
+async fn budget_seconds(
+    pool: &Pool,
+    scope: Scope<'_>,
+    filter: &Filter,
+) -> Result<Option<f64>, Error> {
+    let open = Filter {
+        state: Some("open".to_owned()),
+        ..filter.clone()
+    };
+    let mut query = QueryBuilder::new(
+        "select max(d.letters * b.cost * (select max(w.gap_us) from jsonb_to_recordset(b.buckets) as w(gap_us bigint))
+           / 1000000.0)::float8
+         from (select connection_id, count(*) as letters from dead_letter",
+    );
+    open.push(scope, &mut query);
+    query.push(" group by connection_id) d join budget b on b.connection_id = d.connection_id");
+    Ok(query.build_query_scalar().fetch_one(pool).await?)
 }

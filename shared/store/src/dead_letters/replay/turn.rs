@@ -203,7 +203,9 @@ impl Turn {
             let id: Uuid = letter.try_get("id")?;
             let state: String = letter.try_get("state")?;
             let lost = state == "replaying"
-                && self.is_own(replay, id, letter.try_get("generation")?).await?;
+                && self
+                    .is_own(replay, id, letter.try_get("generation")?)
+                    .await?;
             if letter.try_get::<Option<bool>, _>("enabled")? == Some(false) {
                 unable.push((id, "its connection is switched off".to_owned()));
             } else if state == "open" || lost {
@@ -217,7 +219,8 @@ impl Turn {
         } else {
             (Vec::new(), Vec::new(), Vec::new())
         };
-        self.hand_over(prefix, replay, &able, restamped, head).await?;
+        self.hand_over(prefix, replay, &able, restamped, head)
+            .await?;
         self.skip(replay, &unable).await?;
         let rate = f64::from(head.rate_now);
         let from = head

@@ -1,0 +1,254 @@
+//! What would help a dead letter, in the order in which to try it, each step with its command.
+
+use serde::Serialize;
+use store::dead_letters::{ConnectionNow, Story};
+use worker::DeadClass;
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Step {
+    pub(super) why: String,
+    /// Ready to be copied, where a command does it.
+    pub(super) command: Option<String>,
+}
+
+fn step(why: impl Into<String>, command: impl Into<String>) -> Step {
+    Step {
+        why: why.into(),
+        command: Some(command.into()),
+    }
+}
+
+fn thought(why: impl Into<String>) -> Step {
+    Step {
+        why: why.into(),
+        command: None,
+    }
+}
+
+pub(super) fn advice(story: &Story) -> Vec<Step> {
+    let id = story.letter.id;
+    match story.letter.state.as_str() {
+        "open" => open(story),
+        "replaying" => match story.replays.last() {
+            Some(replay) => vec![step(
+                "It is on its way to its worker; wait for the end of its replay.",
+                format!("kurir dead-letters replays show {} --follow", replay.replay_id),
+            )],
+            None => vec![thought("It is on its way to its worker.")],
+        },
+        "resolved" if story.held.is_some() => vec![step(
+            "Its event waits until the cause named in the note is gone, and goes on by itself then.",
+            "kurir held list",
+        )],
+        "overtaken" => vec![
+            thought("Nothing: its record has newer content, which is at the partner."),
+            step(
+                "If this content must win all the same, open it again and replay it with a new version.",
+                format!("kurir dead-letters reopen {id} && kurir dead-letters replay {id} --restamp"),
+            ),
+        ],
+        _ => vec![step(
+            "Nothing: it is closed. If that was wrong, open it again.",
+            format!("kurir dead-letters reopen {id}"),
+        )],
+    }
+}
+
+fn open(story: &Story) -> Vec<Step> {
+    let id = story.letter.id;
+    let replay = format!("kurir dead-letters replay {id}");
+    let class = DeadClass::parse(&story.letter.class);
+    let mut steps = prerequisites(story);
+    let overtaken = story.link.as_ref().is_some_and(|link| {
+        let k = story.letter.k.as_ref();
+        k.is_some() && (link.applied_k.as_ref() >= k || link.desired_k.as_ref() > k)
+    });
+    if overtaken {
+        steps.push(step(
+            "Its record has newer content already: a replay would change nothing. Close it, ...",
+            resolve(story, "newer content is there"),
+        ));
+        steps.push(step(
+            "... or, if this content must win, replay it with a new version.",
+            format!("{replay} --restamp"),
+        ));
+        return steps;
+    }
+    steps.extend(by_class(story, class, &replay));
+    steps.push(step(
+        "If nothing more is to be done for it, close it with a note.",
+        resolve(story, "..."),
+    ));
+    steps
+}
+
+fn resolve(story: &Story, note: &str) -> String {
+    format!(
+        "kurir dead-letters resolve {} --note '{note}'",
+        story.letter.id
+    )
+}
+
+/// What must be there before any replay can succeed.
+fn prerequisites(story: &Story) -> Vec<Step> {
+    let Some(tenant) = &story.letter.tenant else {
+        return Vec::new();
+    };
+    let mut steps = Vec::new();
+    if !story.tenant_known {
+        steps.push(step(
+            format!("The tenant '{tenant}' is not known here. If it is one of yours, add it, ..."),
+            format!("kurir tenant add {tenant}"),
+        ));
+        steps.push(step(
+            "... and connect it to the partner.",
+            format!("kurir connection add --tenant {tenant} --system metakocka < credentials.json"),
+        ));
+        return steps;
+    }
+    if story.connections.is_empty() {
+        steps.push(step(
+            format!("The tenant '{tenant}' has no connection to the partner: add it."),
+            format!("kurir connection add --tenant {tenant} --system metakocka < credentials.json"),
+        ));
+    }
+    steps.extend(story.connections.iter().filter_map(connection));
+    if let Some(link) = story.link.as_ref().filter(|link| link.state == "conflict") {
+        steps.push(step(
+            "Its record is in conflict; nothing is sent for it until a person has looked.",
+            format!("kurir links show {}", link.id),
+        ));
+    }
+    steps
+}
+
+fn connection(connection: &ConnectionNow) -> Option<Step> {
+    let id = connection.id;
+    if !connection.enabled {
+        return Some(step(
+            format!(
+                "Its connection to {} is switched off: switch it on.",
+                connection.system
+            ),
+            format!("kurir connection enable {id}"),
+        ));
+    }
+    (connection.state == "suspended").then(|| {
+        step(
+            format!(
+                "Its connection to {} is suspended ({}): give it new credentials, then test it.",
+                connection.system,
+                connection.state_reason.as_deref().unwrap_or("no reason noted")
+            ),
+            format!("kurir connection update {id} < credentials.json && kurir connection test {id}"),
+        )
+    })
+}
+
+fn by_class(story: &Story, class: Option<DeadClass>, replay: &str) -> Vec<Step> {
+    let id = story.letter.id;
+    let edit = format!("kurir dead-letters edit {id} --replay");
+    let publisher = || thought("Tell the publisher: its next events will die in the same way.");
+    match class {
+        Some(DeadClass::Schema | DeadClass::SpecVersion) => vec![
+            step(
+                "The event breaks its schema, at the places named in the message: repair it and replay it.",
+                edit,
+            ),
+            publisher(),
+        ],
+        Some(DeadClass::Malformed) => vec![
+            step(
+                "The body is no event that could be read. If you know what it should be, give the whole event.",
+                format!("kurir dead-letters edit {id} --file event.json --replay"),
+            ),
+            publisher(),
+        ],
+        Some(DeadClass::UnknownType) => vec![
+            step(
+                "No such event type is known. If its name is misspelled, repair it and replay it.",
+                edit,
+            ),
+            publisher(),
+        ],
+        Some(DeadClass::NewerMajor) => vec![step(
+            "It has a newer version of its type than this build knows: deploy the build that knows it, then replay it.",
+            replay,
+        )],
+        Some(
+            DeadClass::TooLarge
+            | DeadClass::TenantMismatch
+            | DeadClass::IdMismatch
+            | DeadClass::WrongConnection,
+        ) => vec![thought(
+            "Neither an edit nor a replay helps: the message names the mistake, the publisher must send it anew.",
+        )],
+        Some(DeadClass::Loop) => vec![thought(
+            "Events cause each other without an end: find the two sides that answer each other before anything else.",
+        )],
+        Some(DeadClass::UnknownTenant) => vec![step(
+            "Once tenant and connection are there, replay it.",
+            replay,
+        )],
+        Some(DeadClass::FutureVersion) => vec![
+            step(
+                "Its time lies in the future: the publisher's clock is wrong. If its content is the newest, replay it with a new version.",
+                format!("{replay} --restamp"),
+            ),
+            publisher(),
+        ],
+        Some(DeadClass::VersionScheme) => vec![
+            step(
+                "Its version is of another kind than those before it: give it one of the same kind.",
+                edit,
+            ),
+            publisher(),
+        ],
+        Some(DeadClass::Refused | DeadClass::Unmappable) => vec![
+            step(
+                "The partner cannot take it as it is; the message says why. If something is missing or wrong at the partner, repair that, then replay it.",
+                replay,
+            ),
+            step(
+                "If the event's own data are wrong, correct them here; correct them at their source too.",
+                edit,
+            ),
+        ],
+        Some(DeadClass::DeliveryLimit) => vec![
+            thought(
+                "Its worker ended again and again while it had this event: look into the worker's log for the reason.",
+            ),
+            step("Once that is repaired, replay it.", replay),
+        ],
+        Some(DeadClass::CrashNeighbour) => vec![step(
+            "It was beside an event that ended its worker. Kurir replays it once by itself; if it died again, look into the worker's log, then replay it.",
+            replay,
+        )],
+        Some(
+            DeadClass::Exhausted
+            | DeadClass::Unavailable
+            | DeadClass::RateLimited
+            | DeadClass::Unknown
+            | DeadClass::Timeout,
+        ) => {
+            let mut steps: Vec<Step> = story
+                .connections
+                .iter()
+                .take(1)
+                .map(|connection| {
+                    step(
+                        "All attempts failed, though waiting should have helped: see whether the partner answers.",
+                        format!("kurir connection test {}", connection.id),
+                    )
+                })
+                .collect();
+            steps.push(step("Once the partner answers, replay it.", replay));
+            steps
+        }
+        Some(DeadClass::Internal) | None => vec![step(
+            "Look into the worker's log for the reason, then replay it.",
+            replay,
+        )],
+    }
+}

@@ -1,0 +1,240 @@
+//! Waiting for the end of a replay: a bar on a terminal, a line now and then elsewhere. The keeper does the work; to
+//! look away stops nothing.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use store::dead_letters::replay::{self, Counts, Progress};
+use store::{Pool, Scope};
+use uuid::Uuid;
+
+use super::replay::look;
+use super::said;
+use crate::exit::{Done, Exit, Failed};
+use crate::output::{Output, at, at_or_empty, count, facts, table};
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(500);
+/// Between two lines where there is no terminal.
+const LINE: Duration = Duration::from_secs(5);
+/// A replay that no keeper has for so long is not waited for.
+const NO_KEEPER: Duration = Duration::from_secs(10);
+
+/// Until its end, or until nobody works on it.
+///
+/// # Errors
+/// Something of it did not end well, it does not go on by itself, or it was not waited for.
+pub(super) async fn follow(pool: &Pool, scope: Scope<'_>, id: Uuid, output: Output) -> Done {
+    let mut shown = Shown::new();
+    let mut attended = Instant::now();
+    let progress = loop {
+        let progress = replay::show(pool, scope, id).await?;
+        shown.update(&progress)?;
+        if progress.replay.state != "running" {
+            break progress;
+        }
+        if progress.replay.attended {
+            attended = Instant::now();
+        } else if attended.elapsed() > NO_KEEPER {
+            shown.end();
+            return Err(Failed::new(
+                Exit::Unavailable,
+                "no keeper works on the replay; it waits in the database",
+            )
+            .next(format!(
+                "start `kurir keeper` (with keeper.replay = true); {}",
+                look(id)
+            )));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                shown.end();
+                return Err(Failed::new(Exit::Failed, "not waited for: the replay goes on in the keeper").next(look(id)));
+            }
+        }
+    };
+    shown.end();
+    output.show(&progress, tell)?;
+    verdict(&progress)
+}
+
+enum Shown {
+    Bar(ProgressBar),
+    Lines(Option<(Instant, i64)>),
+}
+
+impl Shown {
+    fn new() -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self::Lines(None);
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) =
+            ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {elapsed_precise}")
+        {
+            bar.set_style(style);
+        }
+        Self::Bar(bar)
+    }
+
+    fn update(&mut self, progress: &Progress) -> Done {
+        let counts = &progress.counts;
+        match self {
+            Self::Bar(bar) => {
+                bar.set_length(u64::try_from(counts.all()).unwrap_or_default());
+                bar.set_position(u64::try_from(counts.ended()).unwrap_or_default());
+                bar.set_message(words(counts, progress.replay.rate_now));
+            }
+            Self::Lines(last) => {
+                let due = last.is_none_or(|(at, _)| at.elapsed() >= LINE);
+                let news = last.is_none_or(|(_, ended)| ended != counts.ended());
+                if due && news {
+                    *last = Some((Instant::now(), counts.ended()));
+                    writeln!(
+                        std::io::stderr().lock(),
+                        "replay {}: {} of {} ended; {}",
+                        progress.replay.id,
+                        counts.ended(),
+                        counts.all(),
+                        words(counts, progress.replay.rate_now)
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn words(counts: &Counts, rate: f32) -> String {
+    let named = [
+        (counts.done, "done"),
+        (counts.overtaken, "overtaken"),
+        (counts.failed, "failed"),
+        (counts.held, "held"),
+        (counts.retrying, "retrying"),
+        (counts.sent, "on their way"),
+        (counts.waiting, "waiting"),
+    ];
+    let mut words: Vec<String> = named
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, word)| format!("{number} {word}"))
+        .collect();
+    words.push(format!("{rate}/s"));
+    words.join(", ")
+}
+
+/// The whole state of a replay, and what to do next.
+pub(super) fn tell(progress: &Progress) -> String {
+    let (replay, counts) = (&progress.replay, &progress.counts);
+    let number = |number: i64| match number {
+        0 => String::new(),
+        number => number.to_string(),
+    };
+    let mut parts = vec![facts(&[
+        ("replay", replay.id.to_string()),
+        ("state", replay.state.clone()),
+        (
+            "stopped",
+            replay.stopped_reason.clone().unwrap_or_default(),
+        ),
+        ("of", said(&replay.selection)),
+        ("tenant", replay.tenant.clone().unwrap_or_default()),
+        ("ordered", format!("{} by {}", at(replay.created_at), replay.requested_by)),
+        ("ended", at_or_empty(replay.ended_at)),
+        ("pace", format!("{}/s, at most {}/s", replay.rate_now, replay.rate_max)),
+        ("letters", counts.all().to_string()),
+        ("  done", number(counts.done)),
+        ("  overtaken", number(counts.overtaken)),
+        ("  failed", number(counts.failed)),
+        ("  held", number(counts.held)),
+        ("  skipped", number(counts.skipped)),
+        ("  retrying", number(counts.retrying)),
+        ("  on their way", number(counts.sent)),
+        ("  waiting", number(counts.waiting)),
+        ("  cancelled", number(counts.cancelled)),
+    ])];
+    if !progress.failures.is_empty() {
+        let causes = progress.failures.iter().map(|cause| {
+            vec![
+                cause.letters.to_string(),
+                cause.state.clone(),
+                cause.detail.clone().unwrap_or_default(),
+                cause.example.to_string(),
+            ]
+        });
+        parts.push(table(
+            &["letters", "what", "why", "example"],
+            causes.collect(),
+            "",
+        ));
+    }
+    if let Some(next) = next(progress) {
+        parts.push(format!("Next: {next}"));
+    }
+    parts.join("\n\n")
+}
+
+fn next(progress: &Progress) -> Option<String> {
+    let replay = &progress.replay;
+    match (replay.state.as_str(), progress.failures.first()) {
+        ("stopped", example) => Some(format!(
+            "{}repair the cause, then `kurir dead-letters replays resume {}`",
+            example
+                .map(|cause| format!("`kurir dead-letters show {}`, ", cause.example))
+                .unwrap_or_default(),
+            replay.id
+        )),
+        ("paused", _) => Some(format!("`kurir dead-letters replays resume {}`", replay.id)),
+        ("running", _) if !replay.attended => {
+            Some("no keeper works on it: start `kurir keeper`".to_owned())
+        }
+        ("running", _) => Some(format!(
+            "`kurir dead-letters replays show {} --follow` waits for the end",
+            replay.id
+        )),
+        (_, Some(cause)) if cause.state == "held" => {
+            Some("`kurir held list` shows what they wait for".to_owned())
+        }
+        (_, Some(cause)) => Some(format!(
+            "`kurir dead-letters show {}` tells why",
+            cause.example
+        )),
+        _ => None,
+    }
+}
+
+/// Only where every letter's content is where it belongs the command has done what it was asked.
+fn verdict(progress: &Progress) -> Done {
+    let counts = &progress.counts;
+    if progress.replay.state == "done" && counts.all_well() {
+        return Ok(());
+    }
+    let id = progress.replay.id;
+    let message = match progress.replay.state.as_str() {
+        "stopped" => "the replay stopped itself".to_owned(),
+        "paused" => "the replay is paused".to_owned(),
+        "cancelled" => "the replay was cancelled".to_owned(),
+        _ => format!(
+            "{} did not end well",
+            count(
+                u64::try_from(counts.all() - counts.done - counts.overtaken).unwrap_or_default(),
+                "dead letter"
+            )
+        ),
+    };
+    let failed = Failed::new(Exit::Failed, message);
+    Err(match next(progress) {
+        Some(next) => failed.next(next),
+        None => failed.next(look(id)),
+    })
+}

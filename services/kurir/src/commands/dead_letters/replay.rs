@@ -1,0 +1,182 @@
+//! A replay from the plan to its end.
+
+use serde_json::json;
+use store::Pool;
+use store::dead_letters::replay::{self, FIRST_RATE, Order, Plan, RATES, plan};
+use uuid::Uuid;
+
+use super::chosen;
+use super::confirm::confirm;
+use super::follow::follow;
+use crate::cli::dead_letters::Replay;
+use crate::context::scope;
+use crate::exit::{Done, Exit, Failed};
+use crate::output::{Output, count, facts, table};
+
+pub(super) async fn run(pool: &Pool, given: Replay) -> Done {
+    let named = given.ids.clone();
+    let filter = chosen(given.ids, &given.filter, given.all)?;
+    let scope = scope(given.filter.tenant.as_ref());
+    let planned = plan(pool, scope, &filter, given.rate).await?;
+    if given.dry_run {
+        return given.output.show(&planned, |plan| tell(plan, given.rate));
+    }
+    let known = given.idempotency_key.is_some();
+    if planned.letters == 0 && !known {
+        if let [id] = named.as_slice() {
+            // Tells a wrong id from a letter that is closed.
+            store::dead_letters::show(pool, scope, *id).await?;
+        }
+        return Err(nothing(&planned, &named));
+    }
+    let alone = named.len() == 1;
+    if !alone && planned.letters > 0 && !given.yes {
+        // Standard output is the answer's.
+        eprint(&tell(&planned, given.rate))?;
+        confirm("Replay them?", given.yes, planned.letters == 1)?;
+    }
+    let order = Order {
+        filter: &filter,
+        rate_max: given.rate,
+        restamp: given.restamp,
+        actor: &given.actor.actor,
+        idempotency_key: given.idempotency_key.as_deref(),
+    };
+    let ordered = replay::order(pool, scope, order).await?;
+    if given.detach {
+        let view = json!({ "replay": ordered.id, "letters": ordered.letters, "repeated": ordered.repeated });
+        return given.output.show(&view, |_| {
+            let letters = count(ordered.letters, "dead letter");
+            let again = if ordered.repeated {
+                " (ordered before)"
+            } else {
+                ""
+            };
+            format!(
+                "replay {} of {letters}{again} is the keeper's now; {}",
+                ordered.id,
+                look(ordered.id)
+            )
+        });
+    }
+    follow(pool, scope, ordered.id, given.output).await
+}
+
+/// One letter, as `edit --replay` does it.
+pub(super) async fn one(
+    pool: &Pool,
+    scope: store::Scope<'_>,
+    id: Uuid,
+    actor: &str,
+    output: Output,
+) -> Done {
+    let filter = store::dead_letters::Filter::one(id);
+    let order = Order {
+        filter: &filter,
+        rate_max: FIRST_RATE,
+        restamp: false,
+        actor,
+        idempotency_key: None,
+    };
+    let ordered = replay::order(pool, scope, order).await?;
+    follow(pool, scope, ordered.id, output).await
+}
+
+/// How to see a replay later.
+pub(super) fn look(id: Uuid) -> String {
+    format!("`kurir dead-letters replays show {id}` tells how it stands")
+}
+
+fn nothing(plan: &Plan, named: &[Uuid]) -> Failed {
+    let failed = Failed::new(
+        Exit::Refused,
+        match (named, plan.waiting_elsewhere, plan.not_open) {
+            (_, 1.., _) => format!(
+                "{} waits in another replay already",
+                count(plan.waiting_elsewhere, "dead letter")
+            ),
+            ([_], _, 1..) => "it is not open: only an open dead letter can be replayed".to_owned(),
+            (_, _, 1..) => format!(
+                "{} match, and none of them is open",
+                count(plan.not_open, "dead letter")
+            ),
+            _ => "no dead letter matches".to_owned(),
+        },
+    );
+    match (plan.elsewhere, named) {
+        (Some(replay), _) => failed.next(format!(
+            "`kurir dead-letters replays show {replay}`, then resume or cancel that one"
+        )),
+        (None, [id]) => failed.next(format!(
+            "`kurir dead-letters show {id}` tells what became of it; `kurir dead-letters reopen {id}` opens it again"
+        )),
+        (None, _) => failed.next("`kurir dead-letters list --state any` shows what there is"),
+    }
+}
+
+fn tell(plan: &Plan, rate: f32) -> String {
+    let mut pace: Vec<String> = RATES
+        .iter()
+        .take_while(|step| **step < rate)
+        .map(ToString::to_string)
+        .collect();
+    pace.push(rate.to_string());
+    let time = duration(plan.seconds);
+    let mut about = vec![
+        ("to replay", count(plan.letters, "dead letter")),
+        ("tenants", plan.tenants.to_string()),
+        ("pace", format!("{} per second, faster while all goes well", pace.join(", "))),
+        ("time", format!("about {time} if all succeed")),
+    ];
+    if plan.budget_seconds.is_some_and(|budget| budget >= plan.seconds) {
+        about[3].1 = format!("about {time} if all succeed: the partner's budget allows no more");
+    }
+    if plan.not_open > 0 {
+        about.push(("not open", format!("{}, left out", plan.not_open)));
+    }
+    if let Some(replay) = plan.elsewhere {
+        about.push((
+            "elsewhere",
+            format!("{} wait in replay {replay}, left out", plan.waiting_elsewhere),
+        ));
+    }
+    let shares = plan.shares.iter().map(|share| {
+        vec![
+            share.letters.to_string(),
+            share.tenant.clone().unwrap_or_else(|| "(none)".to_owned()),
+            share.worker.clone(),
+        ]
+    });
+    let mut parts = vec![facts(&about)];
+    if plan.shares.len() > 1 {
+        parts.push(table(&["letters", "tenant", "worker"], shares.collect(), ""));
+    }
+    parts.join("\n\n")
+}
+
+/// `40 s`, `3 min`, `2 h 10 min`.
+pub(super) fn duration(seconds: f64) -> String {
+    let whole = seconds.ceil().max(1.0) as u64;
+    match whole {
+        0..120 => format!("{whole} s"),
+        120..7200 => format!("{} min", whole.div_ceil(60)),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+fn eprint(text: &str) -> Done {
+    use std::io::Write as _;
+    Ok(writeln!(std::io::stderr().lock(), "{text}\n")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(duration(0.2), "1 s");
+        assert_eq!(duration(119.5), "2 min");
+        assert_eq!(duration(7900.0), "2 h 11 min");
+    }
+}
