@@ -587,10 +587,9 @@ begin
         end if;
         n_class := i.class; n_fingerprint := i.fingerprint; n_message := i.message;
         if i.class = 'delivery_limit' and not exists (
-            select 1 from unsettled_claim u join link l on l.id = u.link_id
-                where u.tenant = i.tenant and u.source = i.source and u.event_id = i.event_id and l.id = any (links)
+            select 1 from unsettled_claim u where u.link_id = any (links) and u.source = i.source and u.event_id = i.event_id
             union all
-            select 1 from link l where l.id = any (links) and l.claim_source = i.source and l.claim_event = i.event_id) then
+            select 1 from link m where m.id = any (links) and m.claim_source = i.source and m.claim_event = i.event_id) then
             -- Whole prefetch windows come along when one event ends its worker again and again.
             n_class := 'crash_neighbour';
             n_fingerprint := 'ledger:crash_neighbour';
