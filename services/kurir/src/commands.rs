@@ -1,5 +1,6 @@
 //! Every command: settings first, then what it was asked for.
 
+mod budgets;
 mod config;
 mod connection;
 mod dead_letters;
@@ -7,11 +8,13 @@ mod held;
 mod keys;
 mod links;
 mod migrate;
+mod notifications;
 pub(crate) mod publish;
 mod simulate;
 mod tenant;
 mod token;
 mod topology;
+mod unrouted;
 
 use runtime::Need;
 
@@ -25,6 +28,8 @@ use crate::roles;
 const STORED: &[Need] = &[Need::Database];
 /// What commands at the broker need.
 const BUS: &[Need] = &[Need::Amqp];
+/// What commands need that take messages from the broker and leave a trace of it.
+const BUS_AND_STORED: &[Need] = &[Need::Amqp, Need::Database];
 /// What commands on credentials need.
 const SEALED: &[Need] = &[Need::Database, Need::Keys];
 
@@ -39,10 +44,18 @@ pub(crate) async fn run(kurir: Kurir) -> Done {
         Command::Connection(command) => {
             connection::run(&Context::load(file, SEALED)?, command).await
         }
+        Command::Unrouted(command) => {
+            let needs = if command.leaves_a_trace() { BUS_AND_STORED } else { BUS };
+            unrouted::run(&Context::load(file, needs)?, command).await
+        }
+        Command::Notifications(command) => {
+            notifications::run(&Context::load(file, STORED)?, command).await
+        }
         Command::Held(command) => held::run(&Context::load(file, STORED)?, command).await,
         Command::DeadLetters(command) => {
             dead_letters::run(&Context::load(file, STORED)?, command).await
         }
+        Command::Budgets(given) => budgets::run(&Context::load(file, STORED)?, given).await,
         Command::Links(command) => links::run(&Context::load(file, STORED)?, command).await,
         Command::Config { defaults, output } => config::run(file, defaults, output),
         Command::Keys(command) => keys::run(command),

@@ -79,6 +79,16 @@ macro_rules! matching {
 }
 pub(crate) use matching;
 
+/// The columns of [`Held`], of a table named `h`.
+macro_rules! columns {
+    () => {
+        "h.id, h.worker, h.tenant, h.target_system, h.connection_id, h.reason, h.detail, h.source, h.event_id, h.generation,
+           h.type as event_type, h.subject, h.lane, h.link_id, h.release_at, h.waits_kind || '/' || h.waits_id as waits_for_record,
+           h.waits_key as waits_for_key, h.held_at"
+    };
+}
+pub(crate) use columns;
+
 pub(crate) fn bind<'q, T>(
     query: QueryAs<'q, Postgres, T, PgArguments>,
     scope: Scope<'q>,
@@ -142,10 +152,9 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<Held>, Error> {
     let query = sqlx::query_as(concat!(
-        "select id, worker, tenant, target_system, connection_id, reason, detail, source, event_id, generation,
-           type as event_type, subject, lane, link_id, release_at, waits_kind || '/' || waits_id as waits_for_record,
-           waits_key as waits_for_key, held_at
-         from held where ",
+        "select ",
+        columns!(),
+        " from held h where ",
         matching!(),
         " and ($11::bigint is null or id > $11) order by id limit $12"
     ));

@@ -236,16 +236,17 @@ pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Erro
     .fetch_all(&mut *snapshot)
     .await?;
     // Rows that were written before there was a link name only the record.
-    let held = sqlx::query_as(
-        "select h.id, h.worker, h.tenant, h.target_system, h.connection_id, h.reason, h.detail, h.source, h.event_id,
-           h.generation, h.type as event_type, h.subject, h.release_at, h.held_at
+    let held = sqlx::query_as(concat!(
+        "select ",
+        crate::held::columns!(),
+        "
          from held h join link l on l.id = $1
          where h.tenant = l.tenant and (h.link_id = l.id
            or (h.link_id is null and h.target_system = l.target_system
                and (h.connection_id is null or h.connection_id = l.connection_id)
                and h.subject = l.kind || '/' || l.source_id))
-         order by h.id limit $2",
-    )
+         order by h.id limit $2"
+    ))
     .bind(id)
     .bind(STORY_LIMIT)
     .fetch_all(&mut *snapshot)

@@ -1,14 +1,18 @@
 //! `kurir held`: events that wait until their cause is gone.
 
-use serde_json::json;
-use store::Scope;
-use store::held::{Filter, Held as Row};
+use std::collections::BTreeMap;
 
-use crate::cli::{Held, HeldFilter};
+use serde_json::json;
+use store::Pool;
+use store::held::{Count, Filter, Held as Row, HeldMessage};
+use store::links::Links;
+use worker::HoldCause;
+
+use crate::cli::held::{Held, HeldFilter, Which};
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet::worker_name;
-use crate::output::{at, count, short, table};
+use crate::output::{at, at_both, at_or_empty, count, facts, short, table};
 
 const DETAIL_WIDTH: usize = 60;
 
@@ -17,6 +21,9 @@ fn filter(given: &HeldFilter, id: Option<i64>) -> Filter {
         id,
         worker: given.worker.map(|name| worker_name(name).to_owned()),
         cause: given.cause,
+        event_type: given.event_type.clone(),
+        record: given.record.clone(),
+        connection: given.connection,
         text: given.text.clone(),
         ..Filter::default()
     }
@@ -46,41 +53,112 @@ pub(crate) async fn run(context: &Context, command: Held) -> Done {
                 table(&heads, rows.iter().map(row).collect(), "nothing is held")
             })
         }
-        Held::Release {
-            id,
-            filter: given,
-            all,
+        Held::Show { id, tenant, output } => {
+            let (row, message) = store::held::get(&pool, scope(tenant.as_ref()), id).await?;
+            output.show(&json!({ "held": row, "message": message }), |_| {
+                tell(&row, &message)
+            })
+        }
+        Held::Release { which, output } => {
+            let (filter, causes) = meant(&pool, &which).await?;
+            let scope = scope(which.filter.tenant.as_ref());
+            let released =
+                store::held::release(&pool, &context.prefix(), scope, &filter, &which.actor)
+                    .await?;
+            let by_cause = json!({ "released": released.events, "by_cause": causes });
+            output.show(&by_cause, |_| {
+                format!(
+                    "released {}{}; the keeper sends them to their workers",
+                    count(released.events, "event"),
+                    in_words(&causes)
+                )
+            })
+        }
+        Held::Discard {
+            which,
+            note,
+            yes,
             output,
         } => {
-            let named = id.is_some()
-                || given.tenant.is_some()
-                || given.worker.is_some()
-                || given.cause.is_some()
-                || given.text.is_some();
-            if !named && !all {
-                return Err(Failed::new(Exit::Usage, "which held events?")
-                    .next("name an id or a filter; --all means every one"));
-            }
-            let filter = filter(&given, id);
-            let released = store::held::release(
-                &pool,
-                &context.prefix(),
-                scope(given.tenant.as_ref()),
-                &filter,
-            )
-            .await?;
-            if let (Some(id), 0) = (id, released.events) {
-                // Tells a wrong number from a row that another release has just taken.
-                store::held::get(&pool, Scope::Everything, id).await?;
-            }
-            output.show(&json!({ "released": released.events }), |_| {
+            let (filter, causes) = meant(&pool, &which).await?;
+            let scope = scope(which.filter.tenant.as_ref());
+            let links = Links::new(
+                pool.clone(),
+                context.prefix().as_str(),
+                context.settings().sync.lease,
+            );
+            let events = match which.id {
+                Some(id) => {
+                    let done =
+                        store::held::discard_one(&links, scope, id, &which.actor, &note).await?;
+                    if !done {
+                        return Err(Failed::new(
+                            Exit::Refused,
+                            format!("{id} has changed meanwhile; nothing was discarded"),
+                        )
+                        .next(format!("`kurir held show {id}` shows what it is now")));
+                    }
+                    1
+                }
+                None => {
+                    let total = causes.values().sum::<u64>();
+                    if total > 1 && !yes {
+                        return Err(Failed::new(
+                            Exit::Refused,
+                            format!(
+                                "this gives up {}{}",
+                                count(total, "event"),
+                                in_words(&causes)
+                            ),
+                        )
+                        .next("look at them with `kurir held list`, then repeat with --yes"));
+                    }
+                    store::held::discard(&links, scope, &filter, &which.actor, &note)
+                        .await?
+                        .events
+                }
+            };
+            output.show(&json!({ "discarded": events, "by_cause": causes }), |_| {
                 format!(
-                    "released {}; the keeper sends them to their workers",
-                    count(released.events, "event")
+                    "discarded {}{}; `kurir dead-letters list --state discarded` shows them",
+                    count(events, "event"),
+                    in_words(&causes)
                 )
             })
         }
     }
+}
+
+/// What is meant, and how many of it wait for which cause.
+async fn meant(pool: &Pool, which: &Which) -> Done<(Filter, BTreeMap<String, u64>)> {
+    let given = &which.filter;
+    if which.id.is_none() && !which.all && given.tenant.is_none() && !given.names_something() {
+        return Err(Failed::new(Exit::Usage, "which held events?")
+            .next("name an id or a filter; --all means every one"));
+    }
+    let scope = scope(given.tenant.as_ref());
+    if let Some(id) = which.id {
+        // Tells a wrong number, or another tenant's, from a row that leaves just now.
+        store::held::get(pool, scope, id).await?;
+    }
+    let filter = filter(given, which.id);
+    let mut causes = BTreeMap::new();
+    for Count { reason, rows, .. } in store::held::counts(pool, scope, &filter).await? {
+        *causes.entry(reason).or_insert(0) += rows.unsigned_abs();
+    }
+    Ok((filter, causes))
+}
+
+/// ` (10 suspended, 2 poison)`
+fn in_words(causes: &BTreeMap<String, u64>) -> String {
+    if causes.is_empty() {
+        return String::new();
+    }
+    let words: Vec<String> = causes
+        .iter()
+        .map(|(cause, rows)| format!("{rows} {cause}"))
+        .collect();
+    format!(" ({})", words.join(", "))
 }
 
 fn row(row: &Row) -> Vec<String> {
@@ -94,4 +172,85 @@ fn row(row: &Row) -> Vec<String> {
         at(row.held_at),
         short(row.detail.as_deref().unwrap_or_default(), DETAIL_WIDTH),
     ]
+}
+
+fn tell(row: &Row, message: &HeldMessage) -> String {
+    let known = facts(&[
+        ("held event", row.id.to_string()),
+        ("cause", row.reason.clone()),
+        ("detail", row.detail.clone().unwrap_or_default()),
+        (
+            "waits for",
+            row.waits_for_key
+                .as_ref()
+                .map(|key| format!("the key {key} to be free"))
+                .or_else(|| {
+                    row.waits_for_record
+                        .as_ref()
+                        .map(|record| format!("{record} to be linked"))
+                })
+                .unwrap_or_default(),
+        ),
+        ("not before", at_or_empty(row.release_at)),
+        ("tenant", row.tenant.clone()),
+        ("worker", row.worker.clone()),
+        (
+            "connection",
+            row.connection_id
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
+        ),
+        ("event", format!("{} of {}", row.event_id, row.source)),
+        ("type", row.event_type.clone()),
+        ("subject", row.subject.clone()),
+        (
+            "link",
+            row.link_id
+                .map(|link| format!("{link} (`kurir links show {link}`)"))
+                .unwrap_or_default(),
+        ),
+        ("since", at_both(row.held_at)),
+    ]);
+    let body = serde_json::to_string_pretty(&message.body).unwrap_or_default();
+    format!("{known}\n\nMessage\n{body}\n\nNext: {}", next(row))
+}
+
+/// What lets it go.
+fn next(row: &Row) -> String {
+    let id = row.id;
+    match HoldCause::parse(&row.reason) {
+        Some(HoldCause::NoConnection) => format!(
+            "`kurir connection add --tenant {} --system {}`; then it leaves by itself",
+            row.tenant, row.target_system
+        ),
+        Some(HoldCause::Suspended) => format!(
+            "`kurir connection test --tenant {} --system {}` once the credentials are repaired; then it leaves by itself",
+            row.tenant, row.target_system
+        ),
+        Some(HoldCause::Budget | HoldCause::Circuit | HoldCause::Prerequisite) => {
+            "nothing to do: it leaves by itself".to_owned()
+        }
+        Some(HoldCause::Conflict) => format!(
+            "decide with the link's story which record is right, then `kurir held release {id}`"
+        ),
+        Some(
+            HoldCause::Poison
+            | HoldCause::Panic
+            | HoldCause::WaitExpired
+            | HoldCause::AppendUnknown,
+        )
+        | None => format!("`kurir held release {id}` or `kurir held discard {id} --note ...`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_words;
+
+    #[test]
+    fn counts_are_told_by_cause() {
+        let causes = [("suspended", 10), ("poison", 2)].map(|(name, n)| (name.to_owned(), n));
+        assert_eq!(in_words(&causes.into()), " (2 poison, 10 suspended)");
+        assert_eq!(in_words(&[].into()), "");
+    }
 }

@@ -160,6 +160,8 @@ impl Fleet {
             .setting("metakocka.allow_private_addresses", true)
             .setting("metakocka.calls_per_second", 0)
             .setting("metakocka.in_flight", 16)
+            .setting("metakocka.quota_backoff_seconds", 1)
+            .setting("worker.circuit_open_seconds", 1)
             .setting("metakocka.connect_timeout_seconds", 1)
             .setting("metakocka.write_timeout_seconds", 2)
             .setting("metakocka.read_timeout_seconds", 2)
@@ -319,6 +321,11 @@ impl Fleet {
     /// What an operator does after a refusal of the credentials was repaired.
     pub(crate) async fn repair(&self) {
         self.simulator.clear_faults();
+        self.accepted().await;
+    }
+
+    /// A connection test succeeds: the keeper lets go what waited for it.
+    pub(crate) async fn accepted(&self) {
         let test = [
             "connection",
             "test",
@@ -335,27 +342,31 @@ impl Fleet {
         self.command(&["held", "release", "--all"]).await.expect(0);
     }
 
-    /// An operator gives a held event up. (A command for it comes with the operations API.)
+    /// `kurir held discard` of this event's row.
     pub(crate) async fn discard(&self, event: &Value) {
-        let discarded: bool = sqlx::query_scalar(
-            "select discard_held(tenant, id, gen_random_uuid(), $2, 'tester', 'not wanted') from held where event_id = $1",
-        )
-        .bind(id_of(event))
-        .bind(self.broker.queue("metakocka-sync"))
-        .fetch_one(self.database.pool())
-        .await
-        .unwrap();
-        assert!(discarded, "{event} is not held");
+        let held: i64 = sqlx::query_scalar("select id from held where event_id = $1")
+            .bind(id_of(event))
+            .fetch_one(self.database.pool())
+            .await
+            .unwrap();
+        let discard = [
+            "held",
+            "discard",
+            &held.to_string(),
+            "--note",
+            "not wanted",
+        ];
+        self.command(&discard).await.expect(0);
     }
 
-    /// `kurir dead-letters replay` of this event's.
+    /// `kurir dead-letters replay` of this event's; a keeper must run, now or later.
     pub(crate) async fn replay(&self, event: &Value) {
         let dead: Uuid = sqlx::query_scalar("select id from dead_letter where event_id = $1")
             .bind(id_of(event))
             .fetch_one(self.database.pool())
             .await
             .unwrap();
-        let replay = ["dead-letters", "replay", &dead.to_string()];
+        let replay = ["dead-letters", "replay", &dead.to_string(), "--detach"];
         self.command(&replay).await.expect(0);
     }
 

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod bad_input;
+mod budgets;
 mod cli;
 mod config;
+mod connections;
 mod cost;
 mod crash;
 mod demo;
@@ -11,11 +13,14 @@ mod edges;
 mod endurance;
 mod expected;
 mod fleet;
+mod held;
 mod readings;
+mod release;
 mod roles;
 mod run;
 mod stories;
 mod tenants;
+mod unrouted;
 mod v_create;
 mod v_dead;
 mod v_guard;

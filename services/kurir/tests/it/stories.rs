@@ -124,27 +124,25 @@ async fn a_dead_letter_says_why_and_is_replayed_once() {
             .ok(),
         "no dead letters\n"
     );
-    let replayed = house.run(&["dead-letters", "replay", DEAD]).ok();
-    insta::assert_snapshot!(replayed, @"replayed as generation 1 into kurir.metakocka-sync; `kurir dead-letters show 3f0f6c0e-6c1b-5a54-9f56-0f6d9d8c8c11` tells how it went");
-    let waiting: i64 = sqlx::query_scalar(
-        "select count(*) from outbox where routing_key = 'kurir.metakocka-sync'",
-    )
-    .fetch_one(house.database.pool())
-    .await
-    .unwrap();
-    assert_eq!(waiting, 1);
-    let again = house.run(&["dead-letters", "replay", DEAD]);
+    let replay = ["dead-letters", "replay", DEAD, "--detach", "--json"];
+    let ordered = house.run(&replay).json();
+    assert_eq!((&ordered["letters"], &ordered["repeated"]), (&json!(1), &json!(false)));
+    // One letter waits in one replay, whoever asks how often.
+    let again = house.run(&replay);
     assert_eq!(
         (
             again.code,
-            again.stderr.contains("only an open one can be replayed")
+            again
+                .stderr
+                .contains("1 dead letter waits in another replay already")
         ),
         (4, true),
         "{}",
         again.stderr
     );
     let shown = house.run(&["dead-letters", "show", DEAD, "--json"]).json();
-    assert_eq!(shown["history"][0]["actor"], "tester");
+    assert_eq!(shown["replays"][0]["requested_by"], "tester");
+    assert_eq!(shown["replays"][0]["state"], "waiting");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +158,7 @@ async fn held_events_are_listed_with_their_cause_and_released() {
         .ok();
     assert_eq!(
         released,
-        "released 1 event; the keeper sends them to their workers\n"
+        "released 1 event (1 poison); the keeper sends them to their workers\n"
     );
     assert_eq!(house.run(&["held", "list"]).ok(), "nothing is held\n");
 }

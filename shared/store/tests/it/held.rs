@@ -54,7 +54,9 @@ async fn a_release_moves_exactly_what_was_asked_for() {
         Released { events: 1 }
     );
     assert_eq!(
-        release(&pool, &prefix(), scope, &one, "ana").await.expect("again"),
+        release(&pool, &prefix(), scope, &one, "ana")
+            .await
+            .expect("again"),
         Released { events: 0 }
     );
     assert_eq!(
@@ -150,9 +152,15 @@ async fn more_than_one_step_is_released_and_pages_follow_each_other() {
     .await
     .expect("a page");
     assert!(second[0].id > first[1].id);
-    let released = release(&pool, &prefix(), Scope::Everything, &Filter::default(), "ana")
-        .await
-        .expect("released");
+    let released = release(
+        &pool,
+        &prefix(),
+        Scope::Everything,
+        &Filter::default(),
+        "ana",
+    )
+    .await
+    .expect("released");
     assert_eq!(released.events, rows.unsigned_abs());
     assert_eq!(
         (count(&pool, "held").await, count(&pool, "outbox").await),

@@ -14,6 +14,10 @@ async fn two_processes_may_migrate_an_empty_database_at_once() {
         "0001_tenancy_and_messages",
         "0002_links",
         "0003_link_functions",
+        "0004_budgets",
+        "0005_replays",
+        "0006_several_connections",
+        "0007_holds",
     ];
     assert_eq!(
         store::migrate::pending(&one).await.expect("an answer"),
