@@ -61,13 +61,14 @@ create function longest_cooldown_ms() returns bigint language sql immutable as $
 create function longest_open_ms() returns bigint language sql immutable as $$ select 600000::bigint $$;
 
 -- One holder's share of what may be in flight. Whoever got something keeps it while nobody goes without; else all get
--- equal parts, and where there are fewer than holders, who has had one for a second passes it on.
-create function share_of(p_max int, p_want int, p_used int, p_taken int, p_wanting int, p_starving boolean, p_long boolean)
+-- equal parts, and where there are fewer than holders, who has had one for a second passes it on. What is under way ends
+-- first: it stays in the account, and nothing new begins.
+create function share_of(p_max int, p_want int, p_taken int, p_wanting int, p_starving boolean, p_long boolean)
     returns int language sql immutable as $$
-    select greatest(p_used, greatest(0, least(p_want, p_max - p_taken,
+    select greatest(0, least(p_want, p_max - p_taken,
         case when not p_starving then p_want
              when p_long and p_max <= p_wanting then 0
-             else ceil(p_max::numeric / greatest(p_wanting + 1, 1))::int end)))
+             else ceil(p_max::numeric / (p_wanting + 1))::int end))
 $$;
 
 -- A process asks for its connections, at most a second of permits ahead. p_asks: array of {connection, tenant, spec,
@@ -75,7 +76,7 @@ $$;
 -- cool?: {ms, named, reason}, opened: [{operation, reason, ms}], closed: [operation], canaries: [operation]}.
 -- A connection that does not exist, or is another tenant's, has no answer.
 create function lease_budgets(p_holder uuid, p_asks jsonb, p_live interval) returns table (connection uuid, granted int, wait_ms bigint,
-    slots int, searches int, cooldown_ms bigint, cooldown_reason text, backlog boolean, circuits jsonb)
+    slots int, searches int, cooldown_ms bigint, cooldown_reason text, backlog boolean, circuits jsonb, rivals int)
     language plpgsql volatile as $$
 declare
     a record; b budget; h budget_holder; w record; o record; t timestamptz; now_us bigint; tat bigint; free bigint; wait bigint;
@@ -165,12 +166,13 @@ begin
                coalesce(bool_or(x.slots_wanted > 0 and x.slots = 0), false) as starving,
                coalesce(bool_or(x.searches_wanted > 0 and x.searches = 0), false) as starving_searches
             into o from budget_holder x where x.connection_id = a.connection and x.holder <> p_holder;
-        slots := share_of(a.in_flight, a.slots_want, a.slots_used, o.slots, o.wanting, o.starving,
+        slots := share_of(a.in_flight, a.slots_want, o.slots, o.wanting, o.starving,
             coalesce(h.slots > 0 and t - h.since >= interval '1 second', false));
-        searches := share_of(a.search_lane, a.searches_want, a.searches_used, o.searches, o.searching, o.starving_searches,
+        searches := share_of(a.search_lane, a.searches_want, o.searches, o.searching, o.starving_searches,
             coalesce(h.searches > 0 and t - h.since >= interval '1 second', false));
-        if a.slots_want > 0 or slots > 0 or searches > 0 then
-            insert into budget_holder as x values (a.connection, p_holder, slots, a.slots_want, searches, a.searches_want, t, t + p_live)
+        if a.slots_want > 0 or a.slots_used > 0 then
+            insert into budget_holder as x values (a.connection, p_holder, greatest(slots, a.slots_used), a.slots_want,
+                greatest(searches, a.searches_used), a.searches_want, t, t + p_live)
             on conflict (connection_id, holder) do update set slots = excluded.slots, slots_wanted = excluded.slots_wanted,
                 searches = excluded.searches, searches_wanted = excluded.searches_wanted, until = excluded.until,
                 since = case when x.slots = 0 and excluded.slots > 0 or t - x.since >= interval '1 second' and excluded.slots = 0
@@ -185,6 +187,7 @@ begin
             begun_at = case when a.begun > 0 then t else budget.begun_at end, updated_at = t
             where budget.connection_id = a.connection;
         connection := a.connection;
+        rivals := o.wanting;
         wait_ms := greatest(wait / 1000, 0);
         cooldown_ms := case when b.cooldown_until > t then ceil(extract(epoch from b.cooldown_until - t) * 1000)::bigint end;
         cooldown_reason := case when b.cooldown_until > t then b.cooldown_reason end;

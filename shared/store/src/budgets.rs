@@ -168,7 +168,7 @@ impl Shared {
     async fn lease(&self, asks: &[(Arc<Purse>, Ask)]) -> Result<Vec<Answer>, Error> {
         let questions: Vec<Value> = asks.iter().map(|(_, ask)| question(ask)).collect();
         let rows: Vec<Row> = sqlx::query_as(
-            "select connection, granted, wait_ms, slots, searches, cooldown_ms, cooldown_reason, backlog, circuits
+            "select connection, granted, wait_ms, slots, searches, cooldown_ms, cooldown_reason, backlog, circuits, rivals
              from lease_budgets($1, $2, make_interval(secs => $3))",
         )
         .bind(self.holder)
@@ -258,7 +258,7 @@ fn question(ask: &Ask) -> Value {
     })
 }
 
-/// Connection, granted, wait, slots, searches, cooldown and its reason, backlog, circuits.
+/// Connection, granted, wait, slots, searches, cooldown and its reason, backlog, circuits, rivals.
 type Row = (
     Uuid,
     i32,
@@ -269,6 +269,7 @@ type Row = (
     Option<String>,
     bool,
     Json<Vec<OpenCircuit>>,
+    i32,
 );
 
 #[derive(serde::Deserialize)]
@@ -280,7 +281,8 @@ struct OpenCircuit {
 }
 
 fn answer(row: Row) -> Answer {
-    let (connection, granted, wait, slots, searches, cooldown, reason, backlog, circuits) = row;
+    let (connection, granted, wait, slots, searches, cooldown, reason, backlog, circuits, rivals) =
+        row;
     let count = |number: i32| u32::try_from(number).unwrap_or_default();
     let time = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or_default());
     let circuits = circuits.0.into_iter().map(|open| CircuitAnswer {
@@ -299,5 +301,6 @@ fn answer(row: Row) -> Answer {
         reason,
         backlog,
         circuits: circuits.collect(),
+        rivals: count(rivals),
     }
 }

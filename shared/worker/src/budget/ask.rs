@@ -69,6 +69,8 @@ pub struct Answer {
     /// Older events of this connection wait in the store: new ones go behind them.
     pub backlog: bool,
     pub circuits: Vec<CircuitAnswer>,
+    /// Other processes that want calls of this connection now.
+    pub rivals: u32,
 }
 
 /// A circuit that is not closed.

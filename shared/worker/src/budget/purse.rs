@@ -27,6 +27,11 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SLOTS_LIVE: Duration = Duration::from_secs(3);
 /// Between two questions while the last one was answered in full.
 const QUICK: Duration = Duration::from_millis(20);
+/// Permits for which a question is worth its statement.
+const WORTHWHILE: f64 = 25.0;
+/// Who asks for as many does not ask again at once.
+const BUSY: u32 = 8;
+const SHORTEST_ROUND: Duration = Duration::from_millis(50);
 /// Longest time that an open circuit lets a caller wait for its canary.
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -533,6 +538,20 @@ impl State {
         }
     }
 
+    /// Between two questions of a process that lacks permits: long enough for a worthwhile answer, and short enough that
+    /// all who ask take what comes back before the bucket is full.
+    fn round(&self, rivals: u32) -> Duration {
+        let askers = f64::from(rivals + 1);
+        let rounds = self.buckets.iter().map(|bucket| {
+            let permits = WORTHWHILE.min(f64::from(bucket.burst) / 2.0);
+            bucket.gap.mul_f64(permits * askers)
+        });
+        rounds
+            .min()
+            .unwrap_or(ROUND)
+            .clamp(SHORTEST_ROUND, HEARTBEAT)
+    }
+
     fn busy(&self) -> bool {
         self.admitted + self.calls + self.waiting_calls + self.waiting_events > 0
     }
@@ -580,10 +599,11 @@ impl State {
             };
             return Err(next);
         }
-        // What was called in the last round will be called again: half a second of it ahead.
+        // What was called in the last round will be called again: a second of it ahead.
         let pace = match self.busy() && since > Duration::ZERO {
             true => {
-                (f64::from(self.called) / since.as_secs_f64().max(0.1) * ROUND.as_secs_f64()) as u32
+                (f64::from(self.called) / since.as_secs_f64().max(0.1) * HEARTBEAT.as_secs_f64())
+                    as u32
             }
             false => 0,
         };
@@ -633,18 +653,10 @@ impl State {
         self.slots_until = sent + SLOTS_LIVE;
         self.backlog = answer.backlog;
         let short = answer.granted < asked.want || answer.slots < asked.slots_want;
-        let burst = self
-            .buckets
-            .iter()
-            .map(|bucket| bucket.gap.mul_f64(f64::from(bucket.burst) / 2.0))
-            .min()
-            .unwrap_or(ROUND);
         self.ask_again = match short {
-            true => {
-                now + answer
-                    .wait
-                    .max(ROUND.min(burst).max(Duration::from_millis(50)))
-            }
+            true => now + answer.wait.max(self.round(answer.rivals)),
+            // A busy connection lives on what it leased for a while; an idle one waits for nobody.
+            false if asked.want >= BUSY => now + self.round(answer.rivals).min(ROUND) / 2,
             false => now + QUICK,
         };
         match (answer.cooldown, &self.cool) {

@@ -48,6 +48,7 @@ fn grant(purse: &Purse, granted: u32, slots: u32) -> Ask {
         reason: None,
         backlog: false,
         circuits: Vec::new(),
+        rivals: 0,
     };
     purse.answered(&asked, &answer);
     asked
@@ -275,6 +276,7 @@ async fn behind_older_events_only_released_ones_begin() {
         reason: None,
         backlog: true,
         circuits: Vec::new(),
+        rivals: 0,
     };
     purse.answered(&asked, &answer);
     assert!(matches!(purse.admit(false), Admission::Later { .. }));
