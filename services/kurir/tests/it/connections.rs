@@ -86,8 +86,8 @@ async fn id(fleet: &Fleet, tenant: &str, account: &str) -> Uuid {
         .unwrap()
 }
 
-fn contacts(seed: u64, count: usize) -> Vec<Contact> {
-    let mut source = Contacts::new(TENANT, seed);
+fn contacts(count: usize) -> Vec<Contact> {
+    let mut source = Contacts::new(TENANT, 1);
     (0..count).map(|_| plain(&mut source)).collect()
 }
 
@@ -261,16 +261,18 @@ async fn trouble_of_one_is_nothing_to_the_other(trouble: Trouble) {
     // An answer of 2 s is slow, and no failure.
     let patient = |kurir: Kurir| {
         kurir
-            .setting("metakocka.write_timeout_seconds", 20)
-            .setting("metakocka.read_timeout_seconds", 20)
+            .setting("metakocka.write_timeout_seconds", 6)
+            .setting("metakocka.read_timeout_seconds", 6)
+            .setting("metakocka.create_settle_seconds", 7)
+            .setting("metakocka.update_settle_seconds", 7)
             .setting("metakocka.in_flight", 2)
-            .setting("sync.send_window_seconds", 20)
     };
     let processes = [
         ready(patient(fleet.worker())).await,
         fleet.keeping().await,
     ];
-    let mut happy = contacts(1, RECORDS);
+    let mut happy = contacts(2 * RECORDS);
+    let mut meanwhile = happy.split_off(RECORDS);
     let events: Vec<Value> = happy.iter_mut().map(Contact::created).collect();
     fleet.publish_all(&events).await;
     all_linked(&fleet, "default", &happy).await;
@@ -287,7 +289,6 @@ async fn trouble_of_one_is_nothing_to_the_other(trouble: Trouble) {
         },
     };
     fleet.fault(ScriptedFault::new(fault).of_company(CROATIA).always());
-    let mut meanwhile = contacts(2, RECORDS);
     let events: Vec<Value> = meanwhile.iter_mut().map(Contact::created).collect();
     fleet.publish_all(&events).await;
     all_linked(&fleet, "default", &meanwhile).await;
@@ -334,7 +335,7 @@ async fn a_slow_account_neither_repeats_nor_delays_the_other() {
 /// A worker dies at this point of the cut; another one goes on.
 async fn killed_at_the_cut(point: &str, copies: i64) {
     let fleet = two().await;
-    let mut contact = contacts(1, 1).remove(0);
+    let mut contact = contacts(1).remove(0);
     let event = contact.created();
     let dying = ready(fleet.worker().failpoint(&format!("{point}:kill"))).await;
     fleet.publish(&event).await;
@@ -384,7 +385,7 @@ async fn a_copy_that_names_another_tenants_connection_reaches_nobody() {
     fleet.command(&["tenant", "add", OTHER]).await.expect(0);
     add(&fleet, OTHER, "default", OTHER_CREDENTIALS).await;
     let processes = [fleet.working().await, fleet.keeping().await];
-    let mut contact = contacts(1, 1).remove(0);
+    let mut contact = contacts(1).remove(0);
     let event = contact.created();
     let foreign = id(&fleet, OTHER, "default").await;
     sqlx::query(
@@ -419,7 +420,7 @@ async fn an_account_that_is_off_gets_nothing_and_changes_nothing_for_the_other()
     let fleet = two().await;
     let processes = [fleet.working().await, fleet.keeping().await];
     connection(&fleet, "disable", "croatia").await;
-    let mut contacts = contacts(1, 3);
+    let mut contacts = contacts(3);
     let mut probe = contacts.pop().unwrap();
     until_seen(&fleet, &mut probe, false).await;
     let off = calls(&fleet, CROATIA);
@@ -488,7 +489,7 @@ async fn links_of(fleet: &Fleet, account: &str) -> BTreeMap<String, i64> {
 async fn a_replay_for_one_account_touches_only_that_one() {
     let fleet = two().await;
     let processes = [fleet.working().await, fleet.keeping().await];
-    let mut contacts = contacts(1, 1);
+    let mut contacts = contacts(1);
     fleet.fault(refusal(CROATIA, &contacts[0]));
     let event = contacts[0].created();
     fleet.publish(&event).await;
@@ -512,7 +513,8 @@ async fn a_letter_of_no_connection_is_closed_when_its_replay_is_cut() {
     let (database, broker) = tokio::join!(testkit::database(), testkit::broker());
     let fleet = Fleet::without_connection(database, broker, companies()).await;
     let processes = [fleet.working().await, fleet.keeping().await];
-    let mut contacts = contacts(1, 1);
+    let mut contacts = contacts(2);
+    let mut probe = contacts.pop().unwrap();
     let mut event = contacts[0].created();
     event["time"] = json!((chrono::Utc::now() + chrono::TimeDelta::hours(1)).to_rfc3339());
     event.as_object_mut().unwrap().remove("subjectversion");
@@ -521,6 +523,7 @@ async fn a_letter_of_no_connection_is_closed_when_its_replay_is_cut() {
     assert_eq!(letters(&fleet, &event).await[0].2, "future_version");
     fleet.connect().await;
     add(&fleet, TENANT, "croatia", CROATIA_CREDENTIALS).await;
+    until_seen(&fleet, &mut probe, true).await;
     // At one of them it dies once more, and that is a letter of its own.
     fleet.fault(refusal(CROATIA, &contacts[0]));
     replay(&fleet, &event, &["--restamp"]).await;
@@ -545,7 +548,7 @@ async fn a_letter_of_no_connection_is_closed_when_its_replay_is_cut() {
 async fn a_letter_from_before_the_second_account_stays_the_first_ones() {
     let fleet = Fleet::with(companies()).await;
     let processes = [fleet.working().await, fleet.keeping().await];
-    let mut contacts = contacts(1, 1);
+    let mut contacts = contacts(1);
     fleet.fault(refusal(COMPANY, &contacts[0]));
     let event = contacts[0].created();
     fleet.publish(&event).await;
@@ -564,7 +567,7 @@ async fn a_letter_from_before_the_second_account_stays_the_first_ones() {
 async fn an_open_call_at_the_second_account_is_cleared_up() {
     let fleet = two().await;
     let processes = [fleet.working().await, fleet.keeping().await];
-    let mut contacts = contacts(1, 1);
+    let mut contacts = contacts(1);
     let event = contacts[0].created();
     let lost = ScriptedFault::new(Fault::CommitThenDrop).on(Call::AddPartner);
     fleet.fault(lost.of_company(CROATIA));
