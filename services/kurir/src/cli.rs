@@ -288,7 +288,7 @@ Examples:
         #[arg(long)]
         system: System,
         /// A name for the account, to tell several of one partner apart
-        #[arg(long, default_value = "default")]
+        #[arg(long, default_value = "default", value_parser = account)]
         account: String,
         /// The partner's address, where it is not the usual one
         #[arg(long)]
@@ -515,6 +515,14 @@ fn setting(text: &str) -> Result<(String, serde_json::Value), String> {
         name.to_owned(),
         serde_json::from_str(value).unwrap_or_else(|_| value.into()),
     ))
+}
+
+/// It stands in lists and messages.
+fn account(text: &str) -> Result<String, String> {
+    const LONGEST: usize = 64;
+    let fits = (1..=LONGEST).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| format!("a name of 1 to {LONGEST} characters on one line"))
 }
 
 fn key_id(text: &str) -> Result<String, String> {

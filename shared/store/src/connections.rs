@@ -151,7 +151,8 @@ pub async fn add(
         ..Filter::default()
     };
     let scope = Scope::Tenant(&new.tenant);
-    let released = held::move_to_outbox(&mut transaction, prefix, scope, &waiting, None, None).await?;
+    let released =
+        held::move_to_outbox(&mut transaction, prefix, scope, &waiting, None, None).await?;
     transaction.commit().await?;
     Ok(Changed {
         connection,
@@ -212,7 +213,10 @@ pub async fn find(
     account: Option<&str>,
 ) -> Result<Connection, Error> {
     let mut all = of_system(pool, tenant, system).await?;
-    let accounts = all.iter().map(|one| one.account.clone()).collect::<Vec<_>>();
+    let accounts = all
+        .iter()
+        .map(|one| one.account.clone())
+        .collect::<Vec<_>>();
     let wanted = match account {
         Some(account) => accounts.iter().position(|known| known == account),
         None if all.len() > 1 => {
@@ -226,9 +230,10 @@ pub async fn find(
     };
     match (wanted, account) {
         (Some(place), _) => Ok(all.swap_remove(place)),
-        (None, Some(account)) => {
-            Err(Error::missing("connection", format!("{tenant}/{system}/{account}")))
-        }
+        (None, Some(account)) => Err(Error::missing(
+            "connection",
+            format!("{tenant}/{system}/{account}"),
+        )),
         (None, None) => Err(Error::missing("connection", format!("{tenant}/{system}"))),
     }
 }

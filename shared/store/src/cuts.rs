@@ -89,7 +89,13 @@ impl Cutter {
 
 /// The dead letter that this is a replay of.
 fn letter(item: &CutItem) -> Option<Uuid> {
-    item.job.delivery.headers.get(LETTER)?.as_str()?.parse().ok()
+    item.job
+        .delivery
+        .headers
+        .get(LETTER)?
+        .as_str()?
+        .parse()
+        .ok()
 }
 
 impl Cuts for Cutter {

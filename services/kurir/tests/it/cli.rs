@@ -215,7 +215,7 @@ async fn a_connection_takes_its_credentials_from_input_and_never_shows_them() {
     }
     let added = stack.run(&add, CREDENTIALS).ok();
     insta::assert_snapshot!(redacted(&added), @r"
-    added connection <id> of acme to metakocka
+    added connection <id> of acme to metakocka, account default
     no events were waiting for it
     next: `kurir connection test <id>
     ");
@@ -241,7 +241,7 @@ async fn a_connection_takes_its_credentials_from_input_and_never_shows_them() {
     let on = stack
         .run(&[&["connection", "enable"], &which[..]].concat(), "")
         .ok();
-    assert_eq!(on, "metakocka of acme is on\n");
+    assert_eq!(on, "metakocka of acme, account default, is on\n");
     let missing = stack.run(
         &[
             "connection",
@@ -254,6 +254,59 @@ async fn a_connection_takes_its_credentials_from_input_and_never_shows_them() {
         "",
     );
     assert_eq!(missing.code, 3, "{}", missing.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_about_one_of_several_accounts_asks_which() {
+    let stack = Stack::start().await;
+    stack.run(&["tenant", "add", "acme"], "").ok();
+    let system = ["--tenant", "acme", "--system", "metakocka"];
+    let command = |name: &'static str, more: &[&'static str]| {
+        [&["connection", name][..], &system[..], more].concat()
+    };
+    stack.run(&command("add", &[]), CREDENTIALS).ok();
+    let croatia = ["--account", "croatia"];
+    let added = stack.run(&command("add", &croatia), CREDENTIALS).ok();
+    assert!(added.contains("to metakocka, account croatia"), "{added}");
+    let again = stack.run(&command("add", &croatia), CREDENTIALS);
+    assert_eq!(again.code, 4);
+    assert!(again.stderr.contains("'croatia'"), "{}", again.stderr);
+    for name in ["test", "update", "enable", "disable"] {
+        let vague = stack.run(&command(name, &[]), CREDENTIALS);
+        assert_eq!(vague.code, 4, "{name}: {}", vague.stderr);
+        assert_eq!(
+            vague.stderr,
+            "error: tenant 'acme' has 2 connections to metakocka, with the accounts croatia, default; name one with --account\n"
+        );
+    }
+    let off = stack.run(&command("disable", &croatia), "").ok();
+    assert_eq!(
+        off,
+        "metakocka of acme, account croatia, is off: its events are acknowledged without being carried on\n"
+    );
+    stack.run(&command("update", &croatia), CREDENTIALS).ok();
+    let missing = stack.run(&command("enable", &["--account", "austria"]), "");
+    assert_eq!(missing.code, 3, "{}", missing.stderr);
+    for unfit in ["", "two\nlines"] {
+        let refused = stack.run(&command("add", &["--account", unfit]), CREDENTIALS);
+        assert_eq!(refused.code, 64, "{}", refused.stderr);
+    }
+    let listed = stack.run(&["connection", "list", "--json"], "").json();
+    let seen: Vec<(&Value, &Value)> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (&row["account"], &row["enabled"]))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (&json!("croatia"), &json!(false)),
+            (&json!("default"), &json!(true))
+        ]
+    );
+    let shown = stack.run(&["connection", "list"], "").ok();
+    assert!(shown.contains("croatia") && shown.contains("default"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,7 +336,7 @@ async fn a_connection_test_asks_the_partner_and_suspends_what_it_refuses() {
     let accepted = stack.run(&["connection", "test", &id], "").ok();
     assert!(
         accepted.starts_with(
-            "metakocka accepts the credentials of acme\nno events were waiting for it\nnote: "
+            "metakocka accepts the credentials of acme, account default\nno events were waiting for it\nnote: "
         ),
         "{accepted}"
     );
