@@ -194,6 +194,7 @@ begin
         backlog := exists (select 1 from held where connection_id = a.connection and tenant = a.tenant
             and reason in ('budget', 'suspended', 'circuit'));
         select coalesce(jsonb_agg(jsonb_build_object('operation', c.operation, 'reason', c.reason, 'canary', c.operation = any (can),
+            'taken', coalesce(c.canary_until > t, false) and not c.operation = any (can),
             'left_ms', greatest(0, ceil(extract(epoch from c.open_until - t) * 1000))::bigint) order by c.operation), '[]') into circuits
             from circuit c where c.connection_id = a.connection;
         return next;

@@ -11,9 +11,10 @@ use worker::{Connections, Pins};
 use crate::janitor::Janitor;
 use crate::ledger::Ledger;
 use crate::notices::Notices;
+use crate::pace::Pace;
 use crate::readiness::Readiness;
 use crate::relay::Relay;
-use crate::release::{Pace, Releaser};
+use crate::release::Releaser;
 use crate::replay::Replays;
 
 /// A worker whose dead letters and links this keeper looks after.
@@ -96,12 +97,17 @@ pub async fn run(
             let releaser = Releaser {
                 pool: &deps.pool,
                 prefix: &deps.prefix,
-                workers: &settings.workers,
                 every: settings.release_every,
-                pace: Pace,
                 readiness: &readiness,
             };
-            releaser.run(shutdown.clone()).await;
+            let pace = Pace {
+                pool: &deps.pool,
+                prefix: &deps.prefix,
+                workers: &settings.workers,
+                every: settings.release_every,
+                readiness: &readiness,
+            };
+            tokio::join!(releaser.run(shutdown.clone()), pace.run(shutdown.clone()));
         }
     };
     let replays = async {

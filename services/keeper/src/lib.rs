@@ -8,6 +8,7 @@ mod janitor;
 mod keeper;
 mod ledger;
 mod notices;
+mod pace;
 mod readiness;
 mod relay;
 mod release;

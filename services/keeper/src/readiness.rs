@@ -14,16 +14,18 @@ pub enum Part {
     DeadQueues,
     Janitor,
     Release,
+    Pace,
     Replays,
 }
 
 impl Part {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Relay,
         Self::Ledger,
         Self::DeadQueues,
         Self::Janitor,
         Self::Release,
+        Self::Pace,
         Self::Replays,
     ];
 
@@ -34,6 +36,7 @@ impl Part {
             Self::DeadQueues => "dead-letter queues",
             Self::Janitor => "janitor",
             Self::Release => "release",
+            Self::Pace => "paced release",
             Self::Replays => "replays",
         }
     }
@@ -43,7 +46,7 @@ impl Part {
 #[derive(Debug)]
 pub struct Readiness {
     started: Instant,
-    parts: [State; 6],
+    parts: [State; Part::ALL.len()],
     /// Outbox rows that were confirmed by the broker and deleted.
     pub relayed: AtomicU64,
     /// Publishes that were refused or unconfirmed; their rows come back.

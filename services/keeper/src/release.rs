@@ -4,12 +4,11 @@
 
 use std::time::Duration;
 
-use store::held::{LaneShares, Waiting, release_ended, release_paced, waiting_connections};
+use store::held::release_ended;
 use store::{Error, Pool, QueuePrefix};
 use tokio_util::sync::CancellationToken;
 use worker::{HoldCause, failpoint};
 
-use crate::keeper::Worker;
 use crate::readiness::{Part, Readiness, add};
 
 /// Causes that end by themselves and need no permits of their own.
@@ -26,34 +25,14 @@ const BUSY_LOOKS: usize = 50;
 pub(crate) struct Releaser<'a> {
     pub(crate) pool: &'a Pool,
     pub(crate) prefix: &'a QueuePrefix,
-    pub(crate) workers: &'a [Worker],
     pub(crate) every: Duration,
-    pub(crate) pace: Pace,
     pub(crate) readiness: &'a Readiness,
-}
-
-/// How many of a connection's waiting events may go now.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Pace;
-
-impl Pace {
-    /// Most events of one connection and worker in one round.
-    const ROUND: i64 = 200;
-
-    fn allowance(self, waiting: &Waiting) -> i64 {
-        waiting.rows().min(Self::ROUND)
-    }
 }
 
 impl Releaser<'_> {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         self.readiness
             .expect(Part::Release, self.every * 2 + Duration::from_secs(60));
-        let workers: Vec<String> = self
-            .workers
-            .iter()
-            .map(|worker| worker.name.clone())
-            .collect();
         let mut looks = CAUSES.map(|cause| Walk { cause, after: None });
         let mut ticks = tokio::time::interval(self.every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -62,7 +41,7 @@ impl Releaser<'_> {
                 _ = ticks.tick() => {}
                 () = shutdown.cancelled() => return,
             }
-            match self.round(&mut looks, &workers).await {
+            match self.round(&mut looks).await {
                 Ok(()) => self.readiness.worked(Part::Release),
                 Err(error) => {
                     tracing::warn!(error = %error.with_causes(), "a round of releases ended early");
@@ -72,12 +51,9 @@ impl Releaser<'_> {
         }
     }
 
-    async fn round(&self, walks: &mut [Walk], workers: &[String]) -> Result<(), Error> {
+    async fn round(&self, walks: &mut [Walk]) -> Result<(), Error> {
         for walk in walks {
             self.walk(walk).await?;
-        }
-        for waiting in waiting_connections(self.pool, workers).await? {
-            self.let_go(&waiting).await?;
         }
         Ok(())
     }
@@ -98,30 +74,6 @@ impl Releaser<'_> {
             if ended.next.is_none() {
                 break;
             }
-        }
-        Ok(())
-    }
-
-    async fn let_go(&self, waiting: &Waiting) -> Result<(), Error> {
-        let rows = self.pace.allowance(waiting);
-        if rows <= 0 {
-            return Ok(());
-        }
-        let mut transaction = self.pool.begin().await.map_err(Error::from)?;
-        let released = release_paced(
-            &mut transaction,
-            self.prefix,
-            &waiting.worker,
-            waiting.connection,
-            LaneShares::default(),
-            rows,
-        )
-        .await?;
-        failpoint::hit("before_release");
-        transaction.commit().await.map_err(Error::from)?;
-        if released > 0 {
-            self.told(&waiting.reasons.join(","), released);
-            failpoint::hit("after_release");
         }
         Ok(())
     }

@@ -74,7 +74,10 @@ impl Replays<'_> {
         }
         if due(&mut done.pruned, PRUNE) {
             let pruned = replay::prune(self.pool).await?;
-            add(&self.readiness.pruned, usize::try_from(pruned).unwrap_or(usize::MAX));
+            add(
+                &self.readiness.pruned,
+                usize::try_from(pruned).unwrap_or(usize::MAX),
+            );
         }
         for id in replay::waiting(self.pool, owner).await? {
             let Some(turn) = replay::take_turn(self.pool, self.prefix, owner, id).await? else {

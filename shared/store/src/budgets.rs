@@ -277,6 +277,7 @@ struct OpenCircuit {
     operation: String,
     reason: String,
     canary: bool,
+    taken: bool,
     left_ms: u64,
 }
 
@@ -289,6 +290,7 @@ fn answer(row: Row) -> Answer {
         operation: open.operation,
         left: Duration::from_millis(open.left_ms),
         canary: open.canary,
+        taken: open.taken,
         reason: open.reason,
     });
     Answer {

@@ -81,5 +81,7 @@ pub struct CircuitAnswer {
     pub left: Duration,
     /// This process may try.
     pub canary: bool,
+    /// Another one tries.
+    pub taken: bool,
     pub reason: String,
 }

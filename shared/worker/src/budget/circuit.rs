@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::CircuitAnswer;
+
 /// Consecutive failures that open it.
 pub(super) const THRESHOLD: u32 = 5;
 /// A canary that was promised and not heard of again.
@@ -74,15 +76,19 @@ impl Circuit {
     }
 
     /// As the store knows it.
-    pub(super) fn told(&mut self, now: Instant, left: Duration, canary: bool, reason: &str) {
+    pub(super) fn told(&mut self, now: Instant, told: &CircuitAnswer) {
+        // While somebody else tries, it is looked at again soon.
+        let left = if told.taken {
+            told.left.max(CANARY_LOST / 2)
+        } else {
+            told.left
+        };
         self.open_until = Some(now + left);
-        self.canary = canary;
-        self.canary_wanted = None;
-        if !canary && left.is_zero() {
-            // Somebody else tries; look again soon.
-            self.open_until = Some(now + CANARY_LOST / 2);
+        self.canary = told.canary;
+        if told.canary || told.taken || !left.is_zero() {
+            self.canary_wanted = None;
         }
-        reason.clone_into(&mut self.reason);
+        told.reason.clone_into(&mut self.reason);
     }
 
     /// The store knows of no open circuit.

@@ -682,7 +682,7 @@ impl State {
                 .iter()
                 .find(|told| told.operation == *operation)
             {
-                Some(told) => circuit.told(now, told.left, told.canary, &told.reason),
+                Some(told) => circuit.told(now, told),
                 None => circuit.told_closed(),
             }
         }
