@@ -349,13 +349,7 @@ impl Fleet {
             .fetch_one(self.database.pool())
             .await
             .unwrap();
-        let discard = [
-            "held",
-            "discard",
-            &held.to_string(),
-            "--note",
-            "not wanted",
-        ];
+        let discard = ["held", "discard", &held.to_string(), "--note", "not wanted"];
         self.command(&discard).await.expect(0);
     }
 

@@ -126,7 +126,10 @@ async fn a_dead_letter_says_why_and_is_replayed_once() {
     );
     let replay = ["dead-letters", "replay", DEAD, "--detach", "--json"];
     let ordered = house.run(&replay).json();
-    assert_eq!((&ordered["letters"], &ordered["repeated"]), (&json!(1), &json!(false)));
+    assert_eq!(
+        (&ordered["letters"], &ordered["repeated"]),
+        (&json!(1), &json!(false))
+    );
     // One letter waits in one replay, whoever asks how often.
     let again = house.run(&replay);
     assert_eq!(

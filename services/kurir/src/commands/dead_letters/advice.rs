@@ -33,7 +33,10 @@ pub(super) fn advice(story: &Story) -> Vec<Step> {
         "replaying" => match story.replays.last() {
             Some(replay) => vec![step(
                 "It is on its way to its worker; wait for the end of its replay.",
-                format!("kurir dead-letters replays show {} --follow", replay.replay_id),
+                format!(
+                    "kurir dead-letters replays show {} --follow",
+                    replay.replay_id
+                ),
             )],
             None => vec![thought("It is on its way to its worker.")],
         },
@@ -45,7 +48,9 @@ pub(super) fn advice(story: &Story) -> Vec<Step> {
             thought("Nothing: its record has newer content, which is at the partner."),
             step(
                 "If this content must win all the same, open it again and replay it with a new version.",
-                format!("kurir dead-letters reopen {id} && kurir dead-letters replay {id} --restamp"),
+                format!(
+                    "kurir dead-letters reopen {id} && kurir dead-letters replay {id} --restamp"
+                ),
             ),
         ],
         _ => vec![step(
@@ -139,9 +144,14 @@ fn connection(connection: &ConnectionNow) -> Option<Step> {
             format!(
                 "Its connection to {} is suspended ({}): give it new credentials, then test it.",
                 connection.system,
-                connection.state_reason.as_deref().unwrap_or("no reason noted")
+                connection
+                    .state_reason
+                    .as_deref()
+                    .unwrap_or("no reason noted")
             ),
-            format!("kurir connection update {id} < credentials.json && kurir connection test {id}"),
+            format!(
+                "kurir connection update {id} < credentials.json && kurir connection test {id}"
+            ),
         )
     })
 }
@@ -176,13 +186,14 @@ fn by_class(story: &Story, class: Option<DeadClass>, replay: &str) -> Vec<Step> 
             "It has a newer version of its type than this build knows: deploy the build that knows it, then replay it.",
             replay,
         )],
-        Some(
-            DeadClass::TooLarge
-            | DeadClass::TenantMismatch
-            | DeadClass::IdMismatch
-            | DeadClass::WrongConnection,
-        ) => vec![thought(
-            "Neither an edit nor a replay helps: the message names the mistake, the publisher must send it anew.",
+        Some(DeadClass::TooLarge | DeadClass::TenantMismatch | DeadClass::IdMismatch) => {
+            vec![thought(
+                "Neither an edit nor a replay helps: the message names the mistake, the publisher must send it anew.",
+            )]
+        }
+        Some(DeadClass::WrongConnection) => vec![step(
+            "It came for a connection that is not its tenant's; a replay goes to the tenant's own connections.",
+            replay,
         )],
         Some(DeadClass::Loop) => vec![thought(
             "Events cause each other without an end: find the two sides that answer each other before anything else.",

@@ -28,7 +28,10 @@ pub(super) async fn run(pool: &Pool, given: Edit) -> Done {
     let scope = scope(tenant.as_ref());
     let story = store::dead_letters::show(pool, scope, given.id).await?;
     if story.letter.state != "open" {
-        let message = format!("it is {}, only an open dead letter can be edited", story.letter.state);
+        let message = format!(
+            "it is {}, only an open dead letter can be edited",
+            story.letter.state
+        );
         return Err(Failed::new(Exit::Refused, message).next(format!(
             "`kurir dead-letters reopen {}` opens a closed one again",
             given.id
@@ -45,11 +48,10 @@ pub(super) async fn run(pool: &Pool, given: Edit) -> Done {
         Ok(done) => {
             draft.forget();
             let Some(edited) = done else {
-                return given
-                    .output
-                    .show(&serde_json::json!({ "id": given.id, "changed": [] }), |_| {
-                        "nothing was changed".to_owned()
-                    });
+                return given.output.show(
+                    &serde_json::json!({ "id": given.id, "changed": [] }),
+                    |_| "nothing was changed".to_owned(),
+                );
             };
             if given.replay {
                 return replay::one(pool, scope, given.id, &given.actor.actor, given.output).await;
@@ -153,7 +155,10 @@ impl Draft {
         }
         .map_err(unreadable)?;
         if bytes.len() as u64 > FILE_LIMIT {
-            return Err(Failed::new(Exit::Refused, "that is too long to be an event"));
+            return Err(Failed::new(
+                Exit::Refused,
+                "that is too long to be an event",
+            ));
         }
         let text = String::from_utf8(bytes)
             .map_err(|_no_text| Failed::new(Exit::Refused, "that is no UTF-8 text"))?;
@@ -187,8 +192,11 @@ impl Draft {
         if ended.success() {
             Ok(draft)
         } else {
-            let failed = Failed::new(Exit::Failed, format!("the editor '{editor}' failed: {ended}"))
-                .next("set EDITOR, or give the event with --file");
+            let failed = Failed::new(
+                Exit::Failed,
+                format!("the editor '{editor}' failed: {ended}"),
+            )
+            .next("set EDITOR, or give the event with --file");
             Err(draft.keep(failed))
         }
     }

@@ -143,15 +143,18 @@ pub(super) fn tell(progress: &Progress) -> String {
     let mut parts = vec![facts(&[
         ("replay", replay.id.to_string()),
         ("state", replay.state.clone()),
-        (
-            "stopped",
-            replay.stopped_reason.clone().unwrap_or_default(),
-        ),
+        ("stopped", replay.stopped_reason.clone().unwrap_or_default()),
         ("of", said(&replay.selection)),
         ("tenant", replay.tenant.clone().unwrap_or_default()),
-        ("ordered", format!("{} by {}", at(replay.created_at), replay.requested_by)),
+        (
+            "ordered",
+            format!("{} by {}", at(replay.created_at), replay.requested_by),
+        ),
         ("ended", at_or_empty(replay.ended_at)),
-        ("pace", format!("{}/s, at most {}/s", replay.rate_now, replay.rate_max)),
+        (
+            "pace",
+            format!("{}/s, at most {}/s", replay.rate_now, replay.rate_max),
+        ),
         ("letters", counts.all().to_string()),
         ("  done", number(counts.done)),
         ("  overtaken", number(counts.overtaken)),

@@ -115,20 +115,31 @@ fn nothing(plan: &Plan, named: &[Uuid]) -> Failed {
 }
 
 fn tell(plan: &Plan, rate: f32) -> String {
-    let mut pace: Vec<String> = RATES
+    let faster: Vec<String> = RATES
         .iter()
-        .take_while(|step| **step < rate)
+        .filter(|step| **step > FIRST_RATE && **step < rate)
+        .chain([&rate])
         .map(ToString::to_string)
         .collect();
-    pace.push(rate.to_string());
+    let pace = if rate > FIRST_RATE {
+        format!(
+            "{FIRST_RATE} per second at first, then {} while all goes well",
+            faster.join(", ")
+        )
+    } else {
+        format!("{rate} per second")
+    };
     let time = duration(plan.seconds);
     let mut about = vec![
         ("to replay", count(plan.letters, "dead letter")),
         ("tenants", plan.tenants.to_string()),
-        ("pace", format!("{} per second, faster while all goes well", pace.join(", "))),
+        ("pace", pace),
         ("time", format!("about {time} if all succeed")),
     ];
-    if plan.budget_seconds.is_some_and(|budget| budget >= plan.seconds) {
+    if plan
+        .budget_seconds
+        .is_some_and(|budget| budget >= plan.seconds)
+    {
         about[3].1 = format!("about {time} if all succeed: the partner's budget allows no more");
     }
     if plan.not_open > 0 {
@@ -137,7 +148,10 @@ fn tell(plan: &Plan, rate: f32) -> String {
     if let Some(replay) = plan.elsewhere {
         about.push((
             "elsewhere",
-            format!("{} wait in replay {replay}, left out", plan.waiting_elsewhere),
+            format!(
+                "{} wait in replay {replay}, left out",
+                plan.waiting_elsewhere
+            ),
         ));
     }
     let shares = plan.shares.iter().map(|share| {
@@ -149,7 +163,11 @@ fn tell(plan: &Plan, rate: f32) -> String {
     });
     let mut parts = vec![facts(&about)];
     if plan.shares.len() > 1 {
-        parts.push(table(&["letters", "tenant", "worker"], shares.collect(), ""));
+        parts.push(table(
+            &["letters", "tenant", "worker"],
+            shares.collect(),
+            "",
+        ));
     }
     parts.join("\n\n")
 }

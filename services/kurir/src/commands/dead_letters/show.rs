@@ -25,8 +25,7 @@ struct View {
 }
 
 pub(super) async fn run(pool: &Pool, given: One) -> Done {
-    let story =
-        store::dead_letters::show(pool, scope(given.tenant.as_ref()), given.id).await?;
+    let story = store::dead_letters::show(pool, scope(given.tenant.as_ref()), given.id).await?;
     let view = View {
         attempts: attempts(&story.message.headers),
         next: advice(&story),
@@ -125,7 +124,9 @@ fn tried(view: &View) -> String {
 fn record(story: &Story) -> String {
     let mut lines = vec!["Its record now".to_owned()];
     match &story.link {
-        None => lines.push("nothing is known of it: no version of it was ever worked on".to_owned()),
+        None => {
+            lines.push("nothing is known of it: no version of it was ever worked on".to_owned())
+        }
         Some(link) => {
             let target = match &link.target_id {
                 Some(target) => format!("is {target} at {}", link.target_system),
