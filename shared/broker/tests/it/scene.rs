@@ -72,6 +72,7 @@ impl Scene {
             cuts: ports.clone(),
             pins: ports.clone(),
             connections: ports,
+            budgets: None,
             broker: self.broker.clone(),
             publisher: self.broker.publisher(),
             settings,
