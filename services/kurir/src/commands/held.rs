@@ -224,8 +224,10 @@ fn next(row: &Row) -> String {
             row.tenant, row.target_system
         ),
         Some(HoldCause::Suspended) => format!(
-            "`kurir connection test --tenant {} --system {}` once the credentials are repaired; then it leaves by itself",
-            row.tenant, row.target_system
+            "`kurir connection test {}` once the credentials are repaired; then it leaves by itself",
+            row.connection_id
+                .map(|connection| connection.to_string())
+                .unwrap_or_default()
         ),
         Some(HoldCause::Budget | HoldCause::Circuit | HoldCause::Prerequisite) => {
             "nothing to do: it leaves by itself".to_owned()
