@@ -16,9 +16,10 @@ use crate::consume::Consuming;
 use crate::intake::Work;
 use crate::settle::Settling;
 
-/// Events of one connection that wait in memory for its permits.
+/// Events of one connection that wait in memory for its permits; more, where as many begin within [`WAIT`].
 const WAITING_LIMIT: usize = 50;
-/// The longest that one does. Those that the keeper let go wait until their permission lapses.
+/// The longest that one waits, unless all of them begin within such a time. Those that the keeper let go wait until
+/// their permission lapses.
 const WAIT: Duration = Duration::from_secs(1);
 /// An open circuit that is shorter is waited for on a rung.
 const SHORT_CIRCUIT: Duration = Duration::from_secs(30);
@@ -27,6 +28,43 @@ const SHORT_CIRCUIT: Duration = Duration::from_secs(30);
 pub(crate) struct Queue {
     purse: Arc<Purse>,
     works: VecDeque<(Work, Instant)>,
+    pace: Recent,
+}
+
+/// How many events began within the last [`WAIT`], nearly.
+struct Recent {
+    since: Instant,
+    now: usize,
+    before: usize,
+}
+
+impl Recent {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            now: 0,
+            before: 0,
+        }
+    }
+
+    fn add(&mut self) {
+        self.turn();
+        self.now += 1;
+    }
+
+    fn count(&mut self) -> usize {
+        self.turn();
+        self.now.max(self.before)
+    }
+
+    fn turn(&mut self) {
+        let passed = self.since.elapsed();
+        if passed >= WAIT {
+            self.before = if passed < WAIT * 2 { self.now } else { 0 };
+            self.now = 0;
+            self.since = Instant::now();
+        }
+    }
 }
 
 /// By connection. Together at most as many as are prefetched.
@@ -65,11 +103,14 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
             work.arrived = true;
             purse.begun();
         }
-        let waiting = self.waiting.0.get(&id).map_or(0, |queue| queue.works.len());
+        let (waiting, pace) = match self.waiting.0.get_mut(&id) {
+            Some(queue) => (queue.works.len(), queue.pace.count()),
+            None => (0, 0),
+        };
         // Nothing overtakes an event of its own connection.
         let verdict = match waiting {
-            0 => self.admit(&purse, work, Instant::now()),
-            _ if waiting >= WAITING_LIMIT && !self.released(&work) => Verdict::Settled(
+            0 => self.admit(&purse, work, true),
+            _ if waiting >= WAITING_LIMIT.max(pace) && !self.released(&work) => Verdict::Settled(
                 work,
                 over_budget("many events of this connection wait for its budget"),
             ),
@@ -82,6 +123,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                 let queue = self.waiting.0.entry(id).or_insert_with(|| Queue {
                     purse,
                     works: VecDeque::new(),
+                    pace: Recent::new(),
                 });
                 queue.works.push_back((work, Instant::now()));
                 queue.purse.waiting(queue.works.len());
@@ -100,8 +142,13 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                 if !work.receipt.valid() {
                     continue;
                 }
-                match self.admit(&queue.purse, work, since) {
-                    Verdict::Begins(work) => self.unclaimed.push_back(work),
+                // It, or the last of those behind it, would wait for longer than it may.
+                let may_wait = since.elapsed() < WAIT || queue.pace.count() > queue.works.len();
+                match self.admit(&queue.purse, work, may_wait) {
+                    Verdict::Begins(work) => {
+                        queue.pace.add();
+                        self.unclaimed.push_back(work);
+                    }
                     Verdict::Settled(work, outcome) => self.settle(Settling::of(work, outcome)),
                     Verdict::Waits(work) => {
                         queue.works.push_front((work, since));
@@ -115,14 +162,14 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         self.waiting = waiting;
     }
 
-    fn admit(&self, purse: &Arc<Purse>, mut work: Work, since: Instant) -> Verdict {
+    fn admit(&self, purse: &Arc<Purse>, mut work: Work, may_wait: bool) -> Verdict {
         let released = self.released(&work);
         match purse.admit(released) {
             Admission::Go(admitted) => {
                 work.admitted = Some(admitted);
                 Verdict::Begins(work)
             }
-            Admission::Soon(_) if released || since.elapsed() < WAIT => Verdict::Waits(work),
+            Admission::Soon(_) if released || may_wait => Verdict::Waits(work),
             Admission::Soon(_) => Verdict::Settled(
                 work,
                 over_budget("the budget of this connection is used up for now"),

@@ -106,7 +106,7 @@ fn told(row: &Budget, now: DateTime<Utc>) -> String {
         .collect();
     let allowed = match windows.is_empty() {
         true => "any number of requests".to_owned(),
-        false => windows.join("\n           "),
+        false => windows.join("\n                "),
     };
     let body = facts(&[
         ("  allowed", allowed),
@@ -117,10 +117,10 @@ fn told(row: &Budget, now: DateTime<Utc>) -> String {
         (
             "  used",
             format!(
-                "{} since ever, {:.1} per event, leased in {}",
+                "{} since ever, {:.1} per event, leased in {} steps",
                 count(row.used.unsigned_abs(), "permit"),
                 row.cost,
-                count(row.asked.unsigned_abs(), "step")
+                row.asked
             ),
         ),
         ("  waiting", waiting),

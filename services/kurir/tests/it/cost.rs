@@ -27,7 +27,7 @@ const CLAIM: &str = "claim_links";
 const OF_EVENTS: [&str; 3] = [CLAIM, "reserve_effects", "complete_effects"];
 /// What runs by the clock, whatever there is to do: readiness, changed connections, the database's time, the
 /// prolonging of leases.
-const BY_THE_CLOCK: [&str; 6] = [
+const BY_THE_CLOCK: [&str; 7] = [
     // Readiness; with or without its value, as the server has written it down.
     "select $1",
     "select 1",
@@ -35,6 +35,8 @@ const BY_THE_CLOCK: [&str; 6] = [
     "from connection where updated_at >=",
     "select kurir_now()",
     "select renew_links(",
+    // Permits, once a second while a connection is called.
+    "from lease_budgets(",
 ];
 
 /// Round trips of events; anything that is neither theirs nor background fails the test.
@@ -196,6 +198,8 @@ async fn a_backlog_is_claimed_in_batches() {
             .setting("worker.prefetch", 128),
     )
     .await;
+    // What comes faster than the partner may be called is held, and let go again.
+    let keeper = fleet.keeping().await;
     all_covered(&fleet, &events).await;
     let statements = fleet.database.statements().await;
     let calls = statements.calls_of(CLAIM);
@@ -204,7 +208,7 @@ async fn a_backlog_is_claimed_in_batches() {
         "{calls} claim calls for {BACKLOG} events: {statements:#?}"
     );
     assert_eq!(fleet.partners().len(), BACKLOG);
-    fleet.ends([worker], &events).await;
+    fleet.ends([worker, keeper], &events).await;
 }
 
 async fn all_covered(fleet: &Fleet, events: &[Value]) {
