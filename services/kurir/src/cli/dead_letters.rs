@@ -102,8 +102,8 @@ pub(crate) struct Filters {
     /// The record's business id: contact/512, or 512
     #[arg(long, value_name = "ID")]
     pub(crate) record: Option<String>,
-    /// Contained in subject, event id, source or message
-    #[arg(long)]
+    /// Contained in subject, event id, source or message; at least 3 characters
+    #[arg(long, value_parser = text)]
     pub(crate) text: Option<String>,
 }
 
@@ -348,6 +348,15 @@ fn class(text: &str) -> Result<worker::DeadClass, String> {
     })
 }
 
+/// The index of the search knows groups of three characters; what is shorter would read every row.
+fn text(text: &str) -> Result<String, String> {
+    const LEAST: usize = 3;
+    if text.chars().count() < LEAST {
+        return Err(format!("at least {LEAST} characters"));
+    }
+    Ok(text.to_owned())
+}
+
 fn rate(text: &str) -> Result<f32, String> {
     const MOST: f32 = store::dead_letters::replay::HIGHEST_RATE;
     text.parse()
@@ -358,7 +367,8 @@ fn rate(text: &str) -> Result<f32, String> {
 
 /// A time ago (`90m`, `2d`), a day, or an instant.
 fn moment(text: &str) -> Result<DateTime<Utc>, String> {
-    let expected = || "expected for example 90m, 12h, 2d, 2026-01-31 or 2026-01-31T08:00:00Z".to_owned();
+    let expected =
+        || "expected for example 90m, 12h, 2d, 2026-01-31 or 2026-01-31T08:00:00Z".to_owned();
     if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
         return Ok(instant.to_utc());
     }

@@ -159,7 +159,7 @@ async fn lists_and_groups_are_what_people_and_scripts_read() {
     let page = ["list", "--limit", "2", "--after", LETTERS[1], "--json"];
     assert_eq!(ids(&desk.run(&page).json()), [LETTERS[0]]);
     for (filter, found) in [
-        (&["--text", "b7"][..], &[LETTERS[1]][..]),
+        (&["--text", "'b7"][..], &[LETTERS[1]][..]),
         (&["--class", "exhausted"], &[LETTERS[2]]),
         (&["--until", "2026-06-17T09:02:00Z"], &[LETTERS[0]]),
         (&["--since", "2026-06-17T09:03:00Z"], &[LETTERS[2]]),

@@ -28,7 +28,8 @@ pub struct Filter {
     pub until: Option<DateTime<Utc>>,
     /// The business id: `contact/512`, or what follows the `/`.
     pub record: Option<String>,
-    /// Contained in subject, event id, source or message, in any case of letters.
+    /// Contained in subject, event id, source or message, in any case of letters. Fewer than three characters read every
+    /// row.
     pub text: Option<String>,
 }
 
