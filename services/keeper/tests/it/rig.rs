@@ -107,6 +107,7 @@ impl Rig {
             janitor_every: Duration::from_millis(200),
             release: true,
             release_every: Duration::from_millis(200),
+            replay: false,
         };
         let run = keeper::run(
             self.deps.clone(),
@@ -139,12 +140,17 @@ impl Rig {
         store::tenants::add(&self.pool, &id, "")
             .await
             .expect("a tenant");
+        self.account(tenant, "default").await
+    }
+
+    /// One account more of a tenant.
+    pub(crate) async fn account(&self, tenant: &str, account: &str) -> Uuid {
         let key = SecretString::from(format!("{}=", "A".repeat(43)));
         let ring = KeyRing::new("k", [("k", &key)]).expect("a key ring");
         let new = NewConnection {
-            tenant: id,
+            tenant: TenantId::parse(tenant).expect("a tenant id"),
             system: SYSTEM.to_owned(),
-            account: "default".to_owned(),
+            account: account.to_owned(),
             settings: serde_json::Map::new(),
             credentials: SecretString::from("{}"),
         };
