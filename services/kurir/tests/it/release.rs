@@ -346,3 +346,41 @@ async fn a_suspension_is_told_once() {
     assert_eq!(told(), 2, "once for each");
     fleet.ends([one, other, first, second], &events).await;
 }
+
+/// Two records with one key are one record and one conflict. When the one that owns the key is deleted, the other is made
+/// without anybody's hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_about_a_key_ends_when_the_key_is_free() {
+    let fleet = Fleet::start().await;
+    let (worker, keeper) = tokio::join!(fleet.working(), fleet.keeping());
+    let [mut one, mut other] = two_contacts();
+    other.record["tax_id"] = one.record["tax_id"].clone();
+    let first = one.created();
+    fleet.publish(&first).await;
+    fleet.becomes(&first, Fate::Covered).await;
+    let second = other.created();
+    fleet.publish(&second).await;
+    fleet.becomes(&second, Fate::Held).await;
+    assert_eq!(fleet.held(&second).await.as_deref(), Some("conflict"));
+    // A later version meets the record in conflict, and takes the place of the one before it.
+    let third = rename(&mut other);
+    fleet.publish(&third).await;
+    fleet.becomes(&third, Fate::Held).await;
+    let gone = one.deleted();
+    fleet.publish(&gone).await;
+    fleet.becomes(&third, Fate::Covered).await;
+    fleet
+        .ends([worker, keeper], [&first, &second, &third, &gone])
+        .await;
+    let partners = fleet.partners();
+    assert_eq!(
+        partners
+            .iter()
+            .filter(|partner| partner.customer == other.name())
+            .count(),
+        1,
+        "{partners:#?}"
+    );
+    let link = fleet.link(other.id()).await.unwrap();
+    assert_eq!(link.state, "linked", "{}", fleet.story().await);
+}
