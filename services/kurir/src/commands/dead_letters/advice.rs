@@ -6,10 +6,10 @@ use worker::DeadClass;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Step {
-    pub(super) why: String,
+pub(crate) struct Step {
+    pub(crate) why: String,
     /// Ready to be copied, where a command does it.
-    pub(super) command: Option<String>,
+    pub(crate) command: Option<String>,
 }
 
 fn step(why: impl Into<String>, command: impl Into<String>) -> Step {
@@ -26,7 +26,7 @@ fn thought(why: impl Into<String>) -> Step {
     }
 }
 
-pub(super) fn advice(story: &Story) -> Vec<Step> {
+pub(crate) fn advice(story: &Story) -> Vec<Step> {
     let id = story.letter.id;
     match story.letter.state.as_str() {
         "open" => open(story),

@@ -115,7 +115,7 @@ fn tried(view: &View) -> String {
         .collect();
     let nothing = "nothing: it died before any attempt, or the broker gave it up";
     format!(
-        "What was tried in its last life\n{}",
+        "What was tried before it died\n{}",
         table(&["at", "class", "said", "took"], rows, nothing)
     )
 }
@@ -136,15 +136,17 @@ fn record(story: &Story) -> String {
                 "{}/{} {target}; link {} is {} (`kurir links show {}`)",
                 link.kind, link.source_id, link.id, link.state, link.id
             ));
-            let version = |k: &Option<store::StoredKey>| {
-                k.as_ref()
-                    .map_or_else(|| "nothing".to_owned(), ToString::to_string)
-            };
-            let (wanted, there) = (version(&link.desired_k), version(&link.applied_k));
-            lines.push(if wanted == there {
-                format!("the partner has {there}, which is the newest but for what died")
-            } else {
-                format!("the partner has {there}, wanted is {wanted}")
+            lines.push(match (&link.applied_k, &link.desired_k) {
+                (None, None) => "the partner has no version of it".to_owned(),
+                (None, Some(wanted)) => {
+                    format!("the partner has no version of it; {wanted} is to come")
+                }
+                (Some(there), Some(wanted)) if there < wanted => {
+                    format!("the partner has {there}; {wanted} is to come")
+                }
+                (Some(there), _) => {
+                    format!("the partner has {there}, and nothing newer is to come")
+                }
             });
             if let Some(error) = &link.last_error {
                 lines.push(format!("last said: {error}"));
