@@ -19,6 +19,7 @@ import os
 import pathlib
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -82,8 +83,11 @@ def name(record, version):
 
 
 class Stage:
-    def __init__(self, options):
+    def __init__(self, options, extra=None):
         self.options = options
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.gateway_port = free.getsockname()[1]
         self.kurir = binary()
         self.psql = psql()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="kurir-load-"))
@@ -105,6 +109,9 @@ class Stage:
             KURIR_HEALTH__KEEPER="",
             KURIR_LOG_FORMAT="json",
             KURIR_LOG__FILTER="warn",
+            KURIR_HEALTH__GATEWAY="",
+            KURIR_GATEWAY__LISTEN=f"127.0.0.1:{self.gateway_port}",
+            **(extra or {}),
         )
 
     def sql(self, query, url=None):
@@ -128,9 +135,9 @@ class Stage:
         self.processes.append(process)
         return process
 
-    def simulator(self):
+    def simulator(self, *options):
         process = subprocess.Popen(
-            [self.kurir, "simulate", "metakocka", "--port", "0", "--json"],
+            [self.kurir, "simulate", "metakocka", "--port", "0", "--json", *options],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.processes.append(process)
         text = ""
@@ -278,7 +285,7 @@ def test(stage, options):
         problems.append("a suspension is not told once")
     if options.calls_per_second:
         with urllib.request.urlopen(simulator["control"] + "log") as answer:
-            calls = len(json.load(answer))
+            calls = len(json.load(answer)["entries"])
         rate = calls / took
         print(f"calls          {calls} in the log, {rate:.1f}/s of {options.calls_per_second}/s allowed")
         if rate > options.calls_per_second * RATE_SLACK + 10 / took:
@@ -295,10 +302,15 @@ def main():
     parser.add_argument("--in-flight", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    return run(test, options)
+
+
+def run(test, options, extra=None):
+    """One test on a stage of its own; the exit code."""
     for needed in ("KURIR_DATABASE_URL", "KURIR_AMQP_URL"):
         if not os.environ.get(needed):
-            sys.exit(f"{needed} is not set: deploy/local/stack.sh run load-tests/suspended.py")
-    stage = Stage(options)
+            sys.exit(f"{needed} is not set: deploy/local/stack.sh run {sys.argv[0]}")
+    stage = Stage(options, extra)
     try:
         problems = test(stage, options)
     except (RuntimeError, subprocess.CalledProcessError, OSError) as error:

@@ -3,7 +3,7 @@
 mod budgets;
 mod config;
 mod connection;
-mod dead_letters;
+pub(crate) mod dead_letters;
 mod held;
 mod keys;
 mod links;
@@ -45,7 +45,11 @@ pub(crate) async fn run(kurir: Kurir) -> Done {
             connection::run(&Context::load(file, SEALED)?, command).await
         }
         Command::Unrouted(command) => {
-            let needs = if command.leaves_a_trace() { BUS_AND_STORED } else { BUS };
+            let needs = if command.leaves_a_trace() {
+                BUS_AND_STORED
+            } else {
+                BUS
+            };
             unrouted::run(&Context::load(file, needs)?, command).await
         }
         Command::Notifications(command) => {

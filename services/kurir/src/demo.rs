@@ -3,6 +3,7 @@
 //! happened. What it tells about the outcome is asked of the simulator and of the database, never remembered.
 
 mod day;
+mod failure;
 mod look;
 mod stage;
 mod summary;
@@ -72,7 +73,9 @@ async fn play(stage: &Stage, given: Demo, began: Instant) -> Done {
         "  at rest    nothing is on its way any more ({})",
         seconds(began)
     ))?;
-    let replayed = stage.repair_and_replay().await?;
+    let refused = stage.refused().await?;
+    let before = stage.story(refused).await?;
+    stage.repair_and_replay(refused).await?;
     wait_for("the replayed event to arrive", REST_LIMIT, async || {
         look::rest(stage, stage.dead_expected() - 1).await
     })
@@ -82,7 +85,8 @@ async fn play(stage: &Stage, given: Demo, began: Instant) -> Done {
         seconds(began)
     ))?;
     let outcome = look::outcome(stage).await?;
-    say(&summary::tell(stage, &published, &outcome, replayed, given))?;
+    let failure = failure::tell(&before, &stage.story(refused).await?);
+    say(&summary::tell(stage, &published, &outcome, failure, given))?;
     if !outcome.in_step() {
         return Err(Failed::new(
             Exit::Failed,

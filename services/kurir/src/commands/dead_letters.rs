@@ -12,6 +12,8 @@ mod replays;
 mod resolve;
 mod show;
 
+pub(crate) use advice::advice;
+
 use serde_json::Value;
 use store::dead_letters::{Filter, IDS_LIMIT};
 use uuid::Uuid;

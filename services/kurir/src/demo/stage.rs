@@ -348,9 +348,8 @@ impl Stage {
         3
     }
 
-    /// The partner takes the refused one from now on; its dead letter goes to its worker again.
-    pub(super) async fn repair_and_replay(&self) -> Done<uuid::Uuid> {
-        self.simulator.clear_faults();
+    /// The dead letter of the event that the partner refused.
+    pub(super) async fn refused(&self) -> Done<uuid::Uuid> {
         let tenant = &self.tenants[1].id;
         let filter = Filter {
             state: Some("open".to_owned()),
@@ -365,7 +364,20 @@ impl Stage {
                 "the refused event is not among the dead letters",
             )
         })?;
-        let one = Filter::one(dead.id);
+        Ok(dead.id)
+    }
+
+    /// Of a dead letter, as it is now.
+    pub(super) async fn story(&self, id: uuid::Uuid) -> Done<store::dead_letters::Story> {
+        let tenant = &self.tenants[1].id;
+        Ok(store::dead_letters::show(&self.pool, Scope::Tenant(tenant), id).await?)
+    }
+
+    /// The partner takes the refused one from now on; its dead letter goes to its worker again.
+    pub(super) async fn repair_and_replay(&self, id: uuid::Uuid) -> Done {
+        self.simulator.clear_faults();
+        let tenant = &self.tenants[1].id;
+        let one = Filter::one(id);
         let order = store::dead_letters::replay::Order {
             filter: &one,
             rate_max: store::dead_letters::replay::FIRST_RATE,
@@ -374,7 +386,7 @@ impl Stage {
             idempotency_key: None,
         };
         store::dead_letters::replay::order(&self.pool, Scope::Tenant(tenant), order).await?;
-        Ok(dead.id)
+        Ok(())
     }
 
     pub(super) async fn wait_for_stop(&self) {

@@ -2,7 +2,6 @@
 
 use simulators::metakocka::Counts;
 use store::dead_letters::DeadLetter;
-use uuid::Uuid;
 
 use super::look::{Outcome, Seen};
 use super::stage::{Published, Stage};
@@ -16,7 +15,7 @@ pub(super) fn tell(
     stage: &Stage,
     published: &Published,
     outcome: &Outcome,
-    replayed: Uuid,
+    failure: String,
     Demo { seed, keep }: Demo,
 ) -> String {
     let Outcome {
@@ -48,9 +47,9 @@ pub(super) fn tell(
             indented(&records(tenants)),
         ),
         wrong(tenants),
+        failure,
         format!(
-            "Dead letters, kept until a person decides ({} was replayed after Metakocka was \"repaired\"):\n\n{}",
-            short(&replayed.to_string(), 9),
+            "Dead letters that are left, kept until a person decides:\n\n{}",
             indented(&letters(dead)),
         ),
         if keep { String::new() } else { NEXT.to_owned() },
