@@ -23,6 +23,8 @@ from suspended import Stage, WORKER, tax_number
 
 NOISY = "noisy"
 QUIET = 9
+# Beyond those of the flood.
+QUIET_RECORDS = 500_000
 # Shorter than the default, so that several fit into a run.
 QUOTA_BACKOFF_SECONDS = 2
 # A call of the noisy tenant in so many is answered with a quota error.
@@ -80,8 +82,14 @@ def most_within(moments, span):
 
 
 def entries(simulator):
-    with urllib.request.urlopen(simulator["control"] + "log") as answer:
-        return json.load(answer)["entries"]
+    found, since = [], 0
+    while True:
+        with urllib.request.urlopen(f"{simulator['control']}log?since={since}&limit=1000") as answer:
+            page = json.load(answer)
+        if not page["entries"]:
+            return found
+        found += page["entries"]
+        since = page["next_since"]
 
 
 def test(stage, options):
@@ -118,7 +126,7 @@ def test(stage, options):
     sent = {}
     for second in range(options.seconds):
         for tenant in tenants[1:]:
-            record = 1_000_000 + second
+            record = QUIET_RECORDS + second
             sent[(tenant, f"{tenant} {record} d.o.o.")] = time.time()
             crm.send(event(tenant, record))
         time.sleep(max(0, began + second + 1 - time.time()))
@@ -168,7 +176,7 @@ def test(stage, options):
 
 def reachable(crm, tenant):
     try:
-        crm.send(event(tenant, 999_999))
+        crm.send(event(tenant, QUIET_RECORDS - 1))
         return True
     except OSError:
         return False
