@@ -98,24 +98,24 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         };
         let mut several = Vec::new();
         let refused = match gate::course(&answer, work.job.delivery.trail.connection) {
-            Ok(Course::To(connection)) => {
-                let refused = gate::connection(&connection).err();
+            Course::To(connection) => {
+                let refused = gate::connection(&connection);
                 work.belongs_to(connection);
                 refused
             }
-            Ok(Course::Cut(connections)) => {
+            Course::Cut(connections) => {
                 several = connections;
                 None
             }
             // It may have been added a moment ago: only the store refuses.
-            Err(Outcome::DeadLetter {
+            Course::Refused(Outcome::DeadLetter {
                 class: DeadClass::WrongConnection,
                 ..
             }) if !fresh => {
                 work.ask_store = true;
                 return Passed::Unknown(work);
             }
-            Err(outcome) => Some(outcome),
+            Course::Refused(outcome) => Some(outcome),
         };
         // A tenant that is unknown or switched off pins nothing; what is held needs its version, to give way in order.
         if let Some(outcome @ (Outcome::DeadLetter { .. } | Outcome::Ack(_))) = refused {
@@ -223,9 +223,9 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             let answer = answers.connections.get(&event.tenant);
             let wanted =
                 answer.is_some_and(|answer| match gate::course(&answer.connections, named) {
-                    Ok(Course::To(connection)) => connection.enabled,
-                    Ok(Course::Cut(_)) | Err(Outcome::Hold { .. }) => true,
-                    Err(_) => false,
+                    Course::To(connection) => connection.enabled,
+                    Course::Cut(_) | Course::Refused(Outcome::Hold { .. }) => true,
+                    Course::Refused(_) => false,
                 });
             wanted
                 && matches!(event.kind(), Kind::State { .. })

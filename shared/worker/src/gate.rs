@@ -39,36 +39,40 @@ pub enum Course {
     To(Arc<Connection>),
     /// One copy for each; at least two.
     Cut(Vec<Arc<Connection>>),
+    /// To none of them.
+    Refused(Outcome),
 }
 
 /// `named`: the connection that this copy was cut for. An event that names none goes to every connection that is on; only
 /// where these are several it must be cut (docs/decisions/0010).
-pub fn course(answer: &ConnectionAnswer, named: Option<Uuid>) -> Result<Course, Outcome> {
+pub fn course(answer: &ConnectionAnswer, named: Option<Uuid>) -> Course {
     match (answer, named) {
-        (ConnectionAnswer::UnknownTenant, _) => Err(Outcome::DeadLetter {
+        (ConnectionAnswer::UnknownTenant, _) => Course::Refused(Outcome::DeadLetter {
             class: DeadClass::UnknownTenant,
             fingerprint: "gate:unknown_tenant".to_owned(),
             reason: "the tenant is not known here; create it with `kurir tenant add`, then replay".to_owned(),
         }),
-        (ConnectionAnswer::NoConnection, None) => Err(Outcome::Hold {
+        (ConnectionAnswer::NoConnection, None) => Course::Refused(Outcome::Hold {
             cause: HoldCause::NoConnection,
             epoch: None,
             reason: "the tenant has no connection to this system yet; `kurir connection add` releases the event".to_owned(),
             release_at: None,
             waits_for: None,
         }),
-        (ConnectionAnswer::NoConnection, Some(named)) => Err(wrong_connection(named)),
+        (ConnectionAnswer::NoConnection, Some(named)) => Course::Refused(wrong_connection(named)),
         (ConnectionAnswer::Known(known), Some(named)) => known
             .iter()
             .find(|connection| connection.id == named)
-            .map(|connection| Course::To(Arc::clone(connection)))
-            .ok_or_else(|| wrong_connection(named)),
+            .map_or_else(
+                || Course::Refused(wrong_connection(named)),
+                |connection| Course::To(Arc::clone(connection)),
+            ),
         (ConnectionAnswer::Known(known), None) => {
             let on: Vec<_> = known.iter().filter(|connection| connection.enabled).cloned().collect();
             match <[_; 1]>::try_from(on) {
-                Ok([only]) => Ok(Course::To(only)),
-                Err(none) if none.is_empty() => Err(Outcome::Ack(AckReason::Disabled)),
-                Err(several) => Ok(Course::Cut(several)),
+                Ok([only]) => Course::To(only),
+                Err(none) if none.is_empty() => Course::Refused(Outcome::Ack(AckReason::Disabled)),
+                Err(several) => Course::Cut(several),
             }
         }
     }
@@ -85,14 +89,14 @@ fn wrong_connection(named: Uuid) -> Outcome {
     }
 }
 
-/// The connection's part of the gate. `Ok` lets the event pass to the claim.
-pub fn connection(connection: &Connection) -> Result<(), Outcome> {
+/// The connection's part of the gate: why the event may not go on to it.
+pub fn connection(connection: &Connection) -> Option<Outcome> {
     if !connection.enabled {
-        return Err(Outcome::Ack(AckReason::Disabled));
+        return Some(Outcome::Ack(AckReason::Disabled));
     }
     match connection.state {
-        ConnectionState::Ok => Ok(()),
-        ConnectionState::Suspended => Err(Outcome::Hold {
+        ConnectionState::Ok => None,
+        ConnectionState::Suspended => Some(Outcome::Hold {
             cause: HoldCause::Suspended,
             epoch: Some(connection.epoch),
             reason: "the connection is suspended; repair its credentials, then run `kurir connection test`".to_owned(),
