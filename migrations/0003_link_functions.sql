@@ -650,7 +650,7 @@ end $$;
 -- release_at?, lane?, waits_kind?, waits_system?, waits_account?, waits_id?, waits_key?}. A request of ours names its link,
 -- and is held for that link's connection. Verdicts: held | cause_gone | covered.
 create function hold_events(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
-declare i record; l link; h held; t timestamptz; key_text text; coalesces boolean; n_headers jsonb;
+declare i record; l link; h held; t timestamptz; key_text text; coalesces boolean; done boolean; n_headers jsonb;
 begin
     perform lock_links(p_items, true);
     for i in
@@ -674,7 +674,9 @@ begin
             end if;
         elsif i.cause = 'suspended' and i.epoch is not null then
             -- Seen before the call: a connection repaired since then is neither suspended again nor held for.
-            if not suspend_connection(i.tenant, i.at_connection, i.epoch, i.detail) and not exists (select 1 from connection where id = i.at_connection and tenant = i.tenant and state = 'suspended' for share) then
+            done := suspend_connection(i.tenant, i.at_connection, i.epoch, i.detail);
+            -- Another statement: this one waited, and must see who was first.
+            if not done and not exists (select 1 from connection where id = i.at_connection and tenant = i.tenant and state = 'suspended' for share) then
                 verdict := 'cause_gone'; return next; continue;
             end if;
         end if;

@@ -526,6 +526,33 @@ async fn one_suspension_is_one_notification() {
     assert!(all.iter().all(|one| one.sent_at.is_some()));
 }
 
+/// Replicas that meet the same refusal at once: one of them suspends, and all of them hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_second_sees_the_suspension() {
+    let database = database().await;
+    let pool = pool(&database).await;
+    let links = links(&pool);
+    for round in 0..40 {
+        let tenant = add_tenant(&pool, &format!("shop-{round}")).await;
+        let connection = add_connection(&pool, &tenant).await.connection;
+        let replicas = (0..5).map(|n| {
+            let (links, item) = (
+                links.clone(),
+                state(&connection, n, 1, HoldCause::Suspended),
+            );
+            tokio::spawn(async move { held(&links, item).await })
+        });
+        for verdict in futures_util::future::join_all(replicas).await {
+            assert_eq!(
+                verdict.expect("no panic"),
+                HeldVerdict::Held,
+                "round {round}"
+            );
+        }
+    }
+    assert_eq!(count(&pool, "notification").await, 40);
+}
+
 /// A request has no record of its own: it waits for the connection of the link that it names.
 #[tokio::test]
 async fn a_request_about_a_link_of_a_suspended_connection_is_held() {
