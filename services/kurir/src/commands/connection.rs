@@ -133,9 +133,7 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
             let pool = context.pool().await?;
             let id = find(&pool, &which).await?.id;
             let connection = connections::set_enabled(&pool, Scope::Everything, id, true).await?;
-            output.show(&connection, |one| {
-                format!("{} is on", named(one))
-            })
+            output.show(&connection, |one| format!("{} is on", named(one)))
         }
         Connection::Disable { which, output } => {
             let pool = context.pool().await?;

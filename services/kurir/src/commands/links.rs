@@ -87,7 +87,11 @@ async fn find(pool: &store::Pool, scope: Scope<'_>, record: &str) -> Done<i64> {
         several => {
             let rows = several.iter().map(|link| {
                 let (tenant, target) = (&link.tenant, &link.target_system);
-                format!("  {} ({tenant} at {target}, account {})", link.id, account(link))
+                format!(
+                    "  {} ({tenant} at {target}, account {})",
+                    link.id,
+                    account(link)
+                )
             });
             let message = format!(
                 "several links of {record}:\n{}",

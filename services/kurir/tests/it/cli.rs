@@ -306,7 +306,10 @@ async fn a_command_about_one_of_several_accounts_asks_which() {
         ]
     );
     let shown = stack.run(&["connection", "list"], "").ok();
-    assert!(shown.contains("croatia") && shown.contains("default"), "{shown}");
+    assert!(
+        shown.contains("croatia") && shown.contains("default"),
+        "{shown}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -108,7 +108,10 @@ fn partners_of(fleet: &Fleet, company: &str, contact: &Contact) -> Vec<Partner> 
 /// The company has exactly one partner of this contact, with its newest name.
 async fn has_one(fleet: &Fleet, company: &str, contact: &Contact) {
     let mine = partners_of(fleet, company, contact);
-    let names: Vec<&str> = mine.iter().map(|partner| partner.customer.as_str()).collect();
+    let names: Vec<&str> = mine
+        .iter()
+        .map(|partner| partner.customer.as_str())
+        .collect();
     assert_eq!(
         names,
         [contact.name()],
@@ -267,10 +270,7 @@ async fn trouble_of_one_is_nothing_to_the_other(trouble: Trouble) {
             .setting("metakocka.update_settle_seconds", 7)
             .setting("metakocka.in_flight", 2)
     };
-    let processes = [
-        ready(patient(fleet.worker())).await,
-        fleet.keeping().await,
-    ];
+    let processes = [ready(patient(fleet.worker())).await, fleet.keeping().await];
     let mut happy = contacts(2 * RECORDS);
     let mut meanwhile = happy.split_off(RECORDS);
     let events: Vec<Value> = happy.iter_mut().map(Contact::created).collect();
