@@ -855,13 +855,19 @@ impl State {
             .iter()
             .map(|effect| effect.row.operation.clone())
             .collect();
+        let accused = found.iter().any(|id| self.accused(*id, &item));
+        let class = if item.class == "delivery_limit" && !accused {
+            "crash_neighbour".to_owned()
+        } else {
+            item.class.clone()
+        };
         let row = MDead {
             state: "open",
             partly,
             generation,
             link: first,
             k: item.k.clone(),
-            class: item.class.clone(),
+            class,
             last_at: item.at,
             resolved_at: None,
             item: item.clone(),
@@ -889,6 +895,23 @@ impl State {
             }
         }
         Buried::Open
+    }
+
+    /// Whether a claim of this event never came back.
+    fn accused(&self, link: i64, item: &DeadItem) -> bool {
+        let (source, event) = (item.source.as_deref(), item.event_id.as_deref());
+        let taken_over = self.unsettled.values().any(|(of, s, e)| {
+            *of == link && Some(s.as_str()) == source && Some(e.as_str()) == event
+        });
+        let running = self
+            .links
+            .iter()
+            .filter(|one| one.row.id == link)
+            .filter_map(|one| one.claim.as_ref())
+            .any(|claim| {
+                Some(claim.source.as_str()) == source && Some(claim.event.as_str()) == event
+            });
+        taken_over || running
     }
 
     fn discard(&mut self, event: &str) -> bool {

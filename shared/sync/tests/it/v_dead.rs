@@ -173,7 +173,7 @@ both! {
         assert_eq!(world.verdicts("v1"), ["Superseded"]);
         until_the_limit!(world, "v3");
         world.ends_with("v1").await;
-        assert_eq!(world.dead_letters().await, ["v3 open delivery_limit"]);
+        assert_eq!(world.dead_letters().await, ["v3 open crash_neighbour"]);
     }
 
     /// V32
