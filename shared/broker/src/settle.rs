@@ -122,7 +122,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                     epoch: *epoch,
                     reason: reason.clone(),
                     release_at: *release_at,
-                    waits_for: waits_for.clone(),
+                    waits_for: waits_for.as_deref().cloned(),
                 };
                 failpoint::hit_for("before_hold", work.event_id());
                 let hold = || self.holder.hold(item.clone());

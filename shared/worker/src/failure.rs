@@ -10,7 +10,7 @@ pub struct Blocked {
     pub cause: HoldCause,
     /// Epoch of the connection seen before the call: held only if it is still the same (delivery-model 1.7).
     pub epoch: Option<i64>,
-    pub waits_for: Option<WaitsFor>,
+    pub waits_for: Option<Box<WaitsFor>>,
 }
 
 /// A failed handling. Messages are redacted by whoever builds them and at most `Failure::MESSAGE_LIMIT` long.
@@ -66,7 +66,7 @@ impl Failure {
             what: Blocked {
                 cause,
                 epoch: None,
-                waits_for: Some(what),
+                waits_for: Some(Box::new(what)),
             },
             message: bounded(message.into()),
         }

@@ -146,7 +146,7 @@ pub enum Outcome {
         reason: String,
         /// Not before this, where the cause tells a time (budget, circuit).
         release_at: Option<DateTime<Utc>>,
-        waits_for: Option<WaitsFor>,
+        waits_for: Option<Box<WaitsFor>>,
     },
     DeadLetter {
         class: DeadClass,

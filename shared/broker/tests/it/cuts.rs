@@ -147,9 +147,10 @@ async fn a_copy_for_a_connection_that_its_tenant_does_not_have_is_a_dead_letter(
             note.message
         );
     }
-    let seen = scene.ports.seen();
-    assert!(seen.claims.is_empty() && seen.cut.is_empty() && seen.held.is_empty());
-    drop(seen);
+    {
+        let seen = scene.ports.seen();
+        assert!(seen.claims.is_empty() && seen.cut.is_empty() && seen.held.is_empty());
+    }
     consuming.stop().await.unwrap();
 }
 
