@@ -312,6 +312,27 @@ async fn a_replay_is_planned_before_it_is_ordered() {
         "{}",
         alone.stderr
     );
+    // Ctrl-C looks away, no more.
+    let interrupted = std::process::Command::new("timeout")
+        .args([
+            "--preserve-status",
+            "--signal=INT",
+            "2",
+            env!("CARGO_BIN_EXE_kurir"),
+        ])
+        .args(["dead-letters", "replays", "show", id, "--follow"])
+        .env("KURIR_DATABASE_URL", desk.database.url())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(interrupted.stderr).unwrap();
+    assert_eq!(
+        (
+            interrupted.status.code(),
+            said.contains("the replay goes on in the keeper")
+        ),
+        (Some(1), true),
+        "{said}"
+    );
     desk.run(&["replays", "pause", id]).ok();
     assert_eq!(desk.run(&["replays", "show", id, "--follow"]).code, 1);
     desk.run(&["replays", "resume", id]).ok();
