@@ -34,7 +34,7 @@ pub struct Trail {
     /// 0 for the first publication; each replay or edit is the next one.
     pub generation: u32,
     pub replay: Option<String>,
-    /// The connection this copy was cut for (several connections per tenant and system).
+    /// The connection that this copy is for, once the gate has found that out (several per tenant and system are possible).
     pub connection: Option<Uuid>,
     pub permit_until: Option<DateTime<Utc>>,
     pub history: Vec<Attempt>,
