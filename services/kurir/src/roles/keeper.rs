@@ -46,7 +46,7 @@ pub(super) async fn add(process: &mut Process) -> Done {
     );
     process.tasks.spawn("keeper", async move {
         declare::until_done(What::Workers, &deps.broker, &queues, &shutdown).await?;
-        keeper::run(deps, settings, readiness, shutdown).await;
+        Box::pin(keeper::run(deps, settings, readiness, shutdown)).await;
         Ok::<_, broker::Error>(())
     });
     Ok(())
