@@ -358,6 +358,12 @@ pub async fn resume(pool: &Pool, scope: Scope<'_>, id: Uuid, epoch: i64) -> Resu
             known.epoch
         )));
     };
+    // What was let go before the suspension has met it and is held again: nothing of it is on its way.
+    sqlx::query("update budget set begun = released where connection_id = $1 and tenant = $2")
+        .bind(id)
+        .bind(&connection.tenant)
+        .execute(&mut *transaction)
+        .await?;
     let waiting: i64 = sqlx::query_scalar(
         "select count(*) from held where connection_id = $1 and reason = 'suspended' and tenant = $2",
     )
