@@ -99,10 +99,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         };
         let id = connection.id;
         let purse = budgets.purse(connection);
-        if work.job.delivery.trail.permit_until.is_some() && !work.arrived {
-            work.arrived = true;
-            purse.begun();
-        }
+        arrived(&mut work, &purse);
         let (waiting, pace) = match self.waiting.0.get_mut(&id) {
             Some(queue) => (queue.works.len(), queue.pace.count()),
             None => (0, 0),
@@ -129,6 +126,15 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                 queue.purse.waiting(queue.works.len());
             }
         }
+    }
+
+    /// An event that the gate decided about without permits.
+    pub(crate) fn refused(&self, mut work: Work, outcome: Outcome) {
+        if let (Some(budgets), Some(connection)) = (&self.shared.budgets, &work.job.connection) {
+            let purse = budgets.purse(connection);
+            arrived(&mut work, &purse);
+        }
+        self.settle(Settling::of(work, outcome));
     }
 
     /// Those for whom there are permits now begin; those who waited long enough are held.
@@ -198,6 +204,14 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
     fn released(&self, work: &Work) -> bool {
         let permit = work.job.delivery.trail.permit_until;
         permit.is_some_and(|until| until > self.shared.now())
+    }
+}
+
+/// Whatever becomes of it here, what the keeper let go is not under way any more.
+fn arrived(work: &mut Work, purse: &Purse) {
+    if work.job.delivery.trail.permit_until.is_some() && !work.arrived {
+        work.arrived = true;
+        purse.begun();
     }
 }
 

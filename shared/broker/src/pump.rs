@@ -46,7 +46,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
     pub(crate) fn enter(&mut self, work: Work) {
         match self.shared.pass(work) {
             Passed::Ready(work) => self.ready(work),
-            Passed::Decided(work, outcome) => self.settle(Settling::of(work, outcome)),
+            Passed::Decided(work, outcome) => self.refused(work, outcome),
             Passed::Cut(work, connections) => self.cut(work, connections),
             Passed::Unknown(work) => self.unprepared.push(work),
         }
@@ -77,7 +77,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                         | Passed::Cut(work, _)
                             if dropped(&work, draining) => {}
                         Passed::Ready(work) => self.ready(work),
-                        Passed::Decided(work, outcome) => self.settle(Settling::of(work, outcome)),
+                        Passed::Decided(work, outcome) => self.refused(work, outcome),
                         Passed::Cut(work, connections) => self.cut(work, connections),
                         Passed::Unknown(work) => self.unprepared.push(work),
                     }
