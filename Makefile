@@ -14,7 +14,7 @@ LOCKED := $(if $(CI),--locked)
 # make test ARGS='-p sync random_schedules'
 ARGS ?= --workspace
 
-.PHONY: help demo test dev lint advisories ci build schemas guards load-dead-letters stack-up stack-down stack-test clean tools
+.PHONY: help demo test dev lint advisories ci build schemas guards load-dead-letters load-noisy load-suspended stack-up stack-down stack-test clean tools
 
 help: ## This list
 	@echo 'make <target>:'
@@ -58,6 +58,12 @@ schemas: tools ## Write schemas/ anew from the Rust types
 
 guards: tools ## Take out each guard of the link engine in turn: the random schedules must notice (15 minutes)
 	@$(STACK) run load-tests/guards.py
+
+load-noisy: build ## One noisy tenant beside nine quiet ones: delays, share of its budget, cost of leasing (2 minutes)
+	@$(STACK) run load-tests/noisy.py
+
+load-suspended: build ## 50 000 events behind a suspended connection, then its repair (2 minutes)
+	@$(STACK) run load-tests/suspended.py
 
 load-dead-letters: tools ## 100 000 dead letters: times of lists and searches, memory of a replay, 1 000 that die while Postgres is down (4 minutes)
 	@$(STACK) run cargo bench -q $(LOCKED) --profile dev -p kurir --bench dead_letters

@@ -201,8 +201,8 @@ begin
     end loop;
 end $$;
 
--- How many held events of a connection may go now: what its budget allows in the next half second beyond those that are
--- on their way. After a cooldown or while a circuit is not closed, one at a time until a call succeeds. Locks the account;
+-- How many held events of a connection may go now: what its budget allows until they arrive, beyond those that are on
+-- their way. After a cooldown or while a circuit is not closed, one at a time until a call succeeds. Locks the account;
 -- the caller adds what it let go to `released` in the same transaction.
 create function release_allowance(p_tenant text, p_connection uuid) returns int language plpgsql volatile as $$
 declare b budget; w record; t timestamptz; now_us bigint; underway bigint; free numeric; pace numeric; most bigint; in_flight int;
@@ -236,6 +236,7 @@ begin
             - greatest(coalesce((b.arrival ->> w.per_ms::text)::bigint, 0), now_us)) / w.gap_us::numeric));
         pace := least(pace, 1000000.0 / w.gap_us);
     end loop;
+    -- More would wait in the workers' memory, and be in the way of other tenants' events there.
     most := greatest(2, ceil(pace / greatest(b.cost, 0.1)));
     return greatest(0, least(floor((free + pace * 0.5) / greatest(b.cost, 0.1))::bigint, most) - underway);
 end $$;

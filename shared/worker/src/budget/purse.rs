@@ -29,7 +29,7 @@ const SLOTS_LIVE: Duration = Duration::from_secs(3);
 const QUICK: Duration = Duration::from_millis(20);
 /// Permits for which a question is worth its statement.
 const WORTHWHILE: f64 = 25.0;
-/// Who asks for as many does not ask again at once.
+/// Who asks for as many, or has made as many calls since the last question, does not ask again at once.
 const BUSY: u32 = 8;
 const SHORTEST_ROUND: Duration = Duration::from_millis(50);
 /// Longest time that an open circuit lets a caller wait for its canary.
@@ -116,6 +116,8 @@ struct State {
     counted_calls: f64,
     counted_events: f64,
     called: u32,
+    /// As of the last question: it calls so often that it shall not ask at every turn.
+    in_full_swing: bool,
     begun: u32,
     fine: bool,
     cool: Option<CoolNews>,
@@ -189,6 +191,7 @@ impl Purse {
                 counted_calls: 0.0,
                 counted_events: 0.0,
                 called: 0,
+                in_full_swing: false,
                 begun: 0,
                 fine: false,
                 cool: None,
@@ -631,6 +634,7 @@ impl State {
             cool: self.cool.take(),
             circuits,
         };
+        self.in_full_swing = want >= BUSY || self.called >= BUSY;
         self.called = 0;
         Ok(ask)
     }
@@ -656,7 +660,7 @@ impl State {
         self.ask_again = match short {
             true => now + answer.wait.max(self.round(answer.rivals)),
             // A busy connection lives on what it leased for a while; an idle one waits for nobody.
-            false if asked.want >= BUSY => now + self.round(answer.rivals).min(ROUND) / 2,
+            false if self.in_full_swing => now + self.round(answer.rivals).min(ROUND),
             false => now + QUICK,
         };
         match (answer.cooldown, &self.cool) {

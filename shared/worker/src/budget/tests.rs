@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event::TenantId;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
@@ -116,9 +116,7 @@ fn a_connections_own_budget_replaces_the_default_member_by_member() {
 #[test]
 fn a_wrong_budget_names_its_member() {
     let default = spec(&[], 2);
-    let wrong = |budget: serde_json::Value| {
-        BudgetSpec::of(&json!({ "budget": budget }), &default).unwrap_err()
-    };
+    let wrong = |budget: Value| BudgetSpec::of(&json!({ "budget": budget }), &default).unwrap_err();
     insta::assert_snapshot!([
         wrong(json!(7)),
         wrong(json!({ "windows": [{ "requests": 0, "seconds": 60 }] })),
