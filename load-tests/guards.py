@@ -45,11 +45,11 @@ GUARDS = [
     ("other content proves nothing", PROOF, "Operation::Create => {\n            record.shows(&request.fields)", "Operation::Create => {\n            true || record.shows(&request.fields)", False),
     ("an append is known by an id that was not known", PROOF, "!link.parts.0.contains_key(&shown.id) && shown.part.signature() == signature", "shown.part.signature() == signature", True),
     ("only the last call raises applied_k", MISSING, "let last = part_calls == 1;", "let last = true;", False),
-    ("main fields before parts are not the last call", MISSING, "last: part_calls == 0,", "last: true,", False),
+    ("main fields before parts are not the last call", MISSING, "return update(link, id, content, changed, riding, part_calls == 1);", "return update(link, id, content, changed, riding, true);", False),
     ("the record is read before the first part call", MISSING, "let noted = note(&link.parts, content, record);\n    if noted != link.parts {\n        return Missing::Note(noted);\n    }\n", "let _ = note(&link.parts, content, record);\n", False),
     ("equal parts count once", MISSING, ".filter(|part| seen.insert(part.signature()))", ".filter(|part| { seen.insert(part.signature()); true })", True),
-    ("a found part is never changed", MISSING, "known.owner == Owner::Ours && ", "", False),
-    ("a call that missed its window is not sent", DRIVE, "self.driver.settings.send_window.checked_sub(self.driver.clock.elapsed() - begun)", "Some(self.driver.settings.send_window)", False),
+    ("a found part is never changed", MISSING, "known.owner == Owner::Ours\n                    && !used", "!used", False),
+    ("a call that missed its window is not sent", DRIVE, ".send_window\n            .checked_sub(self.driver.clock.elapsed() - begun)", ".send_window\n            .checked_sub(Duration::ZERO)", False),
     ("a guard that failed is not the end of the event", DRIVE, "_ => self.wait(WaitCause::TokenLost),\n        }\n    }\n\n    fn wait", "_ => Flow::End(Handled::Done(Done(AckReason::AlreadyDone))),\n        }\n    }\n\n    fn wait", False),
     ("a lost answer is unknown, not failed", DRIVE, "self.driver.ledger.resolve(unknown).await?;", "let _ = unknown; self.fail(&effect, &message, false).await?;", False),
     ("a chain keeps its lease", DRIVE, "self.work.wish.k().is_none(),\n                    true,\n                )\n                .await\n            }", "self.work.wish.k().is_none(),\n                    true,\n                )\n                .await\n                .map(|_| Flow::End(Handled::Done(Done(AckReason::Applied))))\n            }", False),
@@ -93,7 +93,7 @@ GUARDS = [
     ("bury: a copy that comes again changes nothing", SQL, "if not fresh then", "if false then", True),
     ("hold: a newer held event keeps the older one", SQL, "                perform keep_envelope(l.id, l.tenant, h.k, h.source, h.event_id, h.generation, h.body, h.properties, h.headers);\n", "                null;\n", False),
     ("hold: a conflict that was settled is no cause", SQL, "if i.cause = 'conflict' and l.state <> 'conflict' then", "if false then", False),
-    ("fall back: only if this event was the desired one", SQL, "    if l.desired_k is distinct from p_k then\n        return null;", "    if false then\n        return null;", False),
+    ("fall back: only if this event was the desired one", SQL, "    if l.desired_k > p_k then\n        return null;", "    if false then\n        return null;", False),
 ]
 
 
