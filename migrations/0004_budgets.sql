@@ -237,6 +237,6 @@ begin
         pace := least(pace, 1000000.0 / w.gap_us);
     end loop;
     -- More would wait in the workers' memory, and be in the way of other tenants' events there.
-    most := greatest(2, ceil(pace / greatest(b.cost, 0.1)));
-    return greatest(0, least(floor((free + pace * 0.5) / greatest(b.cost, 0.1))::bigint, most) - underway);
+    most := greatest(2, ceil(pace * 1.5 / greatest(b.cost, 0.1)));
+    return greatest(0, least(floor((free + pace) / greatest(b.cost, 0.1))::bigint, most) - underway);
 end $$;

@@ -21,6 +21,8 @@ const WAITING_LIMIT: usize = 50;
 /// The longest that one waits, unless all of them begin within such a time. Those that the keeper let go wait until
 /// their permission lapses.
 const WAIT: Duration = Duration::from_secs(1);
+/// Between two looks at events that may wait longer.
+const LOOK: Duration = Duration::from_millis(50);
 /// An open circuit that is shorter is waited for on a rung.
 const SHORT_CIRCUIT: Duration = Duration::from_secs(30);
 
@@ -78,10 +80,11 @@ impl Waiting {
         }
     }
 
-    /// When the first of them has waited long enough.
+    /// When to look whether the first of them has waited long enough. Those that may wait longer are looked at again.
     pub(crate) fn next(&self) -> Option<Instant> {
         let oldest = self.0.values().filter_map(|queue| queue.works.front());
-        oldest.map(|(_, since)| *since + WAIT).min()
+        let first = oldest.map(|(_, since)| *since + WAIT).min();
+        first.map(|moment| moment.max(Instant::now() + LOOK))
     }
 }
 
@@ -175,8 +178,10 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                 work.admitted = Some(admitted);
                 Verdict::Begins(work)
             }
-            Admission::Soon(_) if released || may_wait => Verdict::Waits(work),
-            Admission::Soon(_) => Verdict::Settled(
+            // Without an answer the database is away, and nothing can be held either.
+            Admission::Unknown => Verdict::Waits(work),
+            Admission::Soon if released || may_wait => Verdict::Waits(work),
+            Admission::Soon => Verdict::Settled(
                 work,
                 over_budget("the budget of this connection is used up for now"),
             ),

@@ -1,7 +1,7 @@
 //! The fleet-wide account of what partners allow: permits are leased from it by all processes, for up to a second ahead.
 //!
-//! One task per process asks for all its connections in one statement, about once a second while they are busy and at
-//! once when something is lacking or has been learned (a quota, an open circuit). So N replicas together stay within the
+//! One task per process asks for its connections in one statement (those that others want too, each by itself), about
+//! once a second while they are busy and at once when something is lacking or has been learned (a quota, an open circuit). So N replicas together stay within the
 //! budget, what one of them learns all obey within a second, and an idle connection costs nothing.
 
 mod read;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sqlx::types::Json;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 use worker::Connection;
 use worker::budget::{Answer, Ask, BudgetSpec, CircuitAnswer, CircuitNews, Purse, Signals};
@@ -35,8 +35,8 @@ const HOLDER_LIVES: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(1);
 /// Shortest pause between two statements.
 const BREATH: Duration = Duration::from_millis(5);
-/// After an error of the database.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Statements of one process at once.
+const STATEMENTS: usize = 3;
 
 /// How a process applies budgets.
 #[derive(Clone, Debug)]
@@ -165,6 +165,26 @@ impl Shared {
         (asks, next)
     }
 
+    async fn ask(&self, asks: &[(Arc<Purse>, Ask)]) {
+        let answers: HashMap<Uuid, Answer> = match self.lease(asks).await {
+            Ok(answers) => answers
+                .into_iter()
+                .map(|answer| (answer.connection, answer))
+                .collect(),
+            Err(error) => {
+                tracing::warn!(error = %error.with_causes(), "no permits can be leased");
+                HashMap::new()
+            }
+        };
+        for (purse, ask) in asks {
+            match answers.get(&ask.connection) {
+                Some(answer) => purse.answered(ask, answer),
+                // An error, or the connection is gone: nothing is granted, and it asks again later.
+                None => purse.unanswered(ask),
+            }
+        }
+    }
+
     async fn lease(&self, asks: &[(Arc<Purse>, Ask)]) -> Result<Vec<Answer>, Error> {
         let questions: Vec<Value> = asks.iter().map(|(_, ask)| question(ask)).collect();
         let rows: Vec<Row> = sqlx::query_as(
@@ -181,6 +201,7 @@ impl Shared {
 }
 
 async fn ask_for_ever(shared: Arc<Shared>) {
+    let statements = Arc::new(Semaphore::new(STATEMENTS));
     loop {
         let (asks, next) = shared.asks();
         if asks.is_empty() {
@@ -188,32 +209,22 @@ async fn ask_for_ever(shared: Arc<Shared>) {
                 () = shared.signals.needy.notified() => {}
                 () = tokio::time::sleep_until(next.into()) => {}
             }
-            tokio::time::sleep(BREATH).await;
-            continue;
         }
-        match shared.lease(&asks).await {
-            Ok(answers) => {
-                let answers: HashMap<Uuid, Answer> = answers
-                    .into_iter()
-                    .map(|answer| (answer.connection, answer))
-                    .collect();
-                for (purse, ask) in &asks {
-                    match answers.get(&ask.connection) {
-                        Some(answer) => purse.answered(ask, answer),
-                        // Deleted meanwhile: nothing is granted.
-                        None => purse.unanswered(ask),
-                    }
-                }
-                tokio::time::sleep(BREATH).await;
-            }
-            Err(error) => {
-                tracing::warn!(error = %error.with_causes(), "no permits can be leased");
-                for (purse, ask) in &asks {
-                    purse.unanswered(ask);
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
+        // An account that others have locked keeps nobody waiting but those who ask for it.
+        let (contended, free): (Vec<_>, Vec<_>) =
+            asks.into_iter().partition(|(_, ask)| ask.contended);
+        let alone = contended.into_iter().map(|ask| vec![ask]);
+        for batch in alone.chain([free]).filter(|batch| !batch.is_empty()) {
+            let Ok(room) = Arc::clone(&statements).acquire_owned().await else {
+                return;
+            };
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move {
+                shared.ask(&batch).await;
+                drop(room);
+            });
         }
+        tokio::time::sleep(BREATH).await;
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Ask {
     pub cost: f64,
     pub cool: Option<CoolNews>,
     pub circuits: Vec<CircuitNews>,
+    /// Others want its account too: who asks for it may wait for them.
+    pub contended: bool,
 }
 
 /// The partner said that its quota is used up.

@@ -39,8 +39,10 @@ const SHORT: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub enum Admission {
     Go(Admitted),
-    /// Permits are on their way; ask again when told or at this moment.
-    Soon(Instant),
+    /// Permits are on their way; ask again when told.
+    Soon,
+    /// The account has not answered yet, or not any more: nothing is known.
+    Unknown,
     /// Not before `until`.
     Later {
         until: Instant,
@@ -112,6 +114,8 @@ struct State {
     waiting_events: u32,
     cooldown: Option<(Instant, String)>,
     backlog: bool,
+    /// The last answer said so.
+    contended: bool,
     /// For the average of calls per event.
     counted_calls: f64,
     counted_events: f64,
@@ -188,6 +192,7 @@ impl Purse {
                 waiting_events: 0,
                 cooldown: None,
                 backlog: false,
+                contended: false,
                 counted_calls: 0.0,
                 counted_events: 0.0,
                 called: 0,
@@ -229,7 +234,7 @@ impl Purse {
         }
         let cost = state.cost();
         let fresh = now < state.slots_until;
-        let room = fresh && state.admitted < state.slots.saturating_mul(EVENTS_PER_SLOT);
+        let room = fresh && state.admitted < state.events_at_once();
         if room && (!state.limited() || state.available(now) >= state.promised + cost) {
             state.admitted += 1;
             state.promised += cost;
@@ -250,7 +255,8 @@ impl Purse {
                 circuit: false,
                 reason: "the budget of this connection is used up for now".to_owned(),
             },
-            _ => Admission::Soon(until),
+            _ if !answered => Admission::Unknown,
+            _ => Admission::Soon,
         }
     }
 
@@ -471,6 +477,14 @@ impl State {
         !self.buckets.is_empty()
     }
 
+    /// Under a limit over time, no more than call at once: the others would wait for them in the slots of other tenants.
+    fn events_at_once(&self) -> u32 {
+        match self.limited() {
+            true => self.slots,
+            false => self.slots.saturating_mul(EVENTS_PER_SLOT),
+        }
+    }
+
     /// Calls that one event needs, in whole permits that a burst can hold.
     fn cost(&self) -> u32 {
         let average = match self.counted_events >= 4.0 {
@@ -633,6 +647,7 @@ impl State {
             cost: self.counted_calls.max(1.0) / self.counted_events.max(1.0),
             cool: self.cool.take(),
             circuits,
+            contended: self.backlog || self.contended,
         };
         self.in_full_swing = want >= BUSY || self.called >= BUSY;
         self.called = 0;
@@ -656,6 +671,7 @@ impl State {
         self.searches = answer.searches;
         self.slots_until = sent + SLOTS_LIVE;
         self.backlog = answer.backlog;
+        self.contended = answer.rivals > 0;
         let short = answer.granted < asked.want || answer.slots < asked.slots_want;
         self.ask_again = match short {
             true => now + answer.wait.max(self.round(answer.rivals)),

@@ -57,7 +57,7 @@ fn grant(purse: &Purse, granted: u32, slots: u32) -> Ask {
 fn go(purse: &Arc<Purse>) -> Option<Admitted> {
     match purse.admit(false) {
         Admission::Go(admitted) => Some(admitted),
-        Admission::Soon(_) | Admission::Later { .. } => None,
+        Admission::Soon | Admission::Unknown | Admission::Later { .. } => None,
     }
 }
 
