@@ -14,7 +14,7 @@ pub(super) fn tell(before: &Story, after: &Story) -> String {
         .iter()
         .take(2)
         .map(|step| match &step.command {
-            Some(command) => format!("{}\n               $ {command}", step.why),
+            Some(command) => format!("{}\n                 $ {command}", step.why),
             None => step.why.clone(),
         })
         .collect();
@@ -36,7 +36,7 @@ pub(super) fn tell(before: &Story, after: &Story) -> String {
                 letter.state, letter.class, letter.id
             ),
         ),
-        ("explained", steps.join("\n             ")),
+        ("explained", steps.join("\n               ")),
         (
             "repaired",
             "Metakocka takes it from now on; in earnest a person mends what the message names"
@@ -59,7 +59,7 @@ pub(super) fn tell(before: &Story, after: &Story) -> String {
     ];
     let told: Vec<String> = lines
         .iter()
-        .map(|(name, text)| format!("  {name:<11}{text}"))
+        .map(|(name, text)| format!("  {name:<13}{text}"))
         .collect();
     format!(
         "One failure from end to end (`kurir dead-letters show {}` tells all of it):\n\n{}",
