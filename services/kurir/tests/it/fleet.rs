@@ -66,7 +66,7 @@ pub(crate) struct Fleet {
 /// What became of a published event. The first that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// The link has applied it, or a newer one.
+    /// The link at every account of its tenant has applied it, or a newer one.
     Covered,
     /// A dead letter, open or given up.
     Dead,
@@ -515,11 +515,15 @@ impl Fleet {
         let (source, id) = (text(event, "source"), text(event, "id"));
         let record = text(event, "subject").trim_start_matches("contact/");
         let k = order_key(event, 0);
+        // By every account: one that is done says nothing of the others.
         let covered: bool = sqlx::query_scalar(
-            "select exists (select from link where source_id = $1 and applied_k >= $2)",
+            "select coalesce(bool_and(coalesce(l.applied_k >= $2, false)), false)
+             from connection c left join link l on l.connection_id = c.id and l.source_id = $1
+             where c.tenant = $3 and c.enabled",
         )
         .bind(record)
         .bind(k.as_bytes())
+        .bind(text(event, "tenantid"))
         .fetch_one(self.database.pool())
         .await
         .unwrap();
