@@ -27,6 +27,8 @@ const REACHED: &str = "failpoint reached: ";
 /// How `deploy/local/stack.sh run` finds what a test left behind; the only variable of ours that is inherited.
 const RUN_MARK: &str = "KURIR_STACK_RUN";
 const OUR_VARIABLES: &str = "KURIR_";
+/// So do these: whoever runs the tests may trace something else.
+const TRACING_VARIABLES: &str = "OTEL_";
 const READY_PATH: &str = "/readyz";
 /// The listener that answers `READY_PATH`.
 const HEALTH: &str = "health";
@@ -49,7 +51,7 @@ struct Point {
 
 impl Kurir {
     /// `binary` is `env!("CARGO_BIN_EXE_kurir")` of the test; the arguments are its command, for example
-    /// `["worker", "metakocka-sync"]`. No `KURIR_*` variable of the test's own environment is passed on.
+    /// `["worker", "metakocka-sync"]`. No `KURIR_*` or `OTEL_*` variable of the test's own environment is passed on.
     pub fn new(
         binary: impl AsRef<Path>,
         arguments: impl IntoIterator<Item = impl AsRef<str>>,
@@ -61,7 +63,12 @@ impl Kurir {
         let mut command = Command::new(binary.as_ref());
         command.args(&arguments).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with(OUR_VARIABLES) && name != RUN_MARK {
+            let text = name.to_string_lossy();
+            if [OUR_VARIABLES, TRACING_VARIABLES]
+                .iter()
+                .any(|ours| text.starts_with(ours))
+                && name != RUN_MARK
+            {
                 command.env_remove(name);
             }
         }
@@ -225,13 +232,21 @@ impl Running {
 
     /// Waits until its listener "health" says that it is ready. Panics at once if the process ends instead.
     pub async fn ready(&self, limit: Duration) {
+        self.ready_or_ended(limit).await;
+        if let Some(status) = self.status() {
+            panic!("kurir {} ended before it was ready: {status}", self.role);
+        }
+    }
+
+    /// As `ready`, for a process that is to die: its work may find it before readiness is asked for.
+    pub async fn ready_or_ended(&self, limit: Duration) {
         let health = self.http(HEALTH);
         wait_for(
             &format!("kurir {} is ready", self.role),
             limit,
             async || {
-                if let Some(status) = self.status() {
-                    panic!("kurir {} ended before it was ready: {status}", self.role);
+                if self.status().is_some() {
+                    return Ok(());
                 }
                 match health.get(READY_PATH).await {
                     Ok(answer) if answer.status == 200 => Ok(()),

@@ -11,7 +11,9 @@ use simulators::metakocka::{
 use testkit::{Contact, Contacts, Kurir, structured_properties, wait_for, wait_until};
 use uuid::Uuid;
 
-use crate::fleet::{COMPANY, END, Fleet, SOON, TENANT, id_of, is_of, plain, ready, rename};
+use crate::fleet::{
+    self, COMPANY, END, Fleet, SOON, TENANT, id_of, is_of, order_key, plain, ready, rename,
+};
 
 /// The accounts' companies: `default` is the fleet's own, `croatia` the second one.
 const CROATIA: &str = "4712";
@@ -337,7 +339,7 @@ async fn killed_at_the_cut(point: &str, copies: i64) {
     let fleet = two().await;
     let mut contact = contacts(1).remove(0);
     let event = contact.created();
-    let dying = ready(fleet.worker().failpoint(&format!("{point}:kill"))).await;
+    let dying = fleet::dying(fleet.worker().failpoint(&format!("{point}:kill"))).await;
     fleet.publish(&event).await;
     dying.killed(SOON).await;
     // No keeper has carried them on yet.
@@ -465,11 +467,35 @@ async fn until_seen(fleet: &Fleet, probe: &mut Contact, on: bool) {
             let before = calls(fleet, CROATIA);
             let event = rename(probe);
             fleet.publish(&event).await;
-            fleet.rests([&event]).await;
+            // At the account that is on in any case; whether the other one has it, too, is what is asked.
+            applied_at(fleet, "default", &event).await;
+            fleet.rests([]).await;
             calls(fleet, CROATIA) > before
         },
         |reached| *reached == on,
     )
+    .await;
+}
+
+async fn applied_at(fleet: &Fleet, account: &str, event: &Value) {
+    let subject = event["subject"].as_str().unwrap();
+    let record = subject.trim_start_matches("contact/");
+    wait_for("the event is applied", SOON, async || {
+        let applied: bool = sqlx::query_scalar(
+            "select exists (select from link l join connection c on c.id = l.connection_id
+               where c.account = $1 and l.source_id = $2 and l.applied_k >= $3)",
+        )
+        .bind(account)
+        .bind(record)
+        .bind(order_key(event, 0).as_bytes())
+        .fetch_one(fleet.database.pool())
+        .await
+        .unwrap();
+        match applied {
+            true => Ok(()),
+            false => Err(fleet.story().await),
+        }
+    })
     .await;
 }
 

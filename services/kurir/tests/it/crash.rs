@@ -13,7 +13,8 @@ use testkit::instance::{Postgres, Rabbit};
 use testkit::{Contact, Contacts, Kurir, Running, wait_for, wait_until};
 
 use crate::fleet::{
-    END, Fate, Fleet, READY, SETTLE, SOON, TENANT, id_of, plain, ready, rename, settled, settles,
+    self, END, Fate, Fleet, READY, SETTLE, SOON, TENANT, id_of, plain, ready, rename, settled,
+    settles,
 };
 use crate::v_create::redelivered_while_it_runs;
 
@@ -35,7 +36,7 @@ fn refusal() -> Fault {
 async fn killed_at(fleet: &Fleet, dying: Kurir, point: &str) -> (Contact, Value, Running) {
     let mut contact = contact();
     let event = contact.created();
-    let dying = ready(dying.failpoint(&format!("{point}:kill"))).await;
+    let dying = fleet::dying(dying.failpoint(&format!("{point}:kill"))).await;
     fleet.publish(&event).await;
     dying.killed(SOON).await;
     let worker = fleet.working().await;
@@ -77,7 +78,7 @@ async fn window_1_gateway_killed_between_publish_and_answer() {
     let token = created["secret"].as_str().unwrap();
     let mut contact = contact();
     let event = contact.created();
-    let dying = ready(fleet.gateway().failpoint("gateway_after_publish:kill")).await;
+    let dying = fleet::dying(fleet.gateway().failpoint("gateway_after_publish:kill")).await;
     let heard = dying
         .http("gateway")
         .with_token(token)
@@ -373,7 +374,7 @@ async fn window_12_killed_between_the_dead_letter_copy_and_ack() {
     fleet.fault(ScriptedFault::new(refusal()).on(Call::AddPartner).always());
     let mut contact = contact();
     let event = contact.created();
-    let dying = ready(fleet.worker().failpoint("after_dead_copy:kill")).await;
+    let dying = fleet::dying(fleet.worker().failpoint("after_dead_copy:kill")).await;
     fleet.publish(&event).await;
     dying.killed(SOON).await;
     fleet.becomes(&event, Fate::Dead).await;
@@ -430,7 +431,7 @@ async fn ledger_killed_at(point: &str) {
     let name = contact.name().to_owned();
     let second = rename(&mut contact);
     fleet.publish_all([&second, &first]).await;
-    let dying = ready(fleet.keeper().failpoint(&format!("{point}:kill"))).await;
+    let dying = fleet::dying(fleet.keeper().failpoint(&format!("{point}:kill"))).await;
     let worker = fleet.working().await;
     dying.killed(SOON).await;
     let keeper = fleet.keeping().await;
@@ -502,7 +503,7 @@ async fn window_17_relay_killed_between_confirm_and_mark() {
     let event = contact.created();
     fleet.publish(&event).await;
     fleet.becomes(&event, Fate::Held).await;
-    let dying = ready(fleet.keeper().failpoint("relay_after_confirm:kill")).await;
+    let dying = fleet::dying(fleet.keeper().failpoint("relay_after_confirm:kill")).await;
     // Adding the connection lets go what waited for it, through the outbox.
     fleet.connect().await;
     dying.killed(SOON).await;
@@ -527,7 +528,7 @@ async fn window_19_janitor_killed_in_the_middle_of_a_round() {
     keeper.terminate();
     keeper.ended(END).await;
     fleet.effects_settle().await;
-    let dying = ready(fleet.keeper().failpoint("relay_after_confirm:kill")).await;
+    let dying = fleet::dying(fleet.keeper().failpoint("relay_after_confirm:kill")).await;
     dying.killed(SOON).await;
     // Two that share the work from now on.
     let (one, other) = tokio::join!(fleet.keeping(), fleet.keeping());

@@ -750,6 +750,13 @@ pub(crate) async fn ready(kurir: Kurir) -> Running {
     running
 }
 
+/// A process that is to die at its fail point: perhaps before anybody could ask whether it is ready.
+pub(crate) async fn dying(kurir: Kurir) -> Running {
+    let running = kurir.start();
+    running.ready_or_ended(READY).await;
+    running
+}
+
 /// An organization that has nothing but a name and a tax number: one call makes it, one call changes it.
 pub(crate) fn plain(source: &mut Contacts) -> Contact {
     let mut contact = source.organization();

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use worker::{HoldCause, WaitsFor};
 
 use crate::fleet::{
-    END, Fate, Fleet, LEASE, SOON, TENANT, id_of, order_key, plain, ready, rename, settles,
+    self, END, Fate, Fleet, LEASE, SOON, TENANT, id_of, order_key, plain, ready, rename, settles,
 };
 
 fn unauthorised() -> ScriptedFault {
@@ -212,7 +212,7 @@ async fn window_15_killed_between_the_held_row_and_ack() {
     let [mut contact, _] = two_contacts();
     let event = contact.created();
     fleet.fault(unauthorised().always());
-    let dying = ready(fleet.worker().failpoint("after_hold:kill")).await;
+    let dying = fleet::dying(fleet.worker().failpoint("after_hold:kill")).await;
     fleet.publish(&event).await;
     dying.killed(SOON).await;
     assert_eq!(fleet.fate(&event).await, Fate::Held);
@@ -235,7 +235,7 @@ async fn window_15_repaired_before_the_unacknowledged_event_returns() {
     let [mut contact, _] = two_contacts();
     let event = contact.created();
     fleet.fault(unauthorised().always());
-    let dying = ready(fleet.worker().failpoint("after_hold:kill")).await;
+    let dying = fleet::dying(fleet.worker().failpoint("after_hold:kill")).await;
     fleet.publish(&event).await;
     dying.killed(SOON).await;
     fleet.repair().await;
@@ -264,7 +264,7 @@ async fn window_15_killed_while_the_cause_is_repaired() {
     let worker = fleet.working().await;
     fleet.publish(&event).await;
     fleet.becomes(&event, Fate::Held).await;
-    let dying = ready(fleet.keeper().failpoint("before_release:kill")).await;
+    let dying = fleet::dying(fleet.keeper().failpoint("before_release:kill")).await;
     fleet.repair().await;
     dying.killed(SOON).await;
     assert_eq!(

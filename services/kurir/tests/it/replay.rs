@@ -6,7 +6,7 @@ use simulators::metakocka::{Call, CommitPoint, Fault, ScriptedFault};
 use testkit::instance::Postgres;
 use testkit::{Contact, Contacts, Ended, wait_for, wait_until};
 
-use crate::fleet::{END, Fate, Fleet, SOON, TENANT, id_of, plain, ready, rename};
+use crate::fleet::{self, END, Fate, Fleet, SOON, TENANT, id_of, plain, rename};
 
 fn refusal() -> Fault {
     Fault::Refuse {
@@ -88,7 +88,7 @@ async fn replay_killed_at(point: &str) {
     keeper.ended(END).await;
     fleet.simulator.clear_faults();
     let replay = ordered(&fleet).await;
-    let dying = ready(fleet.keeper().failpoint(&format!("{point}:kill"))).await;
+    let dying = fleet::dying(fleet.keeper().failpoint(&format!("{point}:kill"))).await;
     dying.killed(SOON).await;
     let between = progress(&fleet, &replay).await;
     let counted: i64 = between["counts"]

@@ -6,7 +6,7 @@ use simulators::metakocka::{Call, Fault, LateAnswer, ScriptedFault};
 use testkit::{Contact, Contacts, wait_for};
 
 use crate::fleet::{
-    Fate, Fleet, SOON, TENANT, id_of, order_key, plain, ready, rename, settled, settles,
+    self, Fate, Fleet, SOON, TENANT, id_of, order_key, plain, ready, rename, settled, settles,
 };
 
 fn refusal() -> Fault {
@@ -109,7 +109,7 @@ async fn broker_death_of_an_applied_event_is_closed() {
     let fleet = Fleet::start().await;
     let mut contact = plain(&mut Contacts::new(TENANT, 1));
     let event = contact.created();
-    let dying = ready(fleet.worker().failpoint("before_ack:kill")).await;
+    let dying = fleet::dying(fleet.worker().failpoint("before_ack:kill")).await;
     fleet.publish(&event).await;
     dying.killed(SOON).await;
     assert_eq!(fleet.fate(&event).await, Fate::Covered);
@@ -296,7 +296,7 @@ async fn ending_without_a_call_needs_the_lease() {
     fleet.publish(&second).await;
     frozen.frozen(SOON).await;
     fleet.leases_end().await;
-    let dying = ready(fleet.narrow_worker().failpoint(&at_second("kill"))).await;
+    let dying = fleet::dying(fleet.narrow_worker().failpoint(&at_second("kill"))).await;
     fleet.publish(&second).await;
     dying.killed(SOON).await;
     frozen.thaw();

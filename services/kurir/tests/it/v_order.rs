@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use simulators::metakocka::{Call, Fault, LateAnswer, ScriptedFault};
 use testkit::{Contact, Contacts, Running, wait_for, wait_until};
 
-use crate::fleet::{Fate, Fleet, SOON, TENANT, id_of, order_key, plain, ready, rename, settled};
+use crate::fleet::{self, Fate, Fleet, SOON, TENANT, id_of, order_key, plain, rename, settled};
 
 /// The partner refuses every write of this version's name.
 fn refuse(fleet: &Fleet, call: Call, version: u32) {
@@ -120,7 +120,7 @@ async fn waiting_for_a_lease_costs_no_attempt() {
     let event = contact.created();
     // Long enough for the next worker to come and find it.
     let patient = fleet.worker().setting("sync.lease_seconds", 6);
-    let dying = ready(patient.failpoint("after_claim:kill")).await;
+    let dying = fleet::dying(patient.failpoint("after_claim:kill")).await;
     fleet.publish(&event).await;
     dying.killed(SOON).await;
     let worker = fleet.working().await;

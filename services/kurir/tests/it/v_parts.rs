@@ -7,7 +7,9 @@ use simulators::metakocka::{
 };
 use testkit::{Contact, Contacts, wait_for};
 
-use crate::fleet::{COMPANY, Fate, Fleet, SOON, TENANT, plain, ready, rename, settled, settles};
+use crate::fleet::{
+    self, COMPANY, Fate, Fleet, SOON, TENANT, plain, ready, rename, settled, settles,
+};
 
 /// A delivery address in this street.
 fn delivery(street: &str) -> Value {
@@ -118,7 +120,7 @@ async fn only_the_last_effect_raises_applied() {
     let fleet = Fleet::start().await;
     let mut contact = delivered(&mut Contacts::new(TENANT, 1), &["Prva 1", "Druga 2"]);
     let event = contact.created();
-    let dying = ready(fleet.worker().failpoint("after_complete:kill")).await;
+    let dying = fleet::dying(fleet.worker().failpoint("after_complete:kill")).await;
     fleet.publish(&event).await;
     dying.killed(SOON).await;
     let link = fleet.link(contact.id()).await.unwrap();
