@@ -6,6 +6,7 @@
 
 mod read;
 mod release;
+mod schedule;
 mod set;
 
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ use worker::Connection;
 use worker::budget::{Answer, Ask, BudgetSpec, CircuitAnswer, CircuitNews, Purse, Signals};
 
 use crate::{Error, Pool};
+
+use schedule::Schedule;
 
 pub use read::{Budget, list};
 pub use release::{allowance, let_go};
@@ -47,11 +50,17 @@ pub struct Settings {
     pub circuit_open: Duration,
 }
 
+/// A purse with the connection's settings that its limits were read from.
+struct Kept {
+    purse: Arc<Purse>,
+    settings: Value,
+}
+
 struct Shared {
     pool: Pool,
     holder: Uuid,
     settings: Settings,
-    purses: Mutex<HashMap<Uuid, Arc<Purse>>>,
+    purses: Mutex<HashMap<Uuid, Kept>>,
     signals: Signals,
 }
 
@@ -99,21 +108,24 @@ impl worker::Budgets for Budgets {
 }
 
 impl Shared {
-    fn purses(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Purse>>> {
+    fn purses(&self) -> MutexGuard<'_, HashMap<Uuid, Kept>> {
         self.purses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn purse(&self, connection: &Connection) -> Arc<Purse> {
-        let spec = self.spec(connection);
         let mut purses = self.purses();
-        if let Some(purse) = purses.get(&connection.id) {
-            purse.set_spec(&spec);
-            return Arc::clone(purse);
+        if let Some(kept) = purses.get_mut(&connection.id) {
+            // Settings change a few times a year, events come a thousand times a second.
+            if kept.settings != connection.settings {
+                kept.purse.set_spec(&self.spec(connection));
+                kept.settings.clone_from(&connection.settings);
+            }
+            return Arc::clone(&kept.purse);
         }
         if purses.len() >= CAPACITY
             && let Some(idle) = purses
                 .iter()
-                .find(|(_, purse)| Arc::strong_count(purse) == 1)
+                .find(|(_, kept)| Arc::strong_count(&kept.purse) == 1)
                 .map(|(id, _)| *id)
         {
             purses.remove(&idle);
@@ -121,11 +133,15 @@ impl Shared {
         let purse = Arc::new(Purse::new(
             connection.id,
             connection.tenant.clone(),
-            spec,
+            self.spec(connection),
             self.settings.circuit_open,
             self.signals.clone(),
         ));
-        purses.insert(connection.id, Arc::clone(&purse));
+        let kept = Kept {
+            purse: Arc::clone(&purse),
+            settings: connection.settings.clone(),
+        };
+        purses.insert(connection.id, kept);
         purse
     }
 
@@ -147,21 +163,33 @@ impl Shared {
         })
     }
 
-    /// What all connections want to ask now, and when the next one will.
-    fn asks(&self) -> (Vec<(Arc<Purse>, Ask)>, Instant) {
-        let mut next = Instant::now() + LOOK;
-        let mut asks = Vec::new();
-        for purse in self.purses().values() {
-            match purse.ask() {
-                Ok(ask) => asks.push((Arc::clone(purse), ask)),
-                Err(Some(later)) => next = next.min(later),
-                Err(None) => {}
-            }
-            if asks.len() == BATCH {
-                next = Instant::now();
-                break;
-            }
+    /// What those whose turn has come want to ask now, and when the next turn is.
+    fn asks(&self, schedule: &mut Schedule) -> (Vec<(Arc<Purse>, Ask)>, Instant) {
+        let now = Instant::now();
+        for connection in self.signals.needy.take() {
+            schedule.at(connection, now);
         }
+        let purses = self.purses();
+        let mut asks = Vec::new();
+        while asks.len() < BATCH
+            && let Some(connection) = schedule.next_due(now)
+        {
+            let Some(kept) = purses.get(&connection) else {
+                continue;
+            };
+            // Also an idle one is looked at: its permits lapse.
+            let later = match kept.purse.ask() {
+                Ok(ask) => {
+                    asks.push((Arc::clone(&kept.purse), ask));
+                    None
+                }
+                Err(later) => later,
+            };
+            let look = now + LOOK;
+            let turn = later.map_or(look, |later| later.clamp(now + BREATH, look));
+            schedule.at(connection, turn);
+        }
+        let next = schedule.first().unwrap_or(now + LOOK);
         (asks, next)
     }
 
@@ -178,8 +206,11 @@ impl Shared {
         };
         for (purse, ask) in asks {
             match answers.get(&ask.connection) {
-                Some(answer) => purse.answered(ask, answer),
-                // An error, or the connection is gone: nothing is granted, and it asks again later.
+                Some(answer) => {
+                    purse.answered(ask, answer);
+                    self.signals.needy.add(ask.connection);
+                }
+                // An error, or the connection is gone: nothing is granted, and it asks again a second later.
                 None => purse.unanswered(ask),
             }
         }
@@ -202,11 +233,12 @@ impl Shared {
 
 async fn ask_for_ever(shared: Arc<Shared>) {
     let statements = Arc::new(Semaphore::new(STATEMENTS));
+    let mut schedule = Schedule::default();
     loop {
-        let (asks, next) = shared.asks();
+        let (asks, next) = shared.asks(&mut schedule);
         if asks.is_empty() {
             tokio::select! {
-                () = shared.signals.needy.notified() => {}
+                () = shared.signals.needy.any() => {}
                 () = tokio::time::sleep_until(next.into()) => {}
             }
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 pub use ask::{Answer, Ask, CircuitAnswer, CircuitNews, CoolNews};
-pub use purse::{Admission, Admitted, CallPermit, Lesson, NoRoom, Purse, Signals, admitted};
+pub use purse::{Admission, Admitted, CallPermit, Lesson, Needy, NoRoom, Purse, Signals, admitted};
 
 /// Most windows of one budget.
 pub const WINDOWS_LIMIT: usize = 4;

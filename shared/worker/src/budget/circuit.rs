@@ -77,6 +77,10 @@ impl Circuit {
 
     /// As the store knows it.
     pub(super) fn told(&mut self, now: Instant, told: &CircuitAnswer) {
+        // The canary is ours and has not been sent yet: that is who has taken it.
+        if self.canary && told.taken && !told.canary {
+            return;
+        }
         // While somebody else tries, it is looked at again soon.
         let left = if told.taken {
             told.left.max(CANARY_LOST / 2)
@@ -98,5 +102,34 @@ impl Circuit {
         }
         self.canary = false;
         self.canary_wanted = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(canary: bool, taken: bool, left: u64) -> CircuitAnswer {
+        CircuitAnswer {
+            operation: "add".to_owned(),
+            left: Duration::from_secs(left),
+            canary,
+            taken,
+            reason: "down".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_canary_stays_ours_until_it_is_sent() {
+        let now = Instant::now();
+        let mut circuit = Circuit::default();
+        circuit.told(now, &told(true, false, 0));
+        // The next answer knows that somebody has it.
+        circuit.told(now, &told(false, true, 60));
+        assert_eq!(circuit.way(now), Way::Clear);
+        // One only.
+        assert!(matches!(circuit.way(now), Way::Shut { .. }));
+        circuit.told(now, &told(false, true, 60));
+        assert!(matches!(circuit.way(now), Way::Shut { .. }));
     }
 }

@@ -7,6 +7,7 @@
 mod promise;
 mod state;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -79,10 +80,40 @@ pub struct Purse {
 /// How purses and those who look after them wake each other; one for a process.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
-    /// There is something to ask the store.
-    pub needy: Arc<Notify>,
+    /// Those that have something to ask the store.
+    pub needy: Arc<Needy>,
     /// Events that wait in memory may be admitted now. Counts, so that nobody misses one.
     pub moved: watch::Sender<u64>,
+}
+
+/// Connections whose purses are to be asked now, each once, however often it says so.
+#[derive(Debug, Default)]
+pub struct Needy {
+    connections: Mutex<HashSet<Uuid>>,
+    notify: Notify,
+}
+
+impl Needy {
+    pub fn add(&self, connection: Uuid) {
+        if self.connections().insert(connection) {
+            self.notify.notify_one();
+        }
+    }
+
+    /// Returns at once where some have been added since they were last taken.
+    pub async fn any(&self) {
+        self.notify.notified().await;
+    }
+
+    pub fn take(&self) -> HashSet<Uuid> {
+        std::mem::take(&mut *self.connections())
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Purse {
@@ -139,7 +170,7 @@ impl Purse {
         let until = state.ask_again.max(now + QUICK);
         let answered = state.asked.is_some() && fresh;
         drop(state);
-        self.signals.needy.notify_one();
+        self.signals.needy.add(self.connection);
         match answered && until > now + HEARTBEAT {
             // The account has said when: longer than anything should be kept in memory.
             true if !released => Admission::Later {
@@ -181,7 +212,7 @@ impl Purse {
                 Err(no_room) => no_room.until.max(now + QUICK).min(give_up),
             };
             waiting.count();
-            self.signals.needy.notify_one();
+            self.signals.needy.add(self.connection);
             tokio::select! {
                 () = changed => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -298,7 +329,7 @@ impl Purse {
         }
         drop(state);
         if tell {
-            self.signals.needy.notify_one();
+            self.signals.needy.add(self.connection);
         }
         self.moved();
     }
