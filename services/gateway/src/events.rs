@@ -10,12 +10,13 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use event::{Canonical, DecodeError};
+use event::{Canonical, DecodeError, EventType};
 use futures_util::future::join_all;
 use inbound::{BearerError, Problem, bearer, discard, read_body};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+use crate::measures::Measures;
 use crate::ports::{Message, Principal, PublishError};
 use crate::refusal::{
     Kind, Refused, not_confirmed, overloaded, refusal, tokens_away, too_many, unsupported,
@@ -101,7 +102,7 @@ async fn take(
         .limits
         .admit(&principal.tenant, read.len().saturating_sub(1))
         .map_err(too_many)?;
-    let events = check(&principal, &mode, read)?;
+    let events = check(&gateway.measures, &principal, &mode, read)?;
     publish(gateway, events).await
 }
 
@@ -172,6 +173,7 @@ fn read(
 
 /// All of them, or the answer that lists what is wrong with each.
 fn check(
+    measures: &Measures,
     principal: &Principal,
     mode: &Mode,
     read: Vec<Result<Canonical, DecodeError>>,
@@ -187,9 +189,16 @@ fn check(
         match read {
             Ok(canonical) => match objection(principal, &canonical, &at) {
                 None => events.push(canonical),
-                Some(objection) => refused.push(objection),
+                Some(objection) => {
+                    measures.refused(Some(canonical.event.event_type));
+                    refused.push(objection);
+                }
             },
-            Err(error) => refused.push(Refused::decode(&at, error)),
+            Err(error) => {
+                let kind = error.identity.event_type.as_deref();
+                measures.refused(kind.and_then(EventType::parse));
+                refused.push(Refused::decode(&at, error));
+            }
         }
     }
     match refusal(refused, sent) {
@@ -239,11 +248,13 @@ async fn publish(gateway: &Gateway, events: Vec<Canonical>) -> Result<Accepted, 
     let sent = events.into_iter().map(|Canonical { event, body }| {
         let message = Message::new(&event, body);
         async move {
-            match timeout(PUBLISH_LIMIT, gateway.publisher.publish(message)).await {
+            let outcome = match timeout(PUBLISH_LIMIT, gateway.publisher.publish(message)).await {
                 Ok(Ok(())) => Outcome::Accepted,
                 Ok(Err(PublishError::NotPublished)) => Outcome::NotPublished,
                 Ok(Err(PublishError::Unknown)) | Err(_) => Outcome::Unknown,
-            }
+            };
+            gateway.measures.published(event.event_type, outcome);
+            outcome
         }
     });
     let outcomes = join_all(sent).await;

@@ -8,6 +8,7 @@
 mod adapters;
 mod events;
 mod limits;
+mod measures;
 mod ports;
 mod refusal;
 mod tokens;
@@ -22,9 +23,12 @@ use axum::routing::post;
 pub use adapters::{Bus, StoredTokens};
 pub use events::{Accepted, EventStatus, Outcome};
 pub use limits::{IN_FLIGHT_WAIT, Limits};
+pub use measures::Measures;
 pub use ports::{Message, Principal, Publish, PublishError, Tokens, TokensAway};
 pub use tokens::{MAX_CACHED_TOKENS, STALE_TOKENS, TokenCache};
 
+/// The only route.
+pub(crate) const EVENTS: &str = "/v1/events";
 /// Events of one batch.
 pub const MAX_BATCH_EVENTS: usize = 100;
 /// Bytes of one batch.
@@ -62,12 +66,14 @@ impl Default for Settings {
 pub struct Deps {
     pub tokens: Arc<dyn Tokens>,
     pub publisher: Arc<dyn Publish>,
+    pub measures: Measures,
 }
 
 pub(crate) struct Gateway {
     pub(crate) tokens: TokenCache,
     pub(crate) publisher: Arc<dyn Publish>,
     pub(crate) limits: Limits,
+    pub(crate) measures: Measures,
 }
 
 /// The gateway's routes, with 404, 405 and request ids. Health routes are merged by whoever serves it.
@@ -76,9 +82,15 @@ pub fn router(deps: Deps, settings: &Settings) -> Router {
         tokens: TokenCache::new(deps.tokens, settings.token_cache),
         publisher: deps.publisher,
         limits: Limits::new(settings),
+        measures: deps.measures.clone(),
     });
     let routes = Router::new()
-        .route("/v1/events", post(events::receive))
+        .route(EVENTS, post(events::receive))
         .with_state(gateway);
-    inbound::fallbacks(routes).layer(axum::middleware::from_fn(inbound::with_request_id))
+    inbound::fallbacks(routes)
+        .layer(axum::middleware::from_fn_with_state(
+            deps.measures.http,
+            inbound::measured,
+        ))
+        .layer(axum::middleware::from_fn(inbound::with_request_id))
 }

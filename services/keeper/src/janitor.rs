@@ -11,7 +11,7 @@ use store::{Error, Pool, QueuePrefix, pruning};
 use tokio_util::sync::CancellationToken;
 
 use crate::keeper::Worker;
-use crate::readiness::{Part, Readiness, add};
+use crate::readiness::{Part, Readiness};
 
 /// Requests of one transaction.
 const BATCH: i64 = 200;
@@ -58,10 +58,7 @@ impl Janitor<'_> {
         for _ in 0..STEPS {
             let removed =
                 pruning::prune_pins(self.pool).await? + pruning::prune_requests(self.pool).await?;
-            add(
-                &self.readiness.pruned,
-                usize::try_from(removed).unwrap_or_default(),
-            );
+            self.readiness.measures.pruned.inc_by(removed);
             if removed < pruning::STEP as u64 {
                 break;
             }
@@ -76,7 +73,10 @@ impl Janitor<'_> {
         let requests: Vec<Message> = due.iter().filter_map(|due| self.request(due)).collect();
         enqueue(&mut transaction, &requests).await?;
         transaction.commit().await.map_err(Error::from)?;
-        add(&self.readiness.requested, requests.len());
+        self.readiness
+            .measures
+            .requested
+            .inc_by(requests.len() as u64);
         Ok(due.len())
     }
 

@@ -8,6 +8,7 @@ use store::{Pool, QueuePrefix};
 use tokio_util::sync::CancellationToken;
 use worker::{Connections, Pins};
 
+use crate::census::Counting;
 use crate::janitor::Janitor;
 use crate::ledger::Ledger;
 use crate::notices::Notices;
@@ -120,13 +121,27 @@ pub async fn run(
             replays.run(shutdown.clone()).await;
         }
     };
-    let notices = Notices { pool: &deps.pool };
+    let notices = Notices {
+        pool: &deps.pool,
+        measures: &readiness.measures,
+    };
+    let counting = Counting {
+        pool: &deps.pool,
+        measures: &readiness.measures,
+    };
+    readiness.measures.expect_workers(
+        settings
+            .workers
+            .iter()
+            .map(|worker| (worker.name.as_str(), worker.target_system.as_str())),
+    );
     tokio::join!(
         relay,
         ledger,
         janitor,
         releaser,
         replays,
-        notices.run(shutdown.clone())
+        notices.run(shutdown.clone()),
+        counting.run(shutdown.clone())
     );
 }

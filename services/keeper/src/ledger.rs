@@ -12,11 +12,13 @@ use store::Error;
 use store::dead_letters::open_since;
 use store::links::{Buried, DeadItem};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+use worker::trace::{self, Relation, spans};
 use worker::{ConnectionAnswer, PinItem, PortError, failpoint};
 
 use crate::copy::DeadCopy;
 use crate::keeper::{Deps, Worker};
-use crate::readiness::{Part, Readiness, add};
+use crate::readiness::{Part, Readiness};
 
 pub(crate) struct Ledger {
     pub(crate) deps: Deps,
@@ -67,15 +69,24 @@ impl Ledger {
     }
 
     async fn take(&self, worker: &Worker, batch: Vec<RawDelivery>) -> Result<(), Refused> {
+        let queue = self.deps.broker.topology().dead(&worker.name);
+        let span = spans::bury(&queue, batch.len());
+        for raw in &batch {
+            trace::join_headers(&span, &raw.headers, Relation::Link);
+        }
         let seen_at = self.deps.pins.now();
         let copies = batch
             .into_iter()
             .map(|raw| DeadCopy { raw, seen_at })
             .collect();
-        let taken = self.commit(worker, copies).await;
+        let committed = self.commit(worker, copies);
+        let taken = committed.instrument(span.clone()).await;
         match &taken {
             Ok(()) => self.readiness.worked(Part::Ledger),
-            Err(refused) => self.readiness.hindered(Part::Ledger, refused.to_string()),
+            Err(refused) => {
+                spans::failed(&span, "not_committed");
+                self.readiness.hindered(Part::Ledger, refused.to_string());
+            }
         }
         taken
     }
@@ -122,25 +133,30 @@ impl Ledger {
             .await
             .map_err(Refused::Port)?;
         failpoint::hit("ledger_before_commit");
-        match self.deps.links.bury(items.clone()).await {
-            Ok(verdicts) => log(worker, &items, &verdicts),
+        let bare = match self.deps.links.bury(items.clone()).await {
+            Ok(verdicts) => {
+                self.tell(worker, &items, &verdicts);
+                0
+            }
             Err(error) if error.is_transient() => return Err(Refused::Store(error)),
             Err(_) => self.one_by_one(worker, items, copies).await?,
-        }
+        };
         failpoint::hit("ledger_after_commit");
-        add(&self.readiness.buried, count);
+        self.readiness.measures.buried(count - bare, bare);
         Ok(())
     }
 
+    /// How many could be stored only without their link.
     async fn one_by_one(
         &self,
         worker: &Worker,
         items: Vec<DeadItem>,
         copies: Vec<DeadCopy>,
-    ) -> Result<(), Refused> {
+    ) -> Result<usize, Refused> {
+        let mut bare_ones = 0;
         for (item, copy) in items.into_iter().zip(copies) {
             match self.deps.links.bury(vec![item.clone()]).await {
-                Ok(verdicts) => log(worker, &[item], &verdicts),
+                Ok(verdicts) => self.tell(worker, &[item], &verdicts),
                 Err(error) if error.is_transient() => return Err(Refused::Store(error)),
                 Err(error) => {
                     let why = error.with_causes();
@@ -156,11 +172,27 @@ impl Ledger {
                         .bury(vec![bare])
                         .await
                         .map_err(Refused::Store)?;
-                    add(&self.readiness.buried_bare, 1);
+                    bare_ones += 1;
                 }
             }
         }
-        Ok(())
+        Ok(bare_ones)
+    }
+
+    fn tell(&self, worker: &Worker, items: &[DeadItem], verdicts: &[Buried]) {
+        for (item, verdict) in items.iter().zip(verdicts) {
+            tracing::info!(
+                worker = worker.name,
+                dead.id = %item.dead_id,
+                dead.class = item.class,
+                event.id = item.event_id,
+                verdict = ?verdict,
+                "dead letter committed"
+            );
+            if *verdict == Buried::Applied {
+                self.readiness.measures.overtaken.inc();
+            }
+        }
     }
 
     async fn items(
@@ -245,18 +277,5 @@ impl Ledger {
             },
             ConnectionAnswer::NoConnection | ConnectionAnswer::UnknownTenant => None,
         })
-    }
-}
-
-fn log(worker: &Worker, items: &[DeadItem], verdicts: &[Buried]) {
-    for (item, verdict) in items.iter().zip(verdicts) {
-        tracing::info!(
-            worker = worker.name,
-            dead.id = %item.dead_id,
-            dead.class = item.class,
-            event.id = item.event_id,
-            verdict = ?verdict,
-            "dead letter committed"
-        );
     }
 }

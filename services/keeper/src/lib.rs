@@ -3,10 +3,12 @@
 //! request for the worker that knows him. Surprising: nothing here is remembered in memory; a keeper that is killed
 //! at any line leaves only work that the next one finds.
 
+mod census;
 mod copy;
 mod janitor;
 mod keeper;
 mod ledger;
+mod measures;
 mod notices;
 mod pace;
 mod readiness;
@@ -15,4 +17,5 @@ mod release;
 mod replay;
 
 pub use keeper::{Deps, Settings, Worker, run};
+pub use measures::Measures;
 pub use readiness::{Part, Readiness};

@@ -6,6 +6,8 @@ use std::time::Duration;
 use store::{Error, Pool, notifications};
 use tokio_util::sync::CancellationToken;
 
+use crate::measures::Measures;
+
 /// Notifications of one transaction.
 const BATCH: i64 = 100;
 /// How often it looks.
@@ -13,6 +15,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) struct Notices<'a> {
     pub(crate) pool: &'a Pool,
+    pub(crate) measures: &'a Measures,
 }
 
 impl Notices<'_> {
@@ -32,6 +35,7 @@ impl Notices<'_> {
 
     async fn tell(&self) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await.map_err(Error::from)?;
+        let mut told = 0;
         for one in notifications::take_unsent(&mut transaction, BATCH).await? {
             tracing::warn!(
                 tenant.id = one.tenant,
@@ -40,7 +44,10 @@ impl Notices<'_> {
                 reason = one.text,
                 "connection suspended"
             );
+            told += 1;
         }
-        transaction.commit().await.map_err(Error::from)
+        transaction.commit().await.map_err(Error::from)?;
+        self.measures.suspensions.inc_by(told);
+        Ok(())
     }
 }

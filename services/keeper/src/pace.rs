@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use worker::failpoint;
 
 use crate::keeper::Worker;
-use crate::readiness::{Part, Readiness, add};
+use crate::readiness::{Part, Readiness};
 
 /// While something waits.
 const ROUND: Duration = Duration::from_millis(250);
@@ -88,10 +88,7 @@ impl Pace<'_> {
                 released,
                 "held events go back to their worker"
             );
-            add(
-                &self.readiness.released,
-                usize::try_from(released).unwrap_or_default(),
-            );
+            self.readiness.measures.released.inc_by(released);
             failpoint::hit("after_release");
         }
         Ok(())

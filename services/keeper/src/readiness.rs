@@ -1,8 +1,14 @@
 //! What the health route of a keeper asks: each part tells when it last did its work, and what stood in its way.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntGaugeVec, Opts};
+
+use crate::measures::Measures;
 
 /// One part of the keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,27 +48,12 @@ impl Part {
     }
 }
 
-/// Shared with the health route. Counters are read by metrics and never reset.
+/// Shared with the health and metrics routes.
 #[derive(Debug)]
 pub struct Readiness {
     started: Instant,
     parts: [State; Part::ALL.len()],
-    /// Outbox rows that were confirmed by the broker and deleted.
-    pub relayed: AtomicU64,
-    /// Publishes that were refused or unconfirmed; their rows come back.
-    pub relay_failures: AtomicU64,
-    /// Dead copies committed, repeats included.
-    pub buried: AtomicU64,
-    /// Dead copies that could be stored only without their link.
-    pub buried_bare: AtomicU64,
-    /// Requests written for workers.
-    pub requested: AtomicU64,
-    /// Held events that went back to their workers because nothing holds them any more.
-    pub released: AtomicU64,
-    /// Dead letters handed to the outbox by replays.
-    pub replayed: AtomicU64,
-    /// Rows removed because they had served their time.
-    pub pruned: AtomicU64,
+    pub measures: Measures,
 }
 
 #[derive(Debug, Default)]
@@ -79,14 +70,7 @@ impl Default for Readiness {
         Self {
             started: Instant::now(),
             parts: Default::default(),
-            relayed: AtomicU64::new(0),
-            relay_failures: AtomicU64::new(0),
-            buried: AtomicU64::new(0),
-            buried_bare: AtomicU64::new(0),
-            requested: AtomicU64::new(0),
-            released: AtomicU64::new(0),
-            replayed: AtomicU64::new(0),
-            pruned: AtomicU64::new(0),
+            measures: Measures::default(),
         }
     }
 }
@@ -94,24 +78,33 @@ impl Default for Readiness {
 impl Readiness {
     /// Why the keeper is not ready, in words for a person; empty where it is.
     pub fn problems(&self) -> Vec<String> {
-        let now = self.now();
         Part::ALL
             .into_iter()
-            .filter_map(|part| {
-                let state = &self.parts[part as usize];
-                let limit = state.limit_ms.load(Ordering::Relaxed);
-                if let Some(obstacle) = self.obstacle(part).as_ref() {
-                    return Some(format!("{}: {obstacle}", part.as_str()));
-                }
-                let silent = now.saturating_sub(state.worked_ms.load(Ordering::Relaxed));
-                (limit > 0 && silent > limit)
-                    .then(|| format!("{}: nothing done for {} s", part.as_str(), silent / 1000))
-            })
+            .filter_map(|part| Some(format!("{}: {}", part.as_str(), self.problem(part)?)))
             .collect()
+    }
+
+    fn problem(&self, part: Part) -> Option<String> {
+        let state = &self.parts[part as usize];
+        let limit = state.limit_ms.load(Ordering::Relaxed);
+        if let Some(obstacle) = self.obstacle(part).as_ref() {
+            return Some(obstacle.clone());
+        }
+        let silent = self
+            .now()
+            .saturating_sub(state.worked_ms.load(Ordering::Relaxed));
+        (limit > 0 && silent > limit).then(|| format!("nothing done for {} s", silent / 1000))
     }
 
     pub fn ready(&self) -> bool {
         self.problems().is_empty()
+    }
+
+    /// All metrics of a keeper, to be registered once per process.
+    pub fn collectors(self: &Arc<Self>) -> Vec<Box<dyn Collector>> {
+        let mut all = self.measures.collectors();
+        all.push(Box::new(PartsWork::of(Arc::clone(self))));
+        all
     }
 
     /// A part that does not say `worked` within `silence` is a problem from now on.
@@ -146,8 +139,36 @@ impl Readiness {
     }
 }
 
-pub(crate) fn add(counter: &AtomicU64, n: usize) {
-    counter.fetch_add(n as u64, Ordering::Relaxed);
+/// Which parts do their work, asked at each scrape.
+struct PartsWork {
+    readiness: Arc<Readiness>,
+    ok: IntGaugeVec,
+}
+
+impl PartsWork {
+    fn of(readiness: Arc<Readiness>) -> Self {
+        let opts = Opts::new(
+            "kurir_keeper_part_ok",
+            "1 while a part of the keeper does its work, or is switched off; 0: /readyz says why not.",
+        );
+        let ok = IntGaugeVec::new(opts, &["part"])
+            .expect("a metric's name, labels and help are well formed");
+        Self { readiness, ok }
+    }
+}
+
+impl Collector for PartsWork {
+    fn desc(&self) -> Vec<&Desc> {
+        self.ok.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        for part in Part::ALL {
+            let ok = self.readiness.problem(part).is_none();
+            self.ok.with_label_values(&[part.as_str()]).set(ok.into());
+        }
+        self.ok.collect()
+    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use broker::PublishError;
 use futures_util::future::join_all;
+use serde_json::Value;
 use store::{Error, Pool, outbox};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 use worker::failpoint;
+use worker::trace::spans::Relayed;
+use worker::trace::{self, Relation, spans};
 
-use crate::readiness::{Part, Readiness, add};
+use crate::readiness::{Part, Readiness};
 
 /// Messages in flight of one relay; the publisher's own window is as large.
 const BATCH: i64 = 256;
@@ -25,6 +29,11 @@ pub(crate) struct Relay<'a> {
     pub(crate) publisher: broker::Publisher,
     pub(crate) readiness: &'a Readiness,
 }
+
+/// Headers of a row that is set on its way again.
+const GENERATION: &str = "x-generation";
+const REPLAY: &str = "x-replay";
+const LETTER: &str = "x-letter";
 
 /// What became of a row.
 enum Fate {
@@ -89,15 +98,22 @@ impl Relay<'_> {
             }
         }
         batch.finish(&confirmed, &failed).await?;
-        add(&self.readiness.relayed, confirmed.len());
-        add(&self.readiness.relay_failures, failed.len());
+        let measures = &self.readiness.measures;
+        measures.relayed.inc_by(confirmed.len() as u64);
+        measures.relay_failures.inc_by(failed.len() as u64);
         Ok(match unsent {
             Some(reason) => Round::Unsent(reason),
             None => Round::Busy,
         })
     }
 
-    async fn publish(&self, row: outbox::Due) -> Fate {
+    async fn publish(&self, mut row: outbox::Due) -> Fate {
+        let span = span(&row);
+        trace::write_headers(&span, &mut row.headers);
+        self.publish_row(row, &span).instrument(span.clone()).await
+    }
+
+    async fn publish_row(&self, row: outbox::Due, span: &Span) -> Fate {
         let published = self
             .publisher
             .publish_json(
@@ -108,6 +124,9 @@ impl Relay<'_> {
                 &row.headers,
             )
             .await;
+        if published.is_err() {
+            spans::failed(span, "not_published");
+        }
         match published {
             Ok(()) => Fate::Confirmed(row.seq),
             Err(PublishError::Closed(reason)) => Fate::Unsent(reason),
@@ -117,11 +136,37 @@ impl Relay<'_> {
                 | PublishError::Unknown
                 | PublishError::Invalid(_)),
             ) => {
-                tracing::warn!(seq = row.seq, attempts = row.attempts, %error, "an outbox row was not published");
+                let event = row.properties.get("message_id").and_then(Value::as_str);
+                tracing::warn!(event.id = event, seq = row.seq, attempts = row.attempts, %error, "an outbox row was not published");
                 Fate::Failed(row.seq, error.to_string())
             }
         }
     }
+}
+
+/// A row that names a generation was held or is a replay: it may have waited for days, and begins a trace of its own.
+/// Others were written a moment ago.
+fn span(row: &outbox::Due) -> Span {
+    let text = |name: &str| row.headers.get(name).and_then(Value::as_str);
+    let why = if text(REPLAY).is_some() {
+        Relayed::Replay
+    } else if row.headers.get(GENERATION).is_some() {
+        Relayed::Release
+    } else {
+        Relayed::Row
+    };
+    let to = if row.exchange.is_empty() {
+        &row.routing_key
+    } else {
+        &row.exchange
+    };
+    let span = spans::relay(why, to, row.seq, text(REPLAY), text(LETTER));
+    let relation = match why {
+        Relayed::Row => Relation::Child,
+        Relayed::Release | Relayed::Replay => Relation::Link,
+    };
+    trace::join_headers(&span, &row.headers, relation);
+    span
 }
 
 enum Round {

@@ -9,7 +9,7 @@ use store::{Error, Pool, QueuePrefix};
 use tokio_util::sync::CancellationToken;
 use worker::{HoldCause, failpoint};
 
-use crate::readiness::{Part, Readiness, add};
+use crate::readiness::{Part, Readiness};
 
 /// Causes that end by themselves and need no permits of their own.
 const CAUSES: [HoldCause; 3] = [
@@ -80,10 +80,7 @@ impl Releaser<'_> {
 
     fn told(&self, cause: &str, released: u64) {
         tracing::info!(cause, released, "held events go back to their worker");
-        add(
-            &self.readiness.released,
-            usize::try_from(released).unwrap_or_default(),
-        );
+        self.readiness.measures.released.inc_by(released);
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::failpoint;
 
-use crate::readiness::{Part, Readiness, add};
+use crate::readiness::{Part, Readiness};
 
 /// Between two turns of a replay.
 const TICK: Duration = Duration::from_millis(250);
@@ -74,10 +74,7 @@ impl Replays<'_> {
         }
         if due(&mut done.pruned, PRUNE) {
             let pruned = replay::prune(self.pool).await?;
-            add(
-                &self.readiness.pruned,
-                usize::try_from(pruned).unwrap_or(usize::MAX),
-            );
+            self.readiness.measures.pruned.inc_by(pruned);
         }
         for id in replay::waiting(self.pool, owner).await? {
             let Some(turn) = replay::take_turn(self.pool, self.prefix, owner, id).await? else {
@@ -90,7 +87,7 @@ impl Replays<'_> {
             if moved.sent > 0 {
                 failpoint::hit("replay_after_commit");
             }
-            add(&self.readiness.replayed, moved.sent);
+            self.readiness.measures.replayed.inc_by(moved.sent as u64);
             tell(id, &moved);
         }
         Ok(())

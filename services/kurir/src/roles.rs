@@ -4,6 +4,7 @@
 mod declare;
 mod gateway;
 mod keeper;
+mod measures;
 mod up;
 mod watch;
 mod worker;
@@ -15,6 +16,9 @@ use std::time::Duration;
 
 use broker::{Alone, Broker};
 use inbound::Readiness;
+use prometheus::Registry;
+use prometheus::core::Collector;
+use runtime::telemetry::Traces;
 use runtime::{DRAIN_LIMIT, Ended, Ending, Need, Role, Settings, TaskError, Tasks};
 use store::Pool;
 use store::budgets::Budgets;
@@ -29,6 +33,7 @@ use crate::context::{Context, check_schema};
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet;
 use crate::partners;
+use crate::traces;
 
 pub(crate) use up::up_until;
 
@@ -73,9 +78,11 @@ pub(crate) async fn keeper(file: Option<PathBuf>) -> Done {
 /// Runs all roles until they are asked to stop.
 pub(crate) async fn up(file: Option<PathBuf>) -> Done {
     let context = Context::load(file, up::NEEDS)?;
-    start_logging(&context)?;
+    let traces = traces::start(&context, "up")?;
     let shutdown = runtime::signals::shutdown()?;
-    up_until(context, shutdown, |_| {}).await
+    let done = up_until(context, shutdown, |_| {}).await;
+    traces.end().await;
+    done
 }
 
 pub(crate) fn start_logging(context: &Context) -> Done {
@@ -89,6 +96,8 @@ pub(crate) struct Process {
     pub(crate) shutdown: CancellationToken,
     pub(crate) tasks: Tasks,
     pub(crate) readiness: Readiness,
+    /// What the parts count; shown at `/metrics` of the health listener.
+    pub(crate) registry: Registry,
     pub(crate) pool: Pool,
     pub(crate) broker: Broker,
     pub(crate) links: Links,
@@ -100,6 +109,8 @@ pub(crate) struct Process {
     /// Where it listens, by name, for the line that says so.
     pub(crate) listening: Vec<(&'static str, SocketAddr)>,
     health: Option<HealthServer>,
+    /// Those that end with the process's parts.
+    traces: Option<Traces>,
     /// Cancelled last: until then probes are answered.
     ended: CancellationToken,
 }
@@ -109,8 +120,10 @@ type HealthServer = tokio::task::JoinHandle<inbound::Served>;
 impl Process {
     async fn start(file: Option<PathBuf>, role: Role, name: &str, needs: &[Need]) -> Done<Self> {
         let context = Context::load(file, needs)?;
-        start_logging(&context)?;
-        Self::build(context, role, name, runtime::signals::shutdown()?).await
+        let traces = traces::start(&context, name)?;
+        let mut process = Self::build(context, role, name, runtime::signals::shutdown()?).await?;
+        process.traces = Some(traces);
+        Ok(process)
     }
 
     /// Answers probes first, then waits for the database; the broker is connected in the background.
@@ -123,13 +136,23 @@ impl Process {
         let readiness = Readiness::new();
         // Probes are answered before the parts have named their needs: not ready until all of them have.
         readiness.check(PARTS);
+        let registry = measures::registry()?;
+        measures::register(
+            &registry,
+            vec![
+                Box::new(measures::Health::new(readiness.clone())),
+                Box::new(measures::Telemetry::default()),
+            ],
+        )?;
         let ended = CancellationToken::new();
         let mut listening = Vec::new();
         let mut health = None;
         if let Some(address) = context.settings().health.of(role) {
             let (listener, address) = listen(address, "health").await?;
             listening.push(("health", address));
-            let routes = inbound::fallbacks(inbound::health_routes(readiness.clone()));
+            let routes = inbound::health_routes(readiness.clone())
+                .merge(inbound::metrics_routes(registry.clone()));
+            let routes = inbound::fallbacks(routes);
             health = Some(tokio::spawn(inbound::serve(
                 listener,
                 routes,
@@ -145,11 +168,20 @@ impl Process {
             () = shutdown.cancelled() => return Err(Failed::new(Exit::Unavailable, "asked to stop before the database could be reached")),
         };
         check_schema(&pool).await?;
+        let ping = measures::Ping::default();
+        measures::register(
+            &registry,
+            vec![
+                ping.collector(),
+                Box::new(measures::DatabasePool::new(pool.clone())),
+            ],
+        )?;
+        measures::register(&registry, broker.collectors())?;
         let settings = context.settings();
         let mut tasks = Tasks::new(shutdown.clone(), DRAIN_LIMIT + GOODBYE);
         tasks.spawn(
             "database watch",
-            watch::database(pool.clone(), database, shutdown.clone()),
+            watch::database(pool.clone(), database, ping, shutdown.clone()),
         );
         tasks.spawn(
             "broker watch",
@@ -167,13 +199,20 @@ impl Process {
             shutdown,
             tasks,
             readiness,
+            registry,
             pool,
             broker,
             alone: Alone::default(),
             listening,
             health,
+            traces: None,
             ended,
         })
+    }
+
+    /// Shows what a part counts.
+    pub(crate) fn show(&self, collectors: Vec<Box<dyn Collector>>) -> Done {
+        measures::register(&self.registry, collectors)
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -200,8 +239,16 @@ impl Process {
         });
         let ending = self.tasks.run().await;
         drain.abort();
-        self.broker.close().await;
-        self.pool.close().await;
+        let last_spans = async {
+            if let Some(traces) = self.traces.take() {
+                traces.end().await;
+            }
+        };
+        let connections = async {
+            self.broker.close().await;
+            self.pool.close().await;
+        };
+        tokio::join!(last_spans, connections);
         self.ended.cancel();
         if let Some(health) = self.health.take()
             && let Err(error) = health.await

@@ -8,10 +8,11 @@ use event::{EventType, TenantId};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use outbound::Client;
+use prometheus::core::Collector;
 use store::Pool;
 use store::links::Links;
 use store::sealing::KeyRing;
-use sync::{Driver, Grant, LinkClaims, MonotonicClock};
+use sync::{Driver, Grant, LinkClaims, Measures, MonotonicClock};
 use uuid::Uuid;
 use worker::{
     AckReason, Budgets, Connection, ConnectionAnswer, ConnectionState, Connections, DeadClass,
@@ -24,10 +25,10 @@ use crate::record::View;
 use crate::settings::Settings;
 use crate::target::PartnerTarget;
 
+pub use metakocka::SYSTEM;
+
 /// Its queue is `<prefix>.metakocka-sync`.
 pub const NAME: &str = "metakocka-sync";
-/// The partner system of its connections.
-pub const SYSTEM: &str = "metakocka";
 /// What is routed to it.
 pub const CONSUMES: &[EventType] = &[
     EventType::CrmContactCreated,
@@ -59,11 +60,19 @@ pub struct MetakockaSync {
     accounts: Accounts,
     settings: Settings,
     policy: RetryPolicy,
+    client: Client,
+    measures: Measures,
 }
 
 impl MetakockaSync {
     pub fn new(deps: Deps) -> Self {
+        deps.client.expect(
+            SYSTEM,
+            metakocka::Operation::ALL.map(metakocka::Operation::name),
+        );
         Self {
+            client: deps.client.clone(),
+            measures: Measures::new(SYSTEM),
             accounts: Accounts::new(deps.pool, deps.keys, deps.client, deps.budgets),
             links: deps.links,
             connections: deps.connections,
@@ -73,6 +82,13 @@ impl MetakockaSync {
                 ..RetryPolicy::default()
             },
         }
+    }
+
+    /// Metrics of its calls and of what became of them, to be registered once per process.
+    pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        let mut all = self.client.collectors();
+        all.extend(self.measures.collectors());
+        all
     }
 
     /// The claims that grant what this worker handles.
@@ -118,6 +134,7 @@ impl MetakockaSync {
             target: &target,
             clock: &MonotonicClock::default(),
             settings: &self.settings.sync,
+            measures: &self.measures,
             new_id: &Uuid::now_v7,
         };
         let answer = driver

@@ -74,6 +74,10 @@ impl Recent {
 pub(crate) struct Waiting(HashMap<Uuid, Queue>);
 
 impl Waiting {
+    pub(crate) fn len(&self) -> usize {
+        self.0.values().map(|queue| queue.works.len()).sum()
+    }
+
     pub(crate) fn clear(&mut self) {
         for (_, queue) in self.0.drain() {
             queue.purse.waiting(0);

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::time::{sleep, timeout};
+use tracing::Span;
+use worker::trace::spans;
 use worker::{
     Claims, DeadClass, Failure, Handler, Outcome, PortError, Release, Verdict, WaitCause, decide,
     failpoint,
@@ -13,7 +15,6 @@ use worker::{
 
 use crate::alone::Presence;
 use crate::consume::Shared;
-use crate::counters::add;
 use crate::intake::Work;
 use crate::pauses::Pauses;
 use crate::settle::Lease;
@@ -107,10 +108,18 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         alone: bool,
     ) -> Result<Vec<Verdict<H::Grant>>, PortError> {
         let jobs: Vec<_> = batch.iter().map(|work| work.job.clone()).collect();
-        add(&self.counters.claim_calls);
-        let error = match self.claims.claim(&jobs, alone).await {
+        self.counters.claim_calls.inc();
+        // Empty, without an allocation, where nobody records.
+        let waiting: Vec<Span> = batch
+            .iter()
+            .filter(|work| !work.span.is_disabled())
+            .map(|work| spans::claim(&work.span, batch.len()))
+            .collect();
+        let answer = self.claims.claim(&jobs, alone).await;
+        drop(waiting);
+        let error = match answer {
             Ok(verdicts) if verdicts.len() == batch.len() => {
-                self.counters.claimed(batch.len());
+                self.counters.claimed_events.inc_by(batch.len() as u64);
                 return Ok(verdicts);
             }
             Ok(verdicts) => PortError(format!(
@@ -120,7 +129,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             )),
             Err(error) => error,
         };
-        add(&self.counters.claim_failures);
+        self.counters.claim_failures.inc();
         tracing::warn!(handler = self.handler.name(), events = batch.len(), %error, "a claim failed");
         // It may be committed all the same: an unreturned claim would count as one that died.
         let releases = jobs
@@ -195,7 +204,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         match self.judge(work, verdict, presence) {
             Claimed::Suspect(work) => self.away(work),
             Claimed::Granted(work, grant, lease) => {
-                add(&self.counters.ran_alone);
+                self.counters.ran_alone.inc();
                 Claimed::Granted(work, grant, lease)
             }
             other => other,

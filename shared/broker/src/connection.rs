@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::Error;
+use crate::measures::Measures;
 use crate::pauses::Pauses;
 use crate::publish::Publisher;
 use crate::topology::Topology;
@@ -103,9 +104,18 @@ pub struct Status {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Line {
+pub(crate) enum Line {
     Consume,
     Publish,
+}
+
+impl Line {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Consume => "consume",
+            Self::Publish => "publish",
+        }
+    }
 }
 
 /// One opening of a connection.
@@ -141,6 +151,7 @@ struct Inner {
     consume: Current,
     publish: Current,
     status: watch::Sender<Status>,
+    measures: Measures,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -157,6 +168,7 @@ impl Broker {
         let status = watch::Sender::new(Status::default());
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
+        let measures = Measures::default();
         let open = |line: Line| {
             let (sender, receiver) = watch::channel(None);
             let keeper = Keeper {
@@ -165,6 +177,7 @@ impl Broker {
                 line,
                 current: sender,
                 status: status.clone(),
+                measures: measures.clone(),
                 closing: closing.clone(),
             };
             tasks.spawn(keeper.keep_open());
@@ -176,6 +189,7 @@ impl Broker {
             consume,
             publish,
             status,
+            measures,
             closing,
             tasks,
         })))
@@ -188,6 +202,15 @@ impl Broker {
     /// A confirm channel of its own on the publishing connection.
     pub fn publisher(&self) -> Publisher {
         Publisher::new(self.clone())
+    }
+
+    /// Metrics of both connections and of publishing, to be registered once per process.
+    pub fn collectors(&self) -> Vec<Box<dyn prometheus::core::Collector>> {
+        self.0.measures.collectors()
+    }
+
+    pub(crate) fn measures(&self) -> &Measures {
+        &self.0.measures
     }
 
     /// Changes as connections and consumers come and go.
@@ -280,6 +303,7 @@ struct Keeper {
     line: Line,
     current: watch::Sender<Option<Arc<Session>>>,
     status: watch::Sender<Status>,
+    measures: Measures,
     closing: CancellationToken,
 }
 
@@ -313,11 +337,7 @@ impl Keeper {
     }
 
     async fn open(&self) -> lapin::Result<lapin::Connection> {
-        let side = match self.line {
-            Line::Consume => "consume",
-            Line::Publish => "publish",
-        };
-        let name = format!("{}-{side}", self.name);
+        let name = format!("{}-{}", self.name, self.line.as_str());
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         lapin::Connection::connect_uri(self.address.clone(), properties).await
     }
@@ -334,6 +354,7 @@ impl Keeper {
             blocked: blocked_seen,
         });
         self.current.send_replace(Some(Arc::clone(&session)));
+        self.measures.connected(self.line);
         self.show(Health::Connected);
         tracing::info!(line = ?self.line, epoch, "connected to the broker");
         let reason = loop {
@@ -379,6 +400,8 @@ impl Keeper {
     }
 
     fn show(&self, health: Health) {
+        let blocked = matches!(health, Health::Blocked(_));
+        self.measures.is(self.line, health.connected(), blocked);
         self.status.send_modify(|status| match self.line {
             Line::Consume => status.consume = health,
             Line::Publish => status.publish = health,

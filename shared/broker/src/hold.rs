@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use worker::{HoldItem, HoldVerdict, Holds, PortError};
 
-use crate::counters::{Counters, add};
+use crate::counters::Counters;
 
 /// Most rows of one insert.
 const BATCH: usize = 500;
@@ -54,7 +54,7 @@ async fn write(
             }
         }
         let (items, answers): (Vec<HoldItem>, Vec<Answer>) = batch.into_iter().unzip();
-        add(&counters.hold_calls);
+        counters.hold_calls.inc();
         match holds.hold(items.clone()).await {
             Ok(verdicts) if verdicts.len() == items.len() => {
                 for (answer, verdict) in answers.into_iter().zip(verdicts) {

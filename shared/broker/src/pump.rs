@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use tokio::time::sleep;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 use worker::{CLAIM_BATCH_LIMIT, Claims, Connection, Handler, decide};
 
 use crate::claim::Claimed;
 use crate::consume::{Consuming, Report, Shared};
+use crate::counters::Stage;
 use crate::intake::Work;
 use crate::prepare::Passed;
 use crate::settle::{Lease, Settling};
@@ -28,8 +30,10 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
             let Some((work, grant, lease)) = self.granted.pop_front() else {
                 break;
             };
+            let span = work.span.clone();
             self.again_after(
                 move |shared| async move { shared.handle(work, grant, lease, slot).await },
+                span,
             );
         }
         if !self.preparing && !self.unprepared.is_empty() {
@@ -39,6 +43,18 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         let free = self.slots.available_permits();
         if !self.claiming && self.granted.is_empty() && free > 0 && !self.unclaimed.is_empty() {
             self.start_claim(free);
+        }
+    }
+
+    pub(crate) fn count_waiting(&self) {
+        self.shared.counters.has(self.readiness.in_flight());
+        for (stage, deliveries) in [
+            (Stage::Prepare, self.unprepared.len()),
+            (Stage::Permits, self.waiting.len()),
+            (Stage::Claim, self.unclaimed.len()),
+            (Stage::Slot, self.granted.len()),
+        ] {
+            self.shared.counters.waits(stage, deliveries);
         }
     }
 
@@ -52,12 +68,21 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         }
     }
 
-    fn cut(&self, work: Work, connections: Vec<Arc<Connection>>) {
-        self.again_after(move |shared| async move { shared.cut(work, connections).await });
+    fn cut(&self, mut work: Work, connections: Vec<Arc<Connection>>) {
+        self.shared.begin(&mut work);
+        let span = work.span.clone();
+        self.again_after(
+            move |shared| async move { shared.cut(work, connections).await },
+            span,
+        );
     }
 
-    pub(crate) fn settle(&self, settling: Settling) {
-        self.again_after(move |shared| async move { shared.settle(settling).await });
+    pub(crate) fn settle(&self, mut settling: Settling) {
+        let span = self.shared.begin_subject(&mut settling.subject);
+        self.again_after(
+            move |shared| async move { shared.settle(settling).await },
+            span,
+        );
     }
 
     /// What comes from a channel that is over is dropped: the broker has it back.
@@ -99,7 +124,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                 for claimed in claimed {
                     match claimed {
                         Claimed::Granted(work, _, lease) if dropped(&work, draining) => {
-                            self.abandon(lease)
+                            self.abandon(&work, lease)
                         }
                         Claimed::Granted(work, grant, lease) => {
                             self.granted.push_back((work, grant, lease))
@@ -158,10 +183,13 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         self.claiming = true;
         // Half a round more than there are free slots: under a backlog one call serves at least half the slots.
         let most = CLAIM_BATCH_LIMIT.min(free + self.slots_in_all / 2).max(1);
-        let batch: Vec<Work> = self
+        let mut batch: Vec<Work> = self
             .unclaimed
             .drain(..most.min(self.unclaimed.len()))
             .collect();
+        for work in &mut batch {
+            self.shared.begin(work);
+        }
         let pause = self.claim_pauses.next();
         let (shared, report) = (Arc::clone(&self.shared), self.report.clone());
         self.tasks.spawn(async move {
@@ -185,17 +213,19 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         });
     }
 
-    pub(crate) fn abandon(&self, lease: Lease) {
-        let shared = Arc::clone(&self.shared);
+    pub(crate) fn abandon(&self, work: &Work, lease: Lease) {
+        let (shared, event) = (Arc::clone(&self.shared), Arc::clone(&work.job.event));
         self.tasks
-            .spawn(async move { shared.abandon(lease, "not started").await });
+            .spawn(async move { shared.abandon(lease, &event.id, "not started").await });
     }
 
-    fn again_after<F>(&self, task: impl FnOnce(Arc<Shared<H, C>>) -> F)
+    /// The task runs in `span`, so that its log lines name their trace and what it publishes goes on from there.
+    fn again_after<F>(&self, task: impl FnOnce(Arc<Shared<H, C>>) -> F, span: Span)
     where
         F: Future<Output = Option<Work>> + Send + 'static,
     {
-        let (running, report) = (task(Arc::clone(&self.shared)), self.report.clone());
+        let running = task(Arc::clone(&self.shared)).instrument(span);
+        let report = self.report.clone();
         self.tasks.spawn(async move {
             if let Some(work) = running.await {
                 let _ = report.send(Report::Again(work)).await;

@@ -13,6 +13,7 @@ use crate::address::{Guarded, NotPublic, Private};
 use crate::call::{Call, Reply};
 use crate::error::{CallError, Error, NotSent, Unknown};
 use crate::gate::Gate;
+use crate::measures::Measures;
 use crate::redact::Redactor;
 use crate::status::retry_after;
 
@@ -49,6 +50,7 @@ impl Default for Settings {
 pub struct Client {
     http: reqwest::Client,
     settings: Arc<Settings>,
+    pub(crate) measures: Measures,
 }
 
 impl Client {
@@ -72,7 +74,20 @@ impl Client {
         Ok(Self {
             http,
             settings: Arc::new(settings),
+            measures: Measures::default(),
         })
+    }
+
+    /// Metrics of all calls through this client and its clones, to be registered once per process.
+    pub fn collectors(&self) -> Vec<Box<dyn prometheus::core::Collector>> {
+        self.measures.collectors()
+    }
+
+    /// Calls that will be made: their metrics begin at 0 and not with the first call.
+    pub fn expect(&self, system: &str, operations: impl IntoIterator<Item = &'static str>) {
+        for operation in operations {
+            self.measures.expect(system, operation);
+        }
     }
 
     pub(crate) async fn attempt(

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::{Instrument as _, Span};
 use worker::budget::{CallPermit, Lesson, NoRoom, Purse};
+use worker::trace::spans;
 
 use crate::call::{Call, Reply};
 use crate::client::Client;
 use crate::error::CallError;
-use crate::lane::{Lane, Lanes, Limits};
+use crate::lane::{Lane, Lanes, Limits, Permit};
 use crate::redact::{Redactor, safe_url};
 use crate::retry::{WINDOW, while_unsent};
 
@@ -16,6 +18,7 @@ use crate::retry::{WINDOW, while_unsent};
 #[derive(Clone)]
 pub struct Connection {
     client: Client,
+    system: &'static str,
     lanes: Arc<Lanes>,
     redactor: Redactor,
     longest_wait: Duration,
@@ -23,9 +26,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(client: &Client, limits: Limits, redactor: Redactor) -> Self {
+    /// `system`: the partner's name, in metrics and traces.
+    pub fn new(client: &Client, system: &'static str, limits: Limits, redactor: Redactor) -> Self {
         Self {
             client: client.clone(),
+            system,
             lanes: Arc::new(Lanes::new(limits)),
             redactor,
             longest_wait: limits.longest_wait,
@@ -46,10 +51,25 @@ impl Connection {
     pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
         let leave_by = call.leave_by.min(Instant::now() + WINDOW);
         let call = call.leaving_by(leave_by);
-        let _room = self.lanes.enter(call.lane, leave_by).await?;
-        let _permit = self.permit(&call).await?;
-        let outcome = while_unsent(leave_by, || self.client.attempt(&call, &self.redactor)).await;
-        let url = safe_url(&call.url);
+        let (operation, url) = (call.operation, safe_url(&call.url));
+        let came = Instant::now();
+        let room = self.room(&call).await;
+        self.client.measures.waited(self.system, came.elapsed());
+        let left = Instant::now();
+        let outcome = match room {
+            Ok(_room) => {
+                let span = self.span(&call);
+                let attempts =
+                    while_unsent(leave_by, || self.client.attempt(&call, &self.redactor));
+                let outcome = attempts.instrument(span.clone()).await;
+                tell(&span, &outcome);
+                outcome
+            }
+            Err(no_room) => Err(no_room),
+        };
+        self.client
+            .measures
+            .called(self.system, operation, &outcome, left.elapsed());
         match &outcome {
             Ok(reply) => tracing::debug!(
                 http.method = %call.method,
@@ -66,6 +86,22 @@ impl Connection {
             ),
         }
         outcome
+    }
+
+    fn span(&self, call: &Call) -> Span {
+        spans::call(
+            self.system,
+            call.operation,
+            call.method.as_str(),
+            call.url.host_str(),
+            call.url.port_or_known_default(),
+        )
+    }
+
+    /// A place in flight in this process, and a permit of the fleet.
+    async fn room(&self, call: &Call) -> Result<(Permit, Option<CallPermit>), CallError> {
+        let room = self.lanes.enter(call.lane, call.leave_by).await?;
+        Ok((room, self.permit(call).await?))
     }
 
     async fn permit(&self, call: &Call) -> Result<Option<CallPermit>, CallError> {
@@ -90,5 +126,14 @@ impl Connection {
     /// Masks this connection's secrets in texts that come out of its replies.
     pub fn redactor(&self) -> &Redactor {
         &self.redactor
+    }
+}
+
+fn tell(span: &Span, outcome: &Result<Reply, CallError>) {
+    match outcome {
+        Ok(reply) => spans::replied(span, reply.status.as_u16()),
+        Err(CallError::NotSent { kind, .. }) => spans::failed(span, format_args!("{kind:?}")),
+        Err(CallError::Unknown { kind, .. }) => spans::failed(span, format_args!("{kind:?}")),
+        Err(CallError::Limited { .. }) => spans::failed(span, "Limited"),
     }
 }

@@ -13,6 +13,7 @@ mod connection;
 mod error;
 mod gate;
 mod lane;
+mod measures;
 mod redact;
 mod retry;
 mod status;

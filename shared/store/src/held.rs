@@ -23,7 +23,9 @@ pub use paced::{
     COUNT_LIMIT, INTERACTIVE_PERCENT, LaneShares, PERMIT_FOR, Waiting, release_paced,
     waiting_connections,
 };
-pub use release::{Ended, LOOK_LIMIT, RELEASE_LIMIT, Released, release, release_ended};
+pub use release::{
+    Ended, LOOK_LIMIT, RELEASE_LIMIT, Released, release, release_ended, without_cause,
+};
 
 /// Which rows; `None` matches all.
 #[derive(Clone, Debug, Default, PartialEq)]

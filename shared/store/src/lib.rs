@@ -5,11 +5,13 @@
 
 pub mod audit;
 pub mod budgets;
+pub mod census;
 pub mod connection_cache;
 pub mod connections;
 pub mod cuts;
 pub mod dead_letters;
 mod error;
+pub mod examine;
 pub mod held;
 pub mod janitor;
 pub mod links;

@@ -42,6 +42,11 @@ const EMBEDDED: &[(i64, &str, &str)] = &[
         "holds",
         include_str!("../../../migrations/0007_holds.sql"),
     ),
+    (
+        8,
+        "census",
+        include_str!("../../../migrations/0008_census.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {
@@ -85,6 +90,28 @@ pub async fn pending(pool: &Pool) -> Result<Vec<String>, Error> {
         .filter(|(version, ..)| !applied.contains(version))
         .map(|(version, name, _)| format!("{version:04}_{name}"))
         .collect())
+}
+
+/// Numbers of applied migrations that this build does not have: a newer build has been here. And of those that were begun
+/// and did not end well. Nothing where there is no list of migrations yet.
+pub async fn strange(pool: &Pool) -> Result<(Vec<i64>, Vec<i64>), Error> {
+    let known: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+        .fetch_one(pool)
+        .await?;
+    if !known {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let rows: Vec<(i64, bool)> =
+        sqlx::query_as("select version, success from _sqlx_migrations order by version")
+            .fetch_all(pool)
+            .await?;
+    let newer = rows.iter().map(|(version, _)| *version);
+    let newer = newer.filter(|version| EMBEDDED.iter().all(|(known, ..)| known != version));
+    let failed = rows.iter().filter(|(_, success)| !success);
+    Ok((
+        newer.collect(),
+        failed.map(|(version, _)| *version).collect(),
+    ))
 }
 
 #[cfg(test)]

@@ -6,14 +6,17 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use store::links::{Completion, End, Finish, Granted, Reservation, Reserved, Resolution};
+use tracing::Instrument as _;
 use uuid::Uuid;
 use worker::failpoint;
+use worker::trace::spans;
 use worker::{AckReason, DeadClass, Done, Failure, Handled, HoldCause, WaitCause, WaitsFor};
 
 use crate::content::{Base, NaturalKey, Record};
 use crate::effect::{Effect, Operation, Request};
 use crate::ledger::Ledger;
 use crate::link::{Link, LinkState};
+use crate::measures::{Ending, Measures, Recheck};
 use crate::next::{Seen, Step, View, Wish, Work, next};
 use crate::proof::{self, Moved};
 use crate::target::{Call, LookError, SendError, Target};
@@ -75,6 +78,7 @@ pub struct Driver<'a> {
     pub target: &'a dyn Target,
     pub clock: &'a dyn Clock,
     pub settings: &'a Settings,
+    pub measures: &'a Measures,
     /// Makes ids of effects: v7 in production, counted in the schedule tests.
     pub new_id: &'a (dyn Fn() -> Uuid + Send + Sync),
 }
@@ -200,9 +204,10 @@ impl Run<'_, '_> {
                     .first()
                     .copied()
                     .unwrap_or(Duration::from_secs(60));
-                let effect = self.open_id()?;
+                let effect = self.open.clone().ok_or_else(no_effect)?;
+                self.measures().ended(effect.operation, Ending::Abandoned);
                 self.resolve(Resolution::Abandoned {
-                    effect,
+                    effect: effect.id,
                     link: self.link.id,
                     begun: self.claimed_at,
                     recheck,
@@ -248,6 +253,10 @@ impl Run<'_, '_> {
                     .await
             }
             Step::Rechecked => {
+                self.measures().rechecked(match self.calls {
+                    0 => Recheck::Fine,
+                    _ => Recheck::Rewritten,
+                });
                 let mut finish = self.finish(End::Rechecked);
                 let step = self.link.recheck_step + 1;
                 finish.recheck = usize::try_from(step)
@@ -288,6 +297,7 @@ impl Run<'_, '_> {
     async fn confirm(&mut self, record: &Record) -> Result<Flow, Halt> {
         let effect = self.open.clone().ok_or_else(no_effect)?;
         let moved = proof::moved_by_record(&effect, &self.link, record);
+        self.measures().ended(effect.operation, Ending::Found);
         let own = effect.last && effect.k.is_some() && effect.k.as_ref() == self.work.wish.k();
         self.complete(
             &effect,
@@ -335,6 +345,9 @@ impl Run<'_, '_> {
         // Several hits are a conflict beside an effect whose outcome is open, too.
         finish.despite_open = self.open.is_some();
         let requested = self.work.wish.k().is_none();
+        if requested {
+            self.measures().rechecked(Recheck::Conflict);
+        }
         match self.end(finish, Some(AckReason::Rechecked)).await? {
             Flow::End(Handled::Done(_)) if !requested => {
                 // Whatever else it says, the record cannot be made while another one owns its key.
@@ -356,7 +369,12 @@ impl Run<'_, '_> {
 
     /// An ending or a lesson, guarded. A guard that fails is never the end of the event.
     async fn end(&mut self, finish: Finish, done: Option<AckReason>) -> Result<Flow, Halt> {
-        let finished = self.driver.ledger.finish(finish).await?;
+        let finished = self
+            .driver
+            .ledger
+            .finish(finish)
+            .instrument(spans::complete(self.link.id))
+            .await?;
         self.update(finished.link, finished.open)?;
         if finished.guarded {
             return Ok(self.lost());
@@ -376,6 +394,7 @@ impl Run<'_, '_> {
             .driver
             .ledger
             .reserve(self.reservation(&call, &request, last, settle))
+            .instrument(spans::reserve(self.link.id, operation.as_str()))
             .await?;
         let mut row = match reserved {
             Reserved::Yes(row) => *row,
@@ -408,7 +427,19 @@ impl Run<'_, '_> {
                 .await?;
             return Ok(self.wait(WaitCause::TooLate));
         };
+        let sent_at = self.driver.clock.elapsed();
         let sent = self.driver.target.send(&call, left).await;
+        let ending = match &sent {
+            Ok(_) => Ending::Confirmed,
+            Err(SendError::NotSent(_)) => Ending::NotSent,
+            Err(SendError::Refused(_)) => Ending::Refused,
+            Err(SendError::Unknown(_)) => Ending::Unknown,
+        };
+        self.measures().ended(operation, ending);
+        if ending == Ending::Confirmed {
+            let took = self.driver.clock.elapsed().saturating_sub(sent_at);
+            self.measures().answered(operation, took);
+        }
         failpoint::hit_for("after_call", &self.work.event_id);
         match sent {
             Ok(answer) => {
@@ -490,9 +521,17 @@ impl Run<'_, '_> {
             keep_lease,
             answered,
         };
-        let completed = self.driver.ledger.complete(completion).await?;
+        let completed = self
+            .driver
+            .ledger
+            .complete(completion)
+            .instrument(spans::complete(self.link.id))
+            .await?;
         self.update(completed.link, completed.open)?;
         if !completed.confirmed {
+            if answered {
+                self.measures().late();
+            }
             return Ok(self.lost());
         }
         if self.link.state == LinkState::Conflict {
@@ -555,6 +594,10 @@ impl Run<'_, '_> {
             .map(|row| Effect::read(row).ok_or_else(unreadable))
             .transpose()?;
         Ok(())
+    }
+
+    fn measures(&self) -> &Measures {
+        self.driver.measures
     }
 
     fn open_id(&self) -> Result<Uuid, Halt> {

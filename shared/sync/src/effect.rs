@@ -21,6 +21,14 @@ pub enum Operation {
 }
 
 impl Operation {
+    pub const ALL: [Self; 5] = [
+        Self::Create,
+        Self::Update,
+        Self::AppendPart,
+        Self::ChangePart,
+        Self::Delete,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",

@@ -154,3 +154,16 @@ pub enum Outcome {
         reason: String,
     },
 }
+
+impl Outcome {
+    /// The word for it in log lines and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ack(_) => "ack",
+            Self::RetryLater { counted: true, .. } => "retry",
+            Self::RetryLater { counted: false, .. } => "wait",
+            Self::Hold { .. } => "hold",
+            Self::DeadLetter { .. } => "dead_letter",
+        }
+    }
+}

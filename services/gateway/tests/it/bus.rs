@@ -49,6 +49,7 @@ async fn real(bus: testkit::Broker) -> Real {
     let deps = Deps {
         tokens: Arc::new(StoredTokens(pool)),
         publisher: Arc::new(publisher),
+        measures: gateway::Measures::default(),
     };
     let (http, _served) = serve(deps, &generous()).await;
     Real {

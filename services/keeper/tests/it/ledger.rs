@@ -1,4 +1,3 @@
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -297,7 +296,7 @@ async fn a_broker_made_copy_that_comes_again_is_the_same_death() {
         wait_until(
             "it is committed",
             SOON,
-            async || readiness.buried.load(Ordering::Relaxed),
+            async || readiness.measures.buried_in_all(),
             |buried| *buried == round + 1,
         )
         .await;

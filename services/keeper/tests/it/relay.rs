@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -131,7 +130,7 @@ async fn replicas_share_the_rows() {
         (1500, 1500),
         "nobody crashed, so none is doubled"
     );
-    assert_eq!(rig.readiness.relayed.load(Ordering::Relaxed), 1500);
+    assert_eq!(rig.readiness.measures.relayed.get(), 1500);
 }
 
 #[tokio::test]

@@ -36,6 +36,7 @@ pub(super) async fn add(process: &mut Process) -> Done {
         pins: Arc::clone(&process.pins) as _,
     };
     let readiness = Arc::new(Readiness::default());
+    process.show(readiness.collectors())?;
     let check = process.readiness.check("keeper");
     let queues = process.readiness.check("queues");
     let asked = Arc::clone(&readiness);

@@ -7,8 +7,10 @@ use std::time::Duration;
 use broker::{Broker, Health};
 use inbound::{Check, Readiness};
 use store::Pool;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use super::measures::Ping;
 
 /// How often parts are asked.
 const TURN: Duration = Duration::from_millis(500);
@@ -27,10 +29,14 @@ async fn pause(turn: Duration, shutdown: &CancellationToken) -> bool {
 pub(super) async fn database(
     pool: Pool,
     check: Check,
+    ping: Ping,
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
     loop {
-        match timeout(DATABASE_LIMIT, store::pool::ping(&pool)).await {
+        let asked = Instant::now();
+        let answer = timeout(DATABASE_LIMIT, store::pool::ping(&pool)).await;
+        ping.took(asked.elapsed());
+        match answer {
             Ok(Ok(())) => check.ready("answers"),
             Ok(Err(error)) => check.not_ready(&error.to_string()),
             Err(_elapsed) => check.not_ready("does not answer"),

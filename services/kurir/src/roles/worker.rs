@@ -30,6 +30,10 @@ fn metakocka_sync(process: &mut Process) -> Done {
         client: partners::client(settings)?,
         settings: partners::metakocka_sync(settings)?,
     });
+    let counters = Arc::new(Counters::new(handler.name(), handler.consumes()));
+    process.show(handler.collectors())?;
+    process.show(counters.collectors())?;
+    let readiness = Arc::new(Readiness::default());
     let worker = Worker {
         claims: Arc::new(handler.claims()),
         holds: Arc::new(LinkHolds::new(process.links.clone())),
@@ -46,9 +50,8 @@ fn metakocka_sync(process: &mut Process) -> Done {
         },
         alone: process.alone.clone(),
         link_of: |grant: &Grant| Some(grant.granted.link.id),
-        tracing: None,
-        counters: Arc::new(Counters::default()),
-        readiness: Arc::new(Readiness::default()),
+        counters,
+        readiness,
         handler: Arc::new(handler),
     };
     let check = process.readiness.check(worker.handler.name());

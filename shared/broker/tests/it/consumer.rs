@@ -107,13 +107,7 @@ async fn too_many_failures_are_a_dead_letter() {
     scene.holds(&scene.queue(".dead"), 1).await;
     assert_eq!(scene.ports.attempts(id(&events[0])), [1, 2]);
     assert_eq!(consuming.counters.dead(DeadClass::Exhausted), 1);
-    assert_eq!(
-        consuming
-            .counters
-            .timeouts
-            .load(std::sync::atomic::Ordering::Relaxed),
-        2
-    );
+    assert_eq!(consuming.counters.timeouts.get(), 2);
     consuming.stop().await.unwrap();
 }
 
@@ -396,13 +390,7 @@ async fn a_copy_that_is_back_too_early_waits_on_uncounted() {
     scene.handles(1).await;
     assert!(chrono::Utc::now() >= due - chrono::TimeDelta::milliseconds(60));
     assert_eq!(scene.ports.attempts(id(&event)), [4]);
-    assert!(
-        consuming
-            .counters
-            .waited
-            .load(std::sync::atomic::Ordering::Relaxed)
-            >= 1
-    );
+    assert!(consuming.counters.waited() >= 1);
     consuming.stop().await.unwrap();
 }
 
@@ -448,13 +436,7 @@ async fn suspects_run_alone_one_after_the_other() {
     scene.ports.go_on();
     scene.handles(40).await;
     assert_eq!((alone(), scene.ports.beside_suspects()), (2, 0));
-    assert_eq!(
-        consuming
-            .counters
-            .ran_alone
-            .load(std::sync::atomic::Ordering::Relaxed),
-        2
-    );
+    assert_eq!(consuming.counters.ran_alone.get(), 2);
     consuming.stop().await.unwrap();
 }
 
@@ -477,12 +459,7 @@ async fn one_bad_row_fails_alone() {
     wait_until(
         "its own failure",
         SOON,
-        async || {
-            consuming
-                .counters
-                .retried
-                .load(std::sync::atomic::Ordering::Relaxed)
-        },
+        async || consuming.counters.retried(),
         |retried| *retried >= 1,
     )
     .await;

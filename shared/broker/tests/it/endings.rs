@@ -1,5 +1,4 @@
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use broker::ConsumeSettings;
@@ -25,7 +24,7 @@ async fn a_deleted_queue_is_declared_and_consumed_again() {
         )
         .await
         .unwrap();
-    let opened = || consuming.counters.consumers_opened.load(Ordering::Relaxed);
+    let opened = || consuming.counters.consumers_opened.get();
     wait_until(
         "consuming again",
         SOON,
@@ -65,7 +64,7 @@ async fn a_delivery_of_a_lost_channel_is_never_acknowledged_on_another() {
         .collect();
     assert_eq!(tokens.len(), 2);
     scene.ports.go_on();
-    let lost = || consuming.counters.settle_lost.load(Ordering::Relaxed);
+    let lost = || consuming.counters.settle_lost.get();
     wait_until(
         "one acknowledgement is lost",
         SOON,
@@ -129,7 +128,7 @@ async fn a_stop_acknowledges_what_was_done_and_nothing_else() {
         (scene.ports.handled(), counters.acked(AckReason::Applied)),
         (4, 4)
     );
-    assert_eq!(counters.settle_lost.load(Ordering::Relaxed), 0);
+    assert_eq!(counters.settle_lost.get(), 0);
     scene.holds(&scene.queue(""), 56).await;
     // Claimed ones that never started gave their claims back.
     let claimed: usize = scene
@@ -181,13 +180,7 @@ async fn a_handler_that_does_not_end_is_stopped_without_an_outcome() {
         (Duration::from_secs(24)..Duration::from_secs(35)).contains(&took),
         "{took:?}"
     );
-    assert_eq!(
-        (
-            counters.aborted.load(Ordering::Relaxed),
-            scene.ports.running()
-        ),
-        (1, 0)
-    );
+    assert_eq!((counters.aborted.get(), scene.ports.running()), (1, 0));
     let (renewed, released) = {
         let seen = scene.ports.seen();
         (seen.renewed, seen.released.len())

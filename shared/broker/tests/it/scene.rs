@@ -63,7 +63,10 @@ impl Scene {
     }
 
     pub(crate) fn begin(&self, settings: ConsumeSettings) -> Consuming {
-        let (counters, readiness) = (Arc::<Counters>::default(), Arc::<Readiness>::default());
+        let (counters, readiness) = (
+            Arc::new(Counters::new("test", &[])),
+            Arc::<Readiness>::default(),
+        );
         let ports = Arc::new(self.ports.clone());
         let worker = Worker {
             handler: Arc::clone(&ports),
@@ -78,7 +81,6 @@ impl Scene {
             settings,
             alone: Alone::default(),
             link_of: |link| Some(*link),
-            tracing: None,
             counters: Arc::clone(&counters),
             readiness: Arc::clone(&readiness),
         };

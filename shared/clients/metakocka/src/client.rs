@@ -19,6 +19,9 @@ use crate::operation::Operation;
 use crate::partner::{AddedPartner, MkId, Partner};
 use crate::write::{NewPartner, PartnerUpdate};
 
+/// The partner's name in connections, metrics and traces.
+pub const SYSTEM: &str = "metakocka";
+
 pub const PRODUCTION_ROOT: &str = "https://main.metakocka.si/rest/eshop/";
 pub const DEVELOPMENT_ROOT: &str = "https://devmainsi.metakocka.si/rest/eshop/";
 
@@ -116,7 +119,7 @@ impl Metakocka {
         }
         Self {
             company: Arc::new(Company {
-                connection: Connection::new(client, settings.limits, redactor),
+                connection: Connection::new(client, SYSTEM, settings.limits, redactor),
                 root,
                 company_id: company_id.to_owned(),
                 secret_key,

@@ -19,7 +19,7 @@ mod partner;
 mod write;
 
 pub use client::{
-    DEVELOPMENT_ROOT, Metakocka, PAGE, PAGES_LIMIT, PRODUCTION_ROOT, Settings, Settle,
+    DEVELOPMENT_ROOT, Metakocka, PAGE, PAGES_LIMIT, PRODUCTION_ROOT, SYSTEM, Settings, Settle,
 };
 pub use error::{Code, Doubt, Error, Stored};
 pub use key::{Filter, FilterText, PartnerKey};

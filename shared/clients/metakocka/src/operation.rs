@@ -20,6 +20,8 @@ pub(crate) enum Effect {
 }
 
 impl Operation {
+    pub const ALL: [Self; 3] = [Self::AddPartner, Self::GetPartner, Self::UpdatePartner];
+
     /// The call's name in the API and in settings.
     pub fn name(self) -> &'static str {
         match self {

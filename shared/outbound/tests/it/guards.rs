@@ -59,6 +59,7 @@ async fn a_connection_never_has_more_calls_in_flight_than_it_may() {
     };
     let connection = Connection::new(
         &Client::new(settings()).unwrap(),
+        "partner",
         limits,
         Redactor::default(),
     );
@@ -88,6 +89,7 @@ async fn a_call_without_room_is_told_so_and_never_leaves() {
     };
     let connection = Connection::new(
         &Client::new(settings()).unwrap(),
+        "partner",
         limits,
         Redactor::default(),
     );

@@ -142,7 +142,7 @@ pub(crate) fn settings() -> Settings {
 pub(crate) fn connection(settings: Settings) -> Connection {
     let client = Client::new(settings).unwrap();
     let redactor = Redactor::new([&SecretString::from(SECRET)]);
-    Connection::new(&client, Limits::default(), redactor)
+    Connection::new(&client, "partner", Limits::default(), redactor)
 }
 
 pub(crate) fn call(url: Url) -> Call {

@@ -129,31 +129,8 @@ pub async fn release_ended(
     cause: HoldCause,
     after: Option<i64>,
 ) -> Result<Ended, Error> {
-    let ended = match cause {
-        HoldCause::NoConnection => {
-            "exists (select 1 from connection c where c.tenant = h.tenant and c.system = h.target_system and c.enabled)"
-        }
-        HoldCause::Conflict => {
-            "exists (select 1 from connection c where c.id = h.connection_id and c.state = 'ok' and c.enabled)
-             and (exists (select 1 from link l where l.id = h.link_id and l.state <> 'conflict')
-               or h.waits_key is not null and wait_is_over(h.tenant, h.target_system, h.connection_id, h.link_id, h.waits_kind,
-                 null, null, null, h.waits_key))"
-        }
-        HoldCause::Prerequisite => {
-            "exists (select 1 from connection c where c.id = h.connection_id and c.state = 'ok' and c.enabled)
-             and wait_is_over(h.tenant, h.target_system, h.connection_id, h.link_id, h.waits_kind, h.waits_system,
-               h.waits_account, h.waits_id, h.waits_key)"
-        }
-        HoldCause::Budget
-        | HoldCause::Suspended
-        | HoldCause::Circuit
-        | HoldCause::Poison
-        | HoldCause::Panic
-        | HoldCause::WaitExpired
-        | HoldCause::AppendUnknown => {
-            return Err(Error::Invalid(format!("held for {cause} does not end here")));
-        }
-    };
+    let ended = has_ended(cause)
+        .ok_or_else(|| Error::Invalid(format!("held for {cause} does not end here")))?;
     let mut transaction = pool.begin().await?;
     let looked: Vec<(i64, bool, Option<i64>)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "select h.id, {ended}, h.link_id
@@ -193,4 +170,53 @@ pub async fn release_ended(
         released: released.unsigned_abs(),
         next,
     })
+}
+
+/// Whether a held row `h` of this cause is held by nothing any more; none for causes that end otherwise.
+fn has_ended(cause: HoldCause) -> Option<&'static str> {
+    Some(match cause {
+        HoldCause::NoConnection => {
+            "exists (select 1 from connection c where c.tenant = h.tenant and c.system = h.target_system and c.enabled)"
+        }
+        HoldCause::Conflict => {
+            "exists (select 1 from connection c where c.id = h.connection_id and c.state = 'ok' and c.enabled)
+             and (exists (select 1 from link l where l.id = h.link_id and l.state <> 'conflict')
+               or h.waits_key is not null and wait_is_over(h.tenant, h.target_system, h.connection_id, h.link_id, h.waits_kind,
+                 null, null, null, h.waits_key))"
+        }
+        HoldCause::Prerequisite => {
+            "exists (select 1 from connection c where c.id = h.connection_id and c.state = 'ok' and c.enabled)
+             and wait_is_over(h.tenant, h.target_system, h.connection_id, h.link_id, h.waits_kind, h.waits_system,
+               h.waits_account, h.waits_id, h.waits_key)"
+        }
+        HoldCause::Budget
+        | HoldCause::Suspended
+        | HoldCause::Circuit
+        | HoldCause::Poison
+        | HoldCause::Panic
+        | HoldCause::WaitExpired
+        | HoldCause::AppendUnknown => {
+            return None;
+        }
+    })
+}
+
+/// Held rows that nothing holds any more and that the keeper has not let go yet: of each cause at most [`LOOK_LIMIT`] are
+/// looked at. More than none for longer than a minute means that no keeper releases.
+pub async fn without_cause(pool: &Pool) -> Result<i64, Error> {
+    let mut found = 0;
+    for cause in HoldCause::ALL {
+        let Some(ended) = has_ended(*cause) else {
+            continue;
+        };
+        let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+            "select count(*) from (select * from held where reason = $1 order by id limit $2) h where {ended}"
+        )))
+        .bind(cause.as_str())
+        .bind(LOOK_LIMIT)
+        .fetch_one(pool)
+        .await?;
+        found += rows;
+    }
+    Ok(found)
 }

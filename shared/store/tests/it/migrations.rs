@@ -18,6 +18,7 @@ async fn two_processes_may_migrate_an_empty_database_at_once() {
         "0005_replays",
         "0006_several_connections",
         "0007_holds",
+        "0008_census",
     ];
     assert_eq!(
         store::migrate::pending(&one).await.expect("an answer"),

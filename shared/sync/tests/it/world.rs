@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -1059,6 +1059,9 @@ fn spawn<F>(
     });
 }
 
+/// Nobody reads them here.
+static MEASURES: LazyLock<sync::Measures> = LazyLock::new(|| sync::Measures::new("simulated"));
+
 struct Handling<S> {
     store: Arc<S>,
     state: Shared,
@@ -1317,6 +1320,7 @@ async fn handle<S: SimStore + 'static>(
                 target: &ports,
                 clock: &ports,
                 settings: &handling.settings,
+                measures: &MEASURES,
                 new_id: &new_id,
             };
             let answer = driver

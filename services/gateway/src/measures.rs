@@ -1,0 +1,67 @@
+//! What the gateway counts: requests, and events by type and by what became of them.
+
+use event::EventType;
+use inbound::HttpMeasures;
+use prometheus::core::Collector;
+use prometheus::{IntCounterVec, Opts};
+
+use crate::events::Outcome;
+
+/// `message_type` of what could not be read or is not in the catalogue.
+const UNKNOWN: &str = "unknown";
+
+/// Clones count together.
+#[derive(Clone, Debug)]
+pub struct Measures {
+    pub(crate) http: HttpMeasures,
+    events: IntCounterVec,
+}
+
+impl Default for Measures {
+    fn default() -> Self {
+        let http = HttpMeasures::default();
+        http.expect("POST", crate::EVENTS);
+        let events = IntCounterVec::new(
+            Opts::new("kurir_events_received_total", "Events sent to the gateway, by what became of them: accepted (confirmed by the broker), refused (the sender's mistake, told with its place), not_published or unknown (the broker did not confirm; the sender repeats)."),
+            &["message_type", "outcome"],
+        )
+        .expect("a metric's name, labels and help are well formed");
+        let measures = Self { http, events };
+        for known in EventType::ALL
+            .into_iter()
+            .filter(|known| known.publishable())
+        {
+            for outcome in ["accepted", "refused", "not_published", "unknown"] {
+                measures
+                    .events
+                    .with_label_values(&[known.as_str(), outcome]);
+            }
+        }
+        measures.events.with_label_values(&[UNKNOWN, "refused"]);
+        measures
+    }
+}
+
+impl Measures {
+    /// Everything, to be registered once per process.
+    pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        let mut all = self.http.collectors();
+        all.push(Box::new(self.events.clone()));
+        all
+    }
+
+    pub(crate) fn published(&self, known: EventType, outcome: Outcome) {
+        let word = match outcome {
+            Outcome::Accepted => "accepted",
+            Outcome::NotPublished => "not_published",
+            Outcome::Unknown => "unknown",
+        };
+        self.events.with_label_values(&[known.as_str(), word]).inc();
+    }
+
+    /// `None`: what kind of event it was to be could not be read.
+    pub(crate) fn refused(&self, known: Option<EventType>) {
+        let kind = known.map_or(UNKNOWN, EventType::as_str);
+        self.events.with_label_values(&[kind, "refused"]).inc();
+    }
+}
