@@ -113,6 +113,19 @@ Examples:
     /// Stand-ins for partner systems, with faults on request
     #[command(subcommand)]
     Simulate(Simulate),
+    /// Looks at everything the fleet stands on and says what to do; changes nothing
+    #[command(after_help = "\
+Broker, queues, policies, permissions, database, clocks, credentials, partners and settings, in less than a minute. What
+cannot be looked at is told as \"not checked\", with the reason. Each line that is not ok names the next command. Some
+answers need RabbitMQ's management API: set KURIR_RABBITMQ_MANAGEMENT_URL.
+
+Exit code 0 if there is no problem (there may be warnings), 1 if there is one.
+
+Examples:
+  kurir doctor
+  kurir doctor --no-partners --role-url http://127.0.0.1:9092 --role-url http://127.0.0.1:9093
+  kurir doctor --json | jq '.findings[] | select(.verdict == \"problem\")'")]
+    Doctor(Doctor),
     /// Shows the settings in force, secrets hidden, and where each comes from
     #[command(after_help = "\
 Settings come from the defaults, then the file of --config or KURIR_CONFIG, then the environment. A setting
@@ -382,6 +395,21 @@ impl System {
             Self::Metakocka => "metakocka",
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Asks no partner system
+    #[arg(long)]
+    pub(crate) no_partners: bool,
+    /// Only connections of this tenant
+    #[arg(long, value_parser = tenant)]
+    pub(crate) tenant: Option<TenantId>,
+    /// Also asks the role whose health routes are here; may be repeated
+    #[arg(long = "role-url", value_name = "URL")]
+    pub(crate) role_urls: Vec<String>,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Subcommand)]

@@ -21,6 +21,7 @@ use runtime::Need;
 use crate::cli::{Command, Kurir};
 use crate::context::Context;
 use crate::demo;
+use crate::doctor;
 use crate::exit::Done;
 use crate::roles;
 
@@ -61,6 +62,11 @@ pub(crate) async fn run(kurir: Kurir) -> Done {
         }
         Command::Budgets(given) => budgets::run(&Context::load(file, STORED)?, given).await,
         Command::Links(command) => links::run(&Context::load(file, STORED)?, command).await,
+        Command::Doctor(given) => {
+            // Nothing is needed: what is missing is what it tells.
+            let context = Context::load(file.clone(), &[])?;
+            doctor::run(&context, file.as_deref(), given).await
+        }
         Command::Config { defaults, output } => config::run(file, defaults, output),
         Command::Keys(command) => keys::run(command),
         Command::Topology(command) => topology::run(&Context::load(file, BUS)?, command).await,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
@@ -18,6 +19,15 @@ pub(crate) struct Management {
     /// May hold a password.
     base: String,
     virtual_host: String,
+}
+
+/// An answer to a question of `kurir doctor`; a refusal is one too.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The broker's clock, in whole seconds.
+    pub(crate) date: Option<DateTime<Utc>>,
+    /// Null where it is no JSON.
+    pub(crate) body: Value,
 }
 
 impl Management {
@@ -40,6 +50,38 @@ impl Management {
 
     pub(crate) async fn bindings(&self) -> Done<Value> {
         self.list("bindings").await
+    }
+
+    /// `GET /api/<path>`, whatever the status.
+    ///
+    /// # Errors
+    /// Nobody answers, or too much.
+    pub(crate) async fn ask(&self, path: &str) -> Done<Answer> {
+        let asked = self.client.get(format!("{}/api/{path}", self.base));
+        let answer = asked.send().await;
+        let answer = answer.map_err(|error| unavailable(http::without_address(error)))?;
+        let status = answer.status().as_u16();
+        let date = answer.headers().get(reqwest::header::DATE);
+        let date = date.and_then(|date| DateTime::parse_from_rfc2822(date.to_str().ok()?).ok());
+        let body = http::body(answer, ANSWER_LIMIT)
+            .await
+            .map_err(unavailable)?;
+        Ok(Answer {
+            status,
+            date: date.map(|date| date.to_utc()),
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+        })
+    }
+
+    /// `GET /api/<kind>/<virtual host>`
+    pub(crate) async fn ask_of_host(&self, kind: &str) -> Done<Answer> {
+        self.ask(&format!("{kind}/{}", self.virtual_host)).await
+    }
+
+    /// `GET /api/permissions/<virtual host>/<user>`; the user as it stands in an address.
+    pub(crate) async fn permissions(&self, user: &str) -> Done<Answer> {
+        self.ask(&format!("permissions/{}/{user}", self.virtual_host))
+            .await
     }
 
     /// Deletes queues and exchanges whose names begin with `<prefix>.`, with everything in them.

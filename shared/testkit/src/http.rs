@@ -53,6 +53,11 @@ impl Http {
         }
     }
 
+    /// Where it speaks to, without a slash at its end.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The same with `Authorization: Bearer <token>`.
     pub fn with_token(&self, token: impl Into<String>) -> Self {
         Self {

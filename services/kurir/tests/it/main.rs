@@ -10,6 +10,7 @@ mod cost;
 mod crash;
 mod dead_letters;
 mod demo;
+mod doctor;
 mod edges;
 mod endurance;
 mod expected;

@@ -1,0 +1,165 @@
+//! `kurir doctor`: looks at everything that a fleet stands on and says what to do. Changes nothing, prints no secret.
+//!
+//! It is used when things are down, so no check relies on another one: what cannot be looked at is told as "not
+//! checked, because …", and every look has a limit of time.
+
+mod bus;
+mod clock;
+mod configuration;
+mod credentials;
+mod database;
+mod finding;
+mod partners;
+mod permissions;
+mod policies;
+mod queues;
+mod roles;
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use broker::Broker;
+use serde_json::json;
+use store::Pool;
+use tokio::time::timeout;
+
+use crate::cli::Doctor;
+use crate::context::{Context, PATIENCE};
+use crate::exit::{Done, Exit, Failed};
+use crate::fleet;
+use crate::management::Management;
+use finding::{Finding, Subject, Verdict, summary, told};
+
+/// Reaching a server, above what its own client allows itself.
+const REACH_LIMIT: Duration = Duration::from_secs(8);
+/// All checks of one subject; the run takes at most this and `REACH_LIMIT`.
+const SUBJECT_LIMIT: Duration = Duration::from_secs(40);
+
+/// What checks stand on. What cannot be reached says why; its own subject tells it as a problem.
+struct Ground<'a> {
+    context: &'a Context,
+    pool: Result<Pool, Failed>,
+    broker: Result<Broker, Failed>,
+    /// Not set, or its settings are unusable. It was not asked anything yet.
+    management: Result<Management, String>,
+}
+
+/// Why other subjects are not checked.
+const NO_DATABASE: &str = "the database cannot be reached";
+const NO_BROKER: &str = "the broker cannot be reached";
+
+impl Ground<'_> {
+    fn pool(&self) -> Result<&Pool, &'static str> {
+        self.pool.as_ref().map_err(|_told| NO_DATABASE)
+    }
+
+    fn broker(&self) -> Result<&Broker, &'static str> {
+        self.broker.as_ref().map_err(|_told| NO_BROKER)
+    }
+}
+
+pub(crate) async fn run(context: &Context, file: Option<&Path>, given: Doctor) -> Done {
+    let settings = context.settings();
+    let (pool, broker) = tokio::join!(
+        reach("the database", context.pool_within(PATIENCE)),
+        reach("the broker", fleet::broker(context, "doctor")),
+    );
+    let pool = pool.map_err(|failed| {
+        named(
+            failed,
+            settings.database.url.is_none(),
+            "KURIR_DATABASE_URL",
+        )
+    });
+    let broker =
+        broker.map_err(|failed| named(failed, settings.amqp.url.is_none(), "KURIR_AMQP_URL"));
+    let management = match Management::of(context) {
+        Ok(Some(management)) => Ok(management),
+        Ok(None) => Err("KURIR_RABBITMQ_MANAGEMENT_URL is not set".to_owned()),
+        Err(failed) => Err(failed.message),
+    };
+    let ground = Ground {
+        context,
+        pool,
+        broker,
+        management,
+    };
+    let mut findings = examine(&ground, file, &given).await;
+    if let Ok(broker) = &ground.broker {
+        // A broker that stands still may keep the goodbye waiting.
+        let _ = timeout(REACH_LIMIT, broker.close()).await;
+    }
+    findings.sort_by_key(|finding| finding.subject);
+    let worst = findings.iter().map(|finding| finding.verdict).max();
+    given.output.show(
+        &json!({ "verdict": worst.unwrap_or(Verdict::Ok), "findings": findings }),
+        |_| told(&findings),
+    )?;
+    if worst == Some(Verdict::Problem) {
+        return Err(Failed::new(Exit::Failed, summary(&findings))
+            .next("begin with the first problem: later ones are often its consequence"));
+    }
+    Ok(())
+}
+
+/// Side by side; a subject that takes too long is told as not checked, and the others are not kept.
+async fn examine(ground: &Ground<'_>, file: Option<&Path>, given: &Doctor) -> Vec<Finding> {
+    let tenant = given.tenant.as_ref();
+    let (bus, queues, policies, permissions, database, clock, credentials, partners, roles) = tokio::join!(
+        within(Subject::Broker, bus::check(ground)),
+        within(Subject::Queues, queues::check(ground)),
+        within(Subject::Policies, policies::check(ground)),
+        within(Subject::Permissions, permissions::check(ground)),
+        within(Subject::Database, database::check(ground)),
+        within(Subject::Clock, clock::check(ground)),
+        within(Subject::Credentials, credentials::check(ground, tenant)),
+        within(
+            Subject::Partners,
+            partners::check(ground, tenant, given.no_partners)
+        ),
+        within(Subject::Roles, roles::check(&given.role_urls)),
+    );
+    let parts = [
+        configuration::check(ground.context, file),
+        bus,
+        queues,
+        policies,
+        permissions,
+        database,
+        clock,
+        credentials,
+        partners,
+        roles,
+    ];
+    parts.into_iter().flatten().collect()
+}
+
+async fn within(
+    subject: Subject,
+    check: impl Future<Output = Vec<Finding>> + Send,
+) -> Vec<Finding> {
+    timeout(SUBJECT_LIMIT, check).await.unwrap_or_else(|_late| {
+        let because = format!("it took longer than {} s", SUBJECT_LIMIT.as_secs());
+        vec![Finding::not_checked(subject, "all", because)]
+    })
+}
+
+/// A setting that is not there is not a server that is down.
+fn named(failed: Failed, unset: bool, variable: &str) -> Failed {
+    if unset {
+        failed.next(format!("set {variable}; `make dev` starts a local server"))
+    } else {
+        failed
+    }
+}
+
+async fn reach<T>(what: &str, reached: impl Future<Output = Done<T>> + Send) -> Done<T> {
+    timeout(REACH_LIMIT, reached).await.unwrap_or_else(|_late| {
+        Err(Failed::new(
+            Exit::Unavailable,
+            format!("{what} did not answer within {} s", REACH_LIMIT.as_secs()),
+        )
+        .next("look whether its machine is overloaded or stopped, and whether a firewall drops the connection"))
+    })
+}

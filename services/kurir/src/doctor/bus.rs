@@ -1,0 +1,141 @@
+//! The broker itself: reachable, recent enough, not out of memory or disk.
+
+use outbound::Url;
+use secrecy::ExposeSecret as _;
+
+use super::Ground;
+use super::finding::{Finding, Subject};
+use crate::exit::Failed;
+
+const SUBJECT: Subject = Subject::Broker;
+/// The oldest version whose quorum queues dead-letter at least once.
+const OLDEST: (u32, u32) = (3, 10);
+
+pub(super) async fn check(ground: &Ground<'_>) -> Vec<Finding> {
+    let mut findings = vec![match &ground.broker {
+        Ok(_) => Finding::ok(SUBJECT, "reachable", reached(ground)),
+        Err(failed) => unreachable(failed),
+    }];
+    let management = match &ground.management {
+        Ok(management) => management,
+        Err(because) => {
+            findings.push(Finding::not_checked(SUBJECT, "version, alarms", because));
+            return findings;
+        }
+    };
+    match management.ask("overview").await {
+        Ok(answer) if answer.status == 200 => {
+            let version = answer.body["rabbitmq_version"].as_str().unwrap_or_default();
+            findings.push(recent(version));
+        }
+        Ok(answer) => findings.push(refused(
+            "version",
+            answer.status,
+            "rabbitmqctl set_user_tags <user> monitoring",
+        )),
+        Err(failed) => findings.push(Finding::failed(SUBJECT, "management API", &failed)),
+    }
+    match management.ask("health/checks/alarms").await {
+        Ok(answer) if answer.status == 200 => {
+            findings.push(Finding::ok(SUBJECT, "alarms", "none"));
+        }
+        Ok(answer) if answer.status == 503 => findings.push(Finding::problem(
+            SUBJECT,
+            "alarms",
+            format!(
+                "{}: publishers wait, nothing is lost",
+                answer.body["reason"]
+                    .as_str()
+                    .unwrap_or("an alarm is in effect")
+            ),
+            "`rabbitmqctl status` shows memory and free disk beside their limits; make room, or raise the limit",
+        )),
+        Ok(answer) => findings.push(refused(
+            "alarms",
+            answer.status,
+            "rabbitmqctl set_user_tags <user> monitoring",
+        )),
+        // Told above: the same server did not answer.
+        Err(_) => findings.push(Finding::not_checked(
+            SUBJECT,
+            "alarms",
+            "the management API does not answer",
+        )),
+    }
+    findings
+}
+
+fn reached(ground: &Ground<'_>) -> String {
+    let url = ground.context.settings().amqp.url.as_ref();
+    let url = url.and_then(|url| Url::parse(url.expose_secret()).ok());
+    let Some(url) = url else {
+        return "connected".to_owned();
+    };
+    let host = match url.path() {
+        "" | "/" | "/%2f" | "/%2F" => "/",
+        path => path.trim_start_matches('/'),
+    };
+    let user = match url.username() {
+        "" => "guest",
+        user => user,
+    };
+    format!("connected as {user}, virtual host {host}")
+}
+
+/// The broker's own words tell which of three things it is.
+fn unreachable(failed: &Failed) -> Finding {
+    let finding = Finding::failed(SUBJECT, "reachable", failed);
+    let said = failed.message.to_lowercase();
+    if said.contains("vhost") {
+        finding.next(
+            "rabbitmqctl add_vhost <virtual host>, then set_permissions as docs/operations.md says",
+        )
+    } else if said.contains("access_refused") || said.contains("access refused") {
+        finding.next("check user and password in KURIR_AMQP_URL; `rabbitmqctl authenticate_user <user> <password>` tries them")
+    } else {
+        finding
+    }
+}
+
+fn recent(version: &str) -> Finding {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
+    let (Some(Some(major)), Some(Some(minor))) = (parts.next(), parts.next()) else {
+        let because = format!("the broker calls its version '{version}'");
+        return Finding::not_checked(SUBJECT, "version", because);
+    };
+    if (major, minor) >= OLDEST {
+        return Finding::ok(SUBJECT, "version", format!("RabbitMQ {version}"));
+    }
+    let (least, minor) = OLDEST;
+    Finding::problem(
+        SUBJECT,
+        "version",
+        format!(
+            "RabbitMQ {version}; retries need at-least-once dead-lettering, which came with {least}.{minor}"
+        ),
+        format!("upgrade the broker to {least}.{minor} or newer"),
+    )
+}
+
+fn refused(check: &str, status: u16, next: &str) -> Finding {
+    let because = format!("the management API answered {status}: its user may not see that");
+    Finding::not_checked(SUBJECT, check, because).next(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Verdict;
+    use super::recent;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        for (version, verdict) in [
+            ("3.9.29", Verdict::Problem),
+            ("3.10.8", Verdict::Ok),
+            ("4.0.2-rc.1", Verdict::Ok),
+            ("nightly", Verdict::NotChecked),
+        ] {
+            assert_eq!(recent(version).verdict, verdict, "{version}");
+        }
+    }
+}
