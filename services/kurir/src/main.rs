@@ -7,7 +7,6 @@ mod cli;
 mod commands;
 mod context;
 mod demo;
-mod doctor;
 mod exit;
 mod fleet;
 mod http;
@@ -15,6 +14,7 @@ mod management;
 mod output;
 mod partners;
 mod roles;
+mod traces;
 
 use std::process::ExitCode;
 

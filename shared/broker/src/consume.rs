@@ -32,9 +32,8 @@ use crate::admit::Waiting;
 use crate::alone::Alone;
 use crate::claim::Claimed;
 use crate::connection::Broker;
-use crate::counters::{Counters, add};
+use crate::counters::Counters;
 use crate::error::Error;
-use crate::headers::TraceContext;
 use crate::hold::Holder;
 use crate::intake::{Read, Reader, Work, read};
 use crate::lease::{Leases, renew};
@@ -77,14 +76,6 @@ impl Default for ConsumeSettings {
     }
 }
 
-/// How spans are joined to the trace that a delivery brought. The telemetry of the process implements it.
-pub trait Tracing: Send + Sync + 'static {
-    /// Makes `span` a child of the `traceparent` in `headers`, if there is a valid one.
-    fn adopt(&self, span: &tracing::Span, headers: &serde_json::Value);
-    /// The current span's context, for a copy.
-    fn current(&self) -> Option<TraceContext>;
-}
-
 /// Everything that one worker consists of.
 pub struct Worker<H: Handler, C: Claims<Grant = H::Grant>> {
     pub handler: Arc<H>,
@@ -103,7 +94,6 @@ pub struct Worker<H: Handler, C: Claims<Grant = H::Grant>> {
     pub alone: Alone,
     /// The link of a grant, so that a dead letter names it.
     pub link_of: fn(&H::Grant) -> Option<i64>,
-    pub tracing: Option<Arc<dyn Tracing>>,
     pub counters: Arc<Counters>,
     pub readiness: Arc<Readiness>,
 }
@@ -123,8 +113,9 @@ pub(crate) struct Shared<H: Handler, C: Claims<Grant = H::Grant>> {
     pub(crate) schemes: Schemes,
     pub(crate) topology: Topology,
     pub(crate) events_exchange: String,
+    /// The worker's own.
+    pub(crate) queue: String,
     pub(crate) link_of: fn(&H::Grant) -> Option<i64>,
-    pub(crate) tracing: Option<Arc<dyn Tracing>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) slot_freed: Arc<Notify>,
     /// Nothing new begins.
@@ -144,13 +135,13 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     }
 
     /// Gives a lease back without an outcome: it is no death, and nobody has to wait for its end.
-    pub(crate) async fn abandon(&self, lease: Lease, why: &str) {
+    pub(crate) async fn abandon(&self, lease: Lease, event_id: &str, why: &str) {
         let release = Release {
             token: lease.token,
             last_error: Some(why.to_owned()),
         };
         if let Ok(Err(error)) = timeout(GOODBYE, self.claims.release(vec![release])).await {
-            tracing::warn!(handler = self.handler.name(), %error, "a lease could not be given back; it expires");
+            tracing::warn!(event.id = event_id, handler = self.handler.name(), %error, "a lease could not be given back; it expires");
         }
         self.leases.remove(lease.token);
     }
@@ -232,6 +223,11 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
     fn new(worker: Worker<H, C>) -> Self {
         // Each delivery is in one report at most, so a full channel means a loop that does not turn.
         let (report, reports) = mpsc::channel(usize::from(worker.settings.prefetch).max(1) * 2);
+        worker
+            .counters
+            .slots
+            .set(i64::try_from(worker.settings.slots.max(1)).unwrap_or(i64::MAX));
+        let queue = worker.broker.topology().queue(worker.handler.name());
         let shared = Shared {
             holder: Holder::start(worker.holds, Arc::clone(&worker.counters)),
             cuts: worker.cuts,
@@ -246,8 +242,8 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
             schemes: Schemes::default(),
             topology: worker.broker.topology(),
             events_exchange: worker.broker.topology().events(),
+            queue,
             link_of: worker.link_of,
-            tracing: worker.tracing,
             counters: worker.counters,
             slot_freed: Arc::default(),
             draining: CancellationToken::new(),
@@ -337,9 +333,10 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
 
     async fn consume(&mut self, open: &mut Open, shutdown: &CancellationToken) -> End {
         let queue = self.shared.topology.queue(self.shared.handler.name());
-        add(&self.shared.counters.consumers_opened);
+        self.shared.counters.consumers_opened.inc();
         self.readiness.set_connected(true);
         self.readiness.set_consuming(true);
+        self.shared.counters.consuming.set(1);
         self.broker.set_consumer(&queue, true);
         tracing::info!(handler = self.shared.handler.name(), queue, "consuming");
         let mut turn = interval(TURN);
@@ -357,12 +354,13 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                 () = slot_freed.notified() => {}
                 () = permits_moved(&mut moved) => {}
                 () = until(self.waiting.next()) => {}
-                _ = turn.tick() => {}
+                _ = turn.tick() => self.count_waiting(),
                 () = open.over.cancelled() => break End::Lost("the channel is over".to_owned()),
                 () = shutdown.cancelled() => break End::Shutdown,
             }
         };
         self.readiness.set_consuming(false);
+        self.shared.counters.consuming.set(0);
         self.broker.set_consumer(&queue, false);
         end
     }
@@ -394,9 +392,9 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
 
     fn receive(&mut self, delivery: lapin::message::Delivery, over: &CancellationToken) {
         let shared = Arc::clone(&self.shared);
-        add(&shared.counters.received);
+        shared.counters.received.inc();
         if delivery.redelivered {
-            add(&shared.counters.redelivered);
+            shared.counters.redelivered.inc();
         }
         let receipt = Receipt::new(
             delivery.acker.clone(),

@@ -65,8 +65,8 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         self.unprepared.clear();
         self.waiting.clear();
         self.unclaimed.clear();
-        for (_work, _grant, lease) in std::mem::take(&mut self.granted) {
-            self.abandon(lease);
+        for (work, _grant, lease) in std::mem::take(&mut self.granted) {
+            self.abandon(&work, lease);
         }
     }
 

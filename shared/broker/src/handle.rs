@@ -1,6 +1,7 @@
 //! One claimed event in a slot: the handler runs against its deadline, and its answer becomes an outcome.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
@@ -9,7 +10,6 @@ use tracing::Instrument as _;
 use worker::{Claims, DeadClass, Failure, Handled, Handler, Outcome, budget, decide, failpoint};
 
 use crate::consume::Shared;
-use crate::counters::add;
 use crate::intake::{Subject, Work};
 use crate::settle::{Lease, Settling};
 
@@ -25,14 +25,20 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     ) -> Option<Work> {
         failpoint::hit_for("after_claim", work.event_id());
         let link = (self.link_of)(&grant);
+        let began = Instant::now();
+        self.counters.slots_used.inc();
         let outcome = self.answer(&work, grant).await;
+        self.counters.slots_used.dec();
+        self.counters
+            .handled(work.job.event.event_type, began.elapsed());
         work.admitted = None;
         drop(slot);
         self.slot_freed.notify_one();
         let Some(outcome) = outcome else {
             // The drain is no failure: the next process gets the delivery with its attempt number unchanged.
-            add(&self.counters.aborted);
-            self.abandon(lease, "the process stopped").await;
+            self.counters.aborted.inc();
+            self.abandon(lease, work.event_id(), "the process stopped")
+                .await;
             return None;
         };
         self.settle(Settling {
@@ -55,9 +61,6 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             handler = self.handler.name(),
             attempt = job.delivery.trail.attempt,
         );
-        if let Some(tracing) = &self.tracing {
-            tracing.adopt(&span, &job.delivery.headers);
-        }
         let deadline = self.handler.policy().deadline;
         let handling = self.handler.handle(job, grant, deadline);
         let handling = async {
@@ -74,12 +77,12 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         let answer: Result<Handled, Failure> = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(panic)) => {
-                add(&self.counters.panics);
+                self.counters.panics.inc();
                 return Some(decide::panicked(panic_text(panic.as_ref())));
             }
             // The effect ledger covers a call that was under way.
             Err(_) => {
-                add(&self.counters.timeouts);
+                self.counters.timeouts.inc();
                 let message = format!("the handler took longer than {} s", deadline.as_secs());
                 Err(Failure::transient(DeadClass::Timeout, message))
             }

@@ -15,6 +15,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde_json::{Map, Value};
 use uuid::Uuid;
+use worker::trace::{TRACEPARENT, TRACESTATE, TraceContext};
 use worker::{Attempt, Delivery, Trail};
 
 pub(crate) use death::dead;
@@ -51,8 +52,6 @@ const DEAD_CLASS: &str = "x-dead-class";
 const DEAD_FINGERPRINT: &str = "x-dead-fingerprint";
 const DEAD_TEXT: &str = "x-dead-message";
 const DEAD_AT: &str = "x-dead-at";
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
 
 /// Kept through every copy, hold, death and replay.
 const CARRIED: [&str; 6] = [
@@ -84,13 +83,6 @@ pub struct Properties {
     pub app_id: Option<String>,
     /// Texts and integers; other values are not written.
     pub headers: Map<String, Value>,
-}
-
-/// W3C trace context of the current span; replaces what the delivery brought.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TraceContext {
-    pub traceparent: String,
-    pub tracestate: Option<String>,
 }
 
 impl Properties {
@@ -161,12 +153,16 @@ impl Properties {
         Value::Object(self.headers.clone())
     }
 
-    /// Errs with the name of the part that AMQP can't hold.
-    pub(crate) fn to_amqp(&self) -> Result<BasicProperties, &'static str> {
+    /// `trace`: the context of the publish, which replaces the one that is among the headers. Errs with the name of the
+    /// part that AMQP can't hold.
+    pub(crate) fn to_amqp(
+        &self,
+        trace: Option<&TraceContext>,
+    ) -> Result<BasicProperties, &'static str> {
         const PERSISTENT: u8 = 2;
         let mut properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
-            .with_headers(table(&self.headers));
+            .with_headers(table(&self.headers, trace));
         let short = |text: &Option<String>, what: &'static str| {
             text.as_deref()
                 .map(ShortString::try_new)
@@ -342,9 +338,21 @@ fn storable(text: &str) -> String {
     text.replace('\0', "\u{2400}")
 }
 
-fn table(headers: &Map<String, Value>) -> FieldTable {
+fn table(headers: &Map<String, Value>, trace: Option<&TraceContext>) -> FieldTable {
     let mut table = FieldTable::default();
+    if let Some(trace) = trace {
+        let (parent, state) = (Some(&trace.traceparent), trace.tracestate.as_ref());
+        for (name, value) in [(TRACEPARENT, parent), (TRACESTATE, state)] {
+            if let Some(value) = value {
+                table.insert(name.into(), AMQPValue::LongString(value.as_str().into()));
+            }
+        }
+    }
     for (name, value) in headers {
+        // A `tracestate` belongs to its `traceparent`: both are replaced, or none.
+        if trace.is_some() && TRACE.contains(&name.as_str()) {
+            continue;
+        }
         let Ok(name) = ShortString::try_new(name.as_str()) else {
             continue;
         };

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use event::{Event, EventType, Kind};
+use tracing::Span;
 use uuid::Uuid;
 use worker::budget::Admitted;
+use worker::trace;
 use worker::{Connection, DeadClass, Delivery, Job, Outcome, decide};
 
 use crate::headers;
@@ -24,11 +26,22 @@ pub(crate) struct Work {
     pub(crate) admitted: Option<Admitted>,
     /// The keeper's account knows that what it let go is here.
     pub(crate) arrived: bool,
+    /// Disabled until it is handed over, and always where nobody records.
+    pub(crate) span: Span,
 }
 
 impl Work {
     pub(crate) fn event_id(&self) -> &str {
         &self.job.event.id
+    }
+
+    /// For a row: what is made of it later goes on from this handling.
+    pub(crate) fn going_on(&self) -> Job {
+        let mut job = self.job.clone();
+        if !self.span.is_disabled() {
+            trace::write_headers(&self.span, &mut Arc::make_mut(&mut job.delivery).headers);
+        }
+        job
     }
 
     /// It is for this connection; so is from here on whatever is made of it, whichever others the tenant gets meanwhile.
@@ -131,6 +144,7 @@ pub(crate) fn read(
         bounced: 0,
         admitted: None,
         arrived: false,
+        span: Span::none(),
     };
     match wrong {
         None => Read::Event(work),

@@ -3,14 +3,17 @@
 //! owner of the message (an outbox row, an unsettled delivery, an HTTP request) repeats it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lapin::Confirmation;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
+use serde_json::Value;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tracing::Span;
+use worker::trace::{self, Relation, TRACEPARENT, TRACESTATE, TraceContext, spans};
 
 use crate::connection::{Broker, Session};
 use crate::headers::Properties;
@@ -43,6 +46,19 @@ pub enum PublishError {
     /// Can never be written; repeating does not help.
     #[error("cannot be published: {0}")]
     Invalid(String),
+}
+
+impl PublishError {
+    /// One word for each kind.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Returned { .. } => "returned",
+            Self::Nacked => "nacked",
+            Self::Closed(_) => "not_sent",
+            Self::Unknown => "unknown",
+            Self::Invalid(_) => "invalid",
+        }
+    }
 }
 
 /// A confirm channel that is opened again by itself. Clones share the channel and its window, and keep the broker's
@@ -81,7 +97,15 @@ impl Publisher {
             |what: &str| PublishError::Invalid(format!("the {what} is longer than 255 bytes"));
         let to = ShortString::try_new(exchange).map_err(|_refused| too_long("exchange"))?;
         let key = ShortString::try_new(routing_key).map_err(|_refused| too_long("routing key"))?;
-        let properties = properties.to_amqp().map_err(too_long)?;
+        let span = spans::publish(
+            exchange,
+            routing_key,
+            properties.message_id.as_deref(),
+            properties.correlation_id.as_deref(),
+            body.len(),
+        );
+        let trace = own_trace(&span, properties);
+        let properties = properties.to_amqp(trace.as_ref()).map_err(too_long)?;
         let sent = async {
             let confirming = self.confirming().await?;
             let closed = |_| PublishError::Closed("the channel's window is gone".to_owned());
@@ -96,13 +120,21 @@ impl Publisher {
                 .await
                 .unwrap_or_else(|ended| Err(PublishError::Closed(ended.to_string())))
         };
-        match timeout(CONFIRM_LIMIT, sent).await {
+        let began = Instant::now();
+        let answer = match timeout(CONFIRM_LIMIT, sent).await {
             Ok(answer) => answer,
             Err(_) => {
                 self.replace().await;
                 Err(PublishError::Unknown)
             }
+        };
+        self.broker
+            .measures()
+            .published(exchange, &answer, began.elapsed());
+        if let Err(error) = &answer {
+            spans::failed(&span, error.as_str());
         }
+        answer
     }
 
     /// A channel that owes a confirm for this long gets no more messages; unless the broker said that it takes none,
@@ -132,8 +164,8 @@ impl Publisher {
         exchange: &str,
         routing_key: &str,
         body: Bytes,
-        properties: &serde_json::Value,
-        headers: &serde_json::Value,
+        properties: &Value,
+        headers: &Value,
     ) -> Result<(), PublishError> {
         let properties = Properties::from_json(properties, headers);
         self.publish(exchange, routing_key, body, &properties).await
@@ -170,6 +202,18 @@ impl Publisher {
         *current = Some(opened.clone());
         Ok(opened)
     }
+}
+
+/// What the message carries on. The context that it brought from another trace, a publisher's, is linked.
+fn own_trace(span: &Span, properties: &Properties) -> Option<TraceContext> {
+    let own = trace::context_of(span)?;
+    let brought = |name: &str| properties.headers.get(name).and_then(Value::as_str);
+    if let Some(traceparent) = brought(TRACEPARENT)
+        && !own.is_of_the_trace_of(traceparent)
+    {
+        trace::join(span, traceparent, brought(TRACESTATE), Relation::Link);
+    }
+    Some(own)
 }
 
 async fn send(

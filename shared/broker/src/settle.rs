@@ -8,8 +8,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
+use event::EventType;
 use tokio::time::sleep;
 use uuid::Uuid;
+use worker::trace::spans;
 use worker::{
     AckReason, Claims, Connection, CutItem, Handler, HoldItem, HoldVerdict, Outcome, Release,
     failpoint,
@@ -17,7 +20,6 @@ use worker::{
 
 use crate::alone::Presence;
 use crate::consume::Shared;
-use crate::counters::add;
 use crate::headers::{Destination, forward};
 use crate::intake::{Subject, Work};
 use crate::receipt::Receipt;
@@ -43,6 +45,28 @@ pub(crate) struct Settling {
     pub(crate) link: Option<i64>,
 }
 
+/// What is counted of a settled delivery.
+#[derive(Clone, Copy)]
+struct Told {
+    event_type: Option<EventType>,
+    since: Option<DateTime<Utc>>,
+}
+
+impl Told {
+    fn of(subject: &Subject) -> Self {
+        match subject {
+            Subject::Event(work) => Self {
+                event_type: Some(work.job.event.event_type),
+                since: work.job.event.time,
+            },
+            Subject::Unreadable { .. } => Self {
+                event_type: None,
+                since: None,
+            },
+        }
+    }
+}
+
 impl Settling {
     pub(crate) fn of(work: Work, outcome: Outcome) -> Self {
         Self {
@@ -64,10 +88,10 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             link,
         } = settling;
         self.tell(&subject, &outcome);
+        let told = Told::of(&subject);
         let since = Instant::now();
         if let Some(lease) = lease {
-            self.give_back(lease, &outcome, subject.receipt(), since)
-                .await?;
+            self.give_back(lease, &outcome, &subject, since).await?;
         }
         match &outcome {
             Outcome::Ack(_) => failpoint::hit_for("before_ack", subject.event_id()),
@@ -117,7 +141,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                 let item = HoldItem {
                     worker: self.handler.name(),
                     target_system: self.handler.target_system(),
-                    job: work.job.clone(),
+                    job: work.going_on(),
                     cause: *cause,
                     epoch: *epoch,
                     reason: reason.clone(),
@@ -126,44 +150,47 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                 };
                 failpoint::hit_for("before_hold", work.event_id());
                 let hold = || self.holder.hold(item.clone());
-                match self.persist("hold", &work.receipt, since, hold).await? {
+                let (receipt, event) = (&work.receipt, work.event_id());
+                match self.persist("hold", receipt, event, since, hold).await? {
                     HoldVerdict::Held => failpoint::hit_for("after_hold", work.event_id()),
                     HoldVerdict::CauseGone => {
-                        add(&self.counters.cause_gone);
+                        self.counters.cause_gone.inc();
                         return Some(work);
                     }
                     HoldVerdict::Covered => {
                         return self
-                            .acknowledge(work.receipt, &Outcome::Ack(AckReason::Superseded))
+                            .acknowledge(work.receipt, &Outcome::Ack(AckReason::Superseded), told)
                             .await;
                     }
                 }
-                return self.acknowledge(work.receipt, &outcome).await;
+                return self.acknowledge(work.receipt, &outcome, told).await;
             }
         }
-        self.acknowledge(subject.into_receipt(), &outcome).await
+        self.acknowledge(subject.into_receipt(), &outcome, told)
+            .await
     }
 
     /// The copies are committed first, all or none, then the delivery is done. A crash in between cuts it once more.
     pub(crate) async fn cut(&self, work: Work, connections: Vec<Arc<Connection>>) -> Option<Work> {
         let item = CutItem {
             worker: self.handler.name(),
-            job: work.job.clone(),
+            job: work.going_on(),
             connections: connections.iter().map(|connection| connection.id).collect(),
         };
         failpoint::hit_for("before_cut", work.event_id());
         let cut = || self.cuts.cut(item.clone());
-        self.persist("cut", &work.receipt, Instant::now(), cut)
+        let (receipt, event) = (&work.receipt, work.event_id());
+        self.persist("cut", receipt, event, Instant::now(), cut)
             .await?;
         failpoint::hit_for("after_cut", work.event_id());
         let outcome = Outcome::Ack(AckReason::Cut);
         self.settle(Settling::of(work, outcome)).await
     }
 
-    async fn acknowledge(&self, receipt: Receipt, outcome: &Outcome) -> Option<Work> {
-        self.counters.settled(outcome);
+    async fn acknowledge(&self, receipt: Receipt, outcome: &Outcome, told: Told) -> Option<Work> {
+        self.counters.settled(outcome, told.event_type, told.since);
         if !receipt.ack().await {
-            add(&self.counters.settle_lost);
+            self.counters.settle_lost.inc();
         }
         None
     }
@@ -173,7 +200,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         &self,
         lease: Lease,
         outcome: &Outcome,
-        receipt: &Receipt,
+        subject: &Subject,
         since: Instant,
     ) -> Option<()> {
         let last_error = match outcome {
@@ -194,7 +221,11 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         let released = match release().await {
             Ok(()) => Some(()),
             // Not ours any more or not now: an unreturned lease expires.
-            Err(_) => self.persist("release", receipt, since, release).await,
+            Err(_) => {
+                let (receipt, event) = (subject.receipt(), subject.event_id());
+                self.persist("release", receipt, event, since, release)
+                    .await
+            }
         };
         self.leases.remove(lease.token);
         drop(lease.presence);
@@ -210,14 +241,13 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     ) -> Option<()> {
         failpoint::hit_for("before_settle_copy", subject.event_id());
         let delivery = subject.delivery();
-        let trace = self.tracing.as_ref().and_then(|tracing| tracing.current());
-        let properties = forward(delivery, to, self.now(), trace.as_ref());
+        let properties = forward(delivery, to, self.now());
         let publish = || {
             self.publisher
                 .publish("", queue, delivery.body.clone(), &properties)
         };
-        self.persist("copy", subject.receipt(), since, publish)
-            .await?;
+        let (receipt, event) = (subject.receipt(), subject.event_id());
+        self.persist("copy", receipt, event, since, publish).await?;
         failpoint::hit_for("after_copy", subject.event_id());
         Some(())
     }
@@ -227,6 +257,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         &self,
         step: &'static str,
         receipt: &Receipt,
+        event_id: &str,
         since: Instant,
         mut attempt: impl FnMut() -> F,
     ) -> Option<T>
@@ -242,17 +273,18 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             match attempt().await {
                 Ok(done) => return Some(done),
                 Err(error) => {
-                    tracing::warn!(handler = self.handler.name(), step, %error, "a settle step failed")
+                    tracing::warn!(event.id = event_id, handler = self.handler.name(), step, %error, "a settle step failed")
                 }
             }
-            add(&self.counters.settle_repeated);
+            self.counters.settle_repeated.inc();
             if since.elapsed() + pause > SETTLE_LIMIT {
                 tracing::error!(
+                    event.id = event_id,
                     handler = self.handler.name(),
                     step,
                     "given up: the channel is closed"
                 );
-                add(&self.counters.settle_abandoned);
+                self.counters.settle_abandoned.inc();
                 receipt.close_channel();
                 return None;
             }
@@ -267,24 +299,11 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
 
     /// One line per decision. Never a body: it holds personal data.
     fn tell(&self, subject: &Subject, outcome: &Outcome) {
-        let (name, detail, reason) = match outcome {
-            Outcome::Ack(reason) => ("ack", reason.as_str(), ""),
-            Outcome::RetryLater {
-                rung,
-                counted: true,
-                reason,
-                ..
-            } => ("retry", rung.name, reason.as_str()),
-            Outcome::RetryLater {
-                rung,
-                counted: false,
-                reason,
-                ..
-            } => ("wait", rung.name, reason.as_str()),
-            Outcome::Hold { cause, reason, .. } => ("hold", cause.as_str(), reason.as_str()),
-            Outcome::DeadLetter { class, reason, .. } => {
-                ("dead_letter", class.as_str(), reason.as_str())
-            }
+        let (detail, reason) = match outcome {
+            Outcome::Ack(reason) => (reason.as_str(), ""),
+            Outcome::RetryLater { rung, reason, .. } => (rung.name, reason.as_str()),
+            Outcome::Hold { cause, reason, .. } => (cause.as_str(), reason.as_str()),
+            Outcome::DeadLetter { class, reason, .. } => (class.as_str(), reason.as_str()),
         };
         let (event_type, tenant) = match subject {
             Subject::Event(work) => (
@@ -304,10 +323,24 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             handler = self.handler.name(),
             attempt = trail.attempt,
             generation = trail.generation,
-            outcome = name,
+            outcome = outcome.as_str(),
             detail,
             reason,
             "settling"
         );
+        let failure = match outcome {
+            Outcome::RetryLater {
+                counted: true,
+                class,
+                ..
+            }
+            | Outcome::DeadLetter { class, .. } => Some(class.as_str()),
+            Outcome::RetryLater { counted: false, .. } | Outcome::Hold { .. } | Outcome::Ack(_) => {
+                None
+            }
+        };
+        // Of what can't be read too, which has no place for its span.
+        let span = tracing::Span::current();
+        spans::decided(&span, outcome.as_str(), detail, failure);
     }
 }

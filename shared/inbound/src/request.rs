@@ -6,8 +6,9 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
+use worker::trace::{self, Relation, TRACEPARENT, TRACESTATE, spans};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A longer id of a client is replaced by ours.
@@ -26,18 +27,31 @@ pub async fn with_request_id(mut request: Request, next: Next) -> Response {
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(String::new, |path| path.as_str().to_owned());
-    let span = tracing::info_span!("request", request.id = %id, http.method = %request.method(), http.route = %route);
+    let lines = tracing::info_span!("request", request.id = %id, http.method = %request.method(), http.route = %route);
+    let span = spans::request(request.method().as_str(), &route, &id);
+    follow(&span, request.headers());
     request.extensions_mut().insert(RequestId(id));
     let begin = Instant::now();
-    async move {
+    let response = async move {
         let mut response = next.run(request).await;
         response.headers_mut().insert(REQUEST_ID, value);
         let ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(http.status = response.status().as_u16(), ms, "answered");
         response
     }
-    .instrument(span)
-    .await
+    .instrument(lines)
+    .instrument(span.clone())
+    .await;
+    spans::answered(&span, response.status().as_u16());
+    response
+}
+
+/// A sender is a stranger: its trace is named, and ours begins here.
+fn follow(span: &Span, headers: &HeaderMap) {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(traceparent) = text(TRACEPARENT) {
+        trace::join(span, traceparent, text(TRACESTATE), Relation::Link);
+    }
 }
 
 fn given(headers: &HeaderMap) -> Option<String> {

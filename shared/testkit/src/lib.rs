@@ -1,5 +1,6 @@
 //! What tests of the real thing stand on: a database and a broker of their own, second servers that may be
-//! killed, the `kurir` binary under a fail point, a stranger's messages, and waiting with a named time-out.
+//! killed, the `kurir` binary under a fail point, a collector of its traces, a stranger's messages, and waiting with a
+//! named time-out.
 //!
 //! It deliberately does not know what Kurir does: nothing here depends on another room of the house, so that a
 //! test sees the product as its operators and publishers do. Whatever a test makes is named after its process
@@ -8,6 +9,7 @@
 //! Functions panic instead of returning errors wherever a test could do nothing else with one.
 
 mod broker;
+mod collector;
 mod contacts;
 mod database;
 mod http;
@@ -20,6 +22,7 @@ mod publish;
 mod wait;
 
 pub use broker::{Broker, Message, broker};
+pub use collector::{Collector, TracedSpan};
 pub use contacts::{Contact, Contacts};
 pub use database::{Database, Statement, Statements, database};
 pub use http::{Answer, Http};

@@ -1,5 +1,5 @@
 //! Owns what a delivery's life is made of: the trail it carries, the handler's answer, the decision what to do
-//! next, and the ports that the consumer loop needs. Knows no AMQP, no SQL and no HTTP.
+//! next, the ports that the consumer loop needs, and the names of spans. Knows no AMQP, no SQL and no HTTP.
 //! Surprising: waiting is not failing. Only failed calls count as attempts (`decide`).
 
 pub mod backoff;
@@ -12,6 +12,7 @@ mod handler;
 mod outcome;
 mod policy;
 mod ports;
+pub mod trace;
 mod trail;
 
 pub use failure::{Blocked, Failure};

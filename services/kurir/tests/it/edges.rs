@@ -43,7 +43,12 @@ const OWNED: &[(&str, &[&str])] = &[
     ("sqlx", &["store", "testkit"]),
     // kurir: its own calls to the gateway and the management API.
     ("reqwest", &["outbound", "testkit", "kurir"]),
-    ("axum", &["inbound", "gateway", "simulators"]),
+    ("axum", &["inbound", "gateway", "simulators", "testkit"]),
+    ("opentelemetry", &["runtime"]),
+    ("opentelemetry_sdk", &["runtime"]),
+    ("opentelemetry-otlp", &["runtime"]),
+    ("tracing-opentelemetry", &["runtime"]),
+    ("opentelemetry-proto", &["testkit"]),
     ("backoff", &["worker", "outbound"]),
     ("aes-gcm", &["store"]),
     ("config", &["runtime"]),

@@ -6,8 +6,7 @@ use worker::{Attempt, DeadClass, Delivery, Trail};
 
 use super::{
     ATTEMPT, ATTEMPT_TEXT, COUNTED, DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_MESSAGE, DEAD_TEXT,
-    DUE, FIRST_RECEIVED, HISTORY, HISTORY_BYTES, LINK, Properties, TRACEPARENT, TRACESTATE,
-    TraceContext, WAITS, cut,
+    DUE, FIRST_RECEIVED, HISTORY, HISTORY_BYTES, LINK, Properties, WAITS, cut,
 };
 
 /// Where a copy goes, with what only that way writes.
@@ -28,24 +27,13 @@ pub(crate) enum Destination<'a> {
 }
 
 /// The only way to build a copy. The body goes with it byte for byte.
-pub(crate) fn forward(
-    delivery: &Delivery,
-    to: Destination<'_>,
-    now: DateTime<Utc>,
-    trace: Option<&TraceContext>,
-) -> Properties {
+pub(crate) fn forward(delivery: &Delivery, to: Destination<'_>, now: DateTime<Utc>) -> Properties {
     let mut copy = Properties::from_json(&delivery.properties, &delivery.headers);
     // What a row may carry is more than what a copy inherits: the counters are written anew.
     copy.headers
         .retain(|name, _| !COUNTED.contains(&name.as_str()));
     let trail = &delivery.trail;
     let mut set = |name: &str, value: Value| copy.headers.insert(name.to_owned(), value);
-    if let Some(trace) = trace {
-        set(TRACEPARENT, Value::from(trace.traceparent.as_str()));
-        if let Some(state) = &trace.tracestate {
-            set(TRACESTATE, Value::from(state.as_str()));
-        }
-    }
     let (counted, class, reason) = match to {
         Destination::Rung {
             counted,

@@ -36,7 +36,7 @@ fn retry(delivery: &Delivery, counted: bool, reason: &str) -> Properties {
         class: DeadClass::Unavailable,
         reason,
     };
-    forward(delivery, to, at(3), None)
+    forward(delivery, to, at(3))
 }
 
 const TRUSTED: &str = "";
@@ -154,7 +154,7 @@ fn a_copy_holds_what_is_on_the_list_and_nothing_else() {
       }
     ]
     "#);
-    let written = copy.to_amqp().unwrap();
+    let written = copy.to_amqp(None).unwrap();
     assert_eq!(*written.delivery_mode(), Some(2));
     let dropped = (
         written.expiration(),
@@ -187,15 +187,37 @@ fn a_wait_counts_apart_and_keeps_the_first_receipt() {
         class: DeadClass::Unavailable,
         reason: "busy",
     };
-    let trace = TraceContext {
-        traceparent: "00-9-9-01".into(),
-        tracestate: None,
-    };
-    let copy = forward(&received, to, at(1), Some(&trace)).headers;
+    let copy = forward(&received, to, at(1)).headers;
     assert_eq!((&copy[ATTEMPT], &copy[WAITS]), (&json!(1), &json!(1)));
     assert_eq!(copy[FIRST_RECEIVED], json!(at(-60).timestamp_millis()));
     assert_eq!(copy[DUE], json!(at(20).timestamp_millis()));
-    assert_eq!(copy[TRACEPARENT], json!("00-9-9-01"));
+}
+
+#[test]
+fn the_trace_of_a_publish_replaces_the_one_that_was_brought() {
+    let brought = [
+        (TRACEPARENT, text("00-1-1-01")),
+        (TRACESTATE, text("other=1")),
+        ("ce-type", text("t")),
+    ];
+    let received = read("kurir.events", &brought);
+    let copy = retry(&received, true, "503");
+    let written = |trace: Option<&TraceContext>| {
+        let properties = copy.to_amqp(trace).unwrap();
+        let table = properties.headers().clone().unwrap();
+        [TRACEPARENT, TRACESTATE, "ce-type"].map(|name| table.inner().get(name).cloned())
+    };
+    // Nobody records here: it goes on as it came.
+    assert_eq!(written(None), brought.clone().map(|(_, value)| Some(value)));
+    let ours = TraceContext {
+        traceparent: "00-9-9-01".into(),
+        tracestate: None,
+    };
+    assert_eq!(
+        written(Some(&ours)),
+        [Some(text("00-9-9-01")), None, Some(text("t"))],
+        "a stranger's state does not belong to our span"
+    );
 }
 
 #[test]
@@ -208,9 +230,9 @@ fn a_dead_copy_tells_its_death_and_is_read_back() {
         reason: &long,
         link: Some(42),
     };
-    let copy = forward(&received, to, at(5), None);
+    let copy = forward(&received, to, at(5));
     let mut arrived = raw(TRUSTED, &[]);
-    arrived.properties = copy.to_amqp().unwrap();
+    arrived.properties = copy.to_amqp(None).unwrap();
     let (properties, trail, note, death) = dead(&arrived);
     let note = note.expect("a note");
     assert_eq!(
@@ -270,7 +292,7 @@ fn the_history_keeps_the_last_ten_within_four_kilobytes() {
         let json = copy.headers[HISTORY].as_str().unwrap();
         assert!(json.len() <= HISTORY_BYTES, "{}", json.len());
         let mut arrived = raw(TRUSTED, &[]);
-        arrived.properties = copy.to_amqp().unwrap();
+        arrived.properties = copy.to_amqp(None).unwrap();
         received = delivery(&arrived, Bytes::new(), at(0));
         assert!(received.trail.history.len() <= Trail::HISTORY_LIMIT);
         assert!(
@@ -288,7 +310,7 @@ fn the_history_keeps_the_last_ten_within_four_kilobytes() {
     for _ in 0..5 {
         let copy = retry(&received, false, "busy");
         let mut arrived = raw(TRUSTED, &[]);
-        arrived.properties = copy.to_amqp().unwrap();
+        arrived.properties = copy.to_amqp(None).unwrap();
         received = delivery(&arrived, Bytes::new(), at(0));
     }
     let waits = received
@@ -313,5 +335,5 @@ fn what_amqp_cannot_hold_is_named() {
         message_id: Some("x".repeat(256)),
         ..Properties::default()
     };
-    assert_eq!(too_long.to_amqp().unwrap_err(), "message id");
+    assert_eq!(too_long.to_amqp(None).unwrap_err(), "message id");
 }
