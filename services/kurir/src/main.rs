@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod context;
 mod demo;
+mod doctor;
 mod exit;
 mod fleet;
 mod http;
