@@ -14,7 +14,7 @@ LOCKED := $(if $(CI),--locked)
 # make test ARGS='-p sync random_schedules'
 ARGS ?= --workspace
 
-.PHONY: help demo test dev lint advisories ci build schemas guards load-dead-letters load-noisy load-suspended stack-up stack-down stack-test clean tools
+.PHONY: help demo test dev lint advisories ci build schemas guards load-dead-letters monitoring load-noisy load-suspended stack-up stack-down stack-test clean tools
 
 help: ## This list
 	@echo 'make <target>:'
@@ -28,8 +28,16 @@ test: tools ## All tests, with real servers (ARGS='-p store' only some)
 	  $(STACK) run bash -euo pipefail -c 'cargo nextest run $(LOCKED) $(if $(CI),--profile ci) $(ARGS) && $(if $(filter --workspace,$(ARGS)),cargo test -q $(LOCKED) --workspace --doc,true)'; \
 	else \
 	  echo 'cargo-nextest is not installed (cargo install --locked cargo-nextest), using cargo test'; \
-	  $(STACK) run cargo test $(LOCKED) $(ARGS); \
+	  $(STACK) run cargo test $(LOCKED) $(ARGS) -- --skip monitoring::live; \
 	fi
+
+monitoring: tools ## Alerts, runbooks, dashboards: promtool's checks and tests, then every expression asked of a running fleet
+	@$(STACK) monitoring-tools
+	@promtool=$${PROMETHEUS_BIN:-/usr/bin}/promtool; cd deploy/monitoring; \
+	  $$promtool check rules --lint=all --lint-fatal alerts.yaml; $$promtool check config prometheus.yaml; $$promtool test rules alerts.test.yaml
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	  $(STACK) run cargo nextest run $(LOCKED) -p kurir --ignore-default-filter -E 'test(/^monitoring::/)'; \
+	else $(STACK) run cargo test $(LOCKED) -p kurir --test it monitoring::; fi
 
 dev: build ## Everything on this machine: servers, simulators, all roles in one process; ctrl-C stops it
 	@$(STACK) run deploy/local/dev.sh
@@ -46,7 +54,7 @@ lint: tools ## Format, clippy, rustdoc; shellcheck and cargo-deny where installe
 advisories: ## cargo-deny against the RustSec database (fetched from GitHub)
 	cargo deny --locked --config deploy/ci/deny.toml check advisories
 
-ci: lint test demo stack-test ## What CI runs: lint, all tests, the demo, the local stack's own tests
+ci: lint test monitoring demo stack-test ## What CI runs: lint, all tests, alerts and dashboards, the demo, the local stack's own tests
 	@changed=$$(git status --porcelain 2>/dev/null || true); \
 	  if [ -n "$(CI)" ] && [ -n "$$changed" ]; then echo "changed files are left behind:"; echo "$$changed"; exit 1; fi
 

@@ -9,6 +9,7 @@
 #   stack.sh down             stops both
 #   stack.sh wipe             stops both and deletes their data
 #   stack.sh tools            checks for cargo and a C compiler, installs the latter where it is missing
+#   stack.sh monitoring-tools installs prometheus and promtool where they are missing
 #
 # Where KURIR_AMQP_URL or KURIR_DATABASE_URL is set, that server is used and the private one is not started.
 #
@@ -63,8 +64,8 @@ server() { # KIND COMMAND DIR
   esac
 }
 
-declare -A PACKAGE=([broker]=rabbitmq-server [database]=postgresql [compiler]=gcc)
-install_for() { # broker, database, compiler; one at a time
+declare -A PACKAGE=([broker]=rabbitmq-server [database]=postgresql [compiler]=gcc [monitoring]=prometheus)
+install_for() { # broker, database, compiler, monitoring; one at a time
   local what packages=()
   for what in "$@"; do packages+=("${PACKAGE[$what]}"); done
   mkdir -p "$local_dir"
@@ -274,6 +275,7 @@ case $command in
   tools)
     command -v cargo >/dev/null || fail "cargo is missing. Run:  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"
     install_for compiler ;;
+  monitoring-tools) install_for monitoring ;;
   broker | database)
     [ $# = 2 ] || usage
     server "$command" "$@" ;;

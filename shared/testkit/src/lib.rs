@@ -18,6 +18,7 @@ mod management;
 mod owner;
 mod ports;
 pub mod process;
+pub mod prometheus;
 mod publish;
 mod wait;
 

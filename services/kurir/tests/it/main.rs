@@ -17,6 +17,7 @@ mod expected;
 mod fleet;
 mod held;
 mod metrics;
+mod monitoring;
 mod readings;
 mod release;
 mod replay;
