@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
@@ -87,9 +87,10 @@ pub fn start_with_traces(log: &Log, service: Service<'_>) -> Result<Traces, Erro
         .with_target(false)
         .with_tracked_inactivity(false)
         // Log lines are not repeated in spans.
-        .with_filter(filter_fn(move |metadata| {
-            metadata.is_span() && metadata.target() == target
-        }));
+        .with_filter(
+            filter_fn(move |metadata| metadata.is_span() && metadata.target() == target)
+                .with_max_level_hint(LevelFilter::DEBUG),
+        );
     Registry::default()
         .with(spans)
         .with(lines::layer(log, true)?)

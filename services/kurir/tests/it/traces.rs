@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use lapin::types::{AMQPValue, FieldTable};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::{Value, json};
-use simulators::metakocka::{Call, Fault, ScriptedFault};
+use simulators::metakocka::{Call, CompanyOptions, Fault, Options, ScriptedFault};
 use testkit::{
     Collector, Contact, Contacts, Http, Kurir, Route, Running, TracedSpan, structured_properties,
     wait_for,
 };
 use tokio::net::TcpListener;
 
-use crate::fleet::{END, Fate, Fleet, SOON, TENANT, id_of, plain, ready, settled};
+use crate::fleet::{COMPANY, END, Fate, Fleet, SOON, TENANT, id_of, plain, ready, settled};
 
 /// Of a sender that has traces of its own.
 const STRANGER: (&str, &str) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
@@ -286,6 +286,91 @@ async fn a_replayed_event_goes_on_in_a_trace_of_its_own_with_a_link() {
         traced.all()
     );
     fleet.ends([worker, keeper, gateway], [&event]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_copies_for_two_accounts_stay_in_their_events_trace() {
+    const SECOND: &str = r#"{"secret_key":"second-key","company_id":"4712"}"#;
+    let companies = Options {
+        companies: vec![
+            CompanyOptions::new(COMPANY, PARTNER_KEY),
+            CompanyOptions::new("4712", "second-key"),
+        ],
+        ..Options::default()
+    };
+    let (fleet, collector) = tokio::join!(Fleet::with(companies), Collector::start());
+    let traced = Traced { fleet, collector };
+    let fleet = &traced.fleet;
+    let add = [
+        "connection",
+        "add",
+        "--tenant",
+        TENANT,
+        "--system",
+        "metakocka",
+        "--account",
+        "second",
+        "--credentials-env",
+        "TEST_CREDENTIALS",
+    ];
+    let add = fleet.kurir(&add).env("TEST_CREDENTIALS", SECOND);
+    add.run(END).await.expect(0);
+    let (worker, keeper) = tokio::join!(traced.worker(), traced.keeper());
+    let event = contact().created();
+    fleet.publish(&event).await;
+    let ways = wait_for("a call of each account", SOON, async || {
+        let spans = traced.collector.spans();
+        let calls = spans.iter().filter(|span| span.name == "POST add_partner");
+        let ways = calls.map(|call| Way::to(call, &spans));
+        let whole = |way: &Way| way.applies(id_of(&event)) && way.0[0].parent.is_empty();
+        let ways: Vec<Way> = ways.filter(whole).collect();
+        if ways.len() == 2 {
+            Ok(ways)
+        } else {
+            Err(traced.all())
+        }
+    })
+    .await;
+    insta::assert_snapshot!("through_a_cut", ways[0].told(fleet));
+    assert_eq!(ways[0].told(fleet), ways[1].told(fleet));
+    assert_eq!(ways[0].0[0].id, ways[1].0[0].id, "one delivery was cut");
+    let accounts = ways.iter().map(|way| way.0.iter().rev().nth(1).unwrap());
+    let mut accounts: Vec<&str> = accounts
+        .map(|process| process.attribute("kurir.connection.id"))
+        .collect();
+    accounts.dedup();
+    assert_eq!(accounts.len(), 2, "{accounts:?}");
+    fleet.ends([worker, keeper], [&event]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_exported_is_said_at_the_start() {
+    let fleet = Fleet::start().await;
+    for (variable, value, said) in [
+        ("OTEL_TRACES_EXPORTER", "zipkin", "it is otlp or none"),
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "grpc",
+            "only http/protobuf is spoken",
+        ),
+        (
+            "OTEL_TRACES_SAMPLER",
+            "often",
+            "it is one of parentbased_traceidratio",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://x:planted@[",
+            "see OTEL_EXPORTER_OTLP_ENDPOINT",
+        ),
+    ] {
+        let endpoint = "http://127.0.0.1:1";
+        let worker = told(fleet.worker(), endpoint).env(variable, value);
+        let ended = worker.run(END).await.expect(78);
+        assert!(ended.stderr.contains(variable), "{ended:?}");
+        assert!(ended.stderr.contains(said), "{ended:?}");
+        assert!(!ended.stderr.contains("planted"), "{ended:?}");
+    }
 }
 
 /// Straight into the worker's queue, as a copy of a rung comes.
