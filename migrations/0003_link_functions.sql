@@ -745,8 +745,9 @@ begin
                 do update set generation = greatest(held.generation, excluded.generation);
         end if;
         if l.id is not null then
-            delete from unsettled_claim where link_id = l.id and source = i.source and event_id = i.event_id;
             if i.person then
+                -- What leaves by itself only waits: a process that ended under it counts on.
+                delete from unsettled_claim where link_id = l.id and source = i.source and event_id = i.event_id;
                 perform fall_back(l.id, i.key, i.queue);
             end if;
             insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)

@@ -69,15 +69,16 @@ create function wait_is_over(p_tenant text, p_system text, p_connection uuid, p_
 $$;
 
 -- Rows that the caller has picked and locked go back to their workers, with the counters of a first delivery and the same
--- generation; their claims that never came back are forgotten. p_headers: more headers for them. p_actor: whoever does it by
--- hand. A conflict that is released counts as settled; its links are locked by the caller before the rows.
+-- generation. p_headers: more headers for them. p_actor: whoever does it by hand; then their claims that never came back are
+-- forgotten, while what leaves by itself has only waited: an event that ends its workers must not begin anew with each wait.
+-- A conflict that is released counts as settled; its links are locked by the caller before the rows.
 create function release_held(p_ids bigint[], p_prefix text, p_headers jsonb, p_actor text) returns bigint language plpgsql volatile as $$
 declare n bigint;
 begin
     with gone as (delete from held where id = any (p_ids) returning *),
         forgiven as (
             delete from unsettled_claim u using gone g, link l
-            where l.id = u.link_id and u.tenant = g.tenant and u.source = g.source and u.event_id = g.event_id
+            where p_actor is not null and l.id = u.link_id and u.tenant = g.tenant and u.source = g.source and u.event_id = g.event_id
               and l.target_system = g.target_system and (g.connection_id is null or l.connection_id = g.connection_id)),
         settled as (
             update link l set state = case when l.target_id is null then 'pending' else 'linked' end, last_error = null,

@@ -146,6 +146,30 @@ async fn a_wait_does_not_reset_the_claim_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_ends_by_itself_does_not_reset_the_claim_count() {
+    let fleet = Fleet::start().await;
+    fleet.declare().await;
+    let event = plain(&mut Contacts::new(TENANT, 1)).created();
+    fleet.publish(&event).await;
+    fleet.kills("after_claim", &event, 1).await;
+    // It comes back to a suspended connection, is held without a call, and leaves when that is repaired.
+    fleet
+        .sql("update connection set state = 'suspended', epoch = epoch + 1, updated_at = clock_timestamp()")
+        .await;
+    let waiting = fleet.working().await;
+    fleet.becomes(&event, Fate::Held).await;
+    assert_eq!(fleet.held(&event).await.as_deref(), Some("suspended"));
+    waiting.kill();
+    fleet.accepted().await;
+    let keeper = fleet.keeping().await;
+    let poison = async || fleet.held(&event).await.as_deref() == Some("poison");
+    let (worker, died) = until(&fleet, || fragile(&fleet, "after_claim", &[&event]), poison).await;
+    assert_eq!(died, LIVES - 1);
+    fleet.ends([worker, keeper], [&event]).await;
+    assert_eq!(fleet.partners(), [], "it never left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn janitor_claims_count_under_the_link() {
     let fleet = Fleet::start().await;
     let (worker, keeper) = tokio::join!(fleet.working(), fleet.keeping());

@@ -1018,8 +1018,11 @@ impl State {
             });
             self.fall_back(id, &k);
         }
-        self.unsettled
-            .retain(|_, (of, s, e)| !(*of == id && *s == item.source && *e == item.event_id));
+        if item.person {
+            // What leaves by itself only waits.
+            self.unsettled
+                .retain(|_, (of, s, e)| !(*of == id && *s == item.source && *e == item.event_id));
+        }
         self.close_replay(
             dead_id(WORKER, &item.source, &item.event_id, item.connection_id),
             item.generation,
