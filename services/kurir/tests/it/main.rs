@@ -21,6 +21,7 @@ mod monitoring;
 mod readings;
 mod release;
 mod replay;
+mod rights;
 mod roles;
 mod run;
 mod stories;

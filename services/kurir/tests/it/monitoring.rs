@@ -11,6 +11,7 @@ use testkit::prometheus::{Prometheus, promtool_check_metrics};
 use testkit::{Contacts, Http, Running, wait_for};
 
 use crate::fleet::{Fate, Fleet, TENANT, plain, ready, rename};
+use crate::run::kurir;
 
 /// Everything has been scraped and every rule evaluated by then; the machine may be busy.
 const SHOWN: Duration = Duration::from_secs(90);
@@ -108,6 +109,58 @@ fn every_alert_has_its_runbook_and_its_tests() {
             assert!(runbook.contains(&heading), "{alert}: no section {section}");
         }
     }
+}
+
+/// Lines of the fenced blocks of a page in this language.
+fn fenced(page: &str, language: &str) -> Vec<String> {
+    let begin = format!("```{language}\n");
+    let blocks = page
+        .split(&begin)
+        .skip(1)
+        .filter_map(|rest| rest.split_once("\n```"));
+    blocks
+        .flat_map(|(block, _)| block.lines())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// `kurir …` in blocks of shell lines and between backticks.
+fn commands(page: &str) -> BTreeSet<String> {
+    let inline = page.split('`').skip(1).step_by(2).map(str::to_owned);
+    let all = fenced(page, "sh").into_iter().chain(inline);
+    all.filter(|line| line.starts_with("kurir ") && !line.contains('\n'))
+        .collect()
+}
+
+#[test]
+fn what_runbooks_tell_to_type_exists() {
+    let pages = files("docs/runbooks", ".md")
+        .into_iter()
+        .map(|name| format!("docs/runbooks/{name}.md"));
+    let mut helps: BTreeMap<String, String> = BTreeMap::new();
+    for path in pages.chain(["docs/operations.md".to_owned()]) {
+        for command in commands(&read(&path)) {
+            let given: Vec<&str> = command
+                .split_whitespace()
+                .skip(1)
+                .take_while(|word| *word != "|")
+                .collect();
+            let name = given.iter().take_while(|word| {
+                word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
+            });
+            let mut name: Vec<&str> = name.copied().collect();
+            if name[0] == "worker" {
+                name.truncate(1);
+            }
+            let help = helps
+                .entry(name.join(" "))
+                .or_insert_with(|| kurir(&[&name[..], &["--help"]].concat(), &[], "").ok());
+            for flag in given.iter().filter(|word| word.starts_with("--")) {
+                assert!(help.contains(flag), "{path}: `{command}`: no {flag}");
+            }
+        }
+    }
+    assert!(helps.len() > 10, "{helps:?}");
 }
 
 #[test]
@@ -310,6 +363,11 @@ fn expressions(rules: &Value, prefix: &str) -> Vec<(String, String)> {
                 text(rule, "query").to_owned(),
             ));
         }
+    }
+    for name in alerts() {
+        let page = read(&format!("docs/runbooks/{name}.md"));
+        let queries = fenced(&page, "promql").into_iter();
+        all.extend(queries.map(|query| (name.clone(), of_prefix(&query, prefix))));
     }
     for (name, dashboard) in dashboards() {
         for panel in panels(&dashboard) {
