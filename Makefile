@@ -14,7 +14,7 @@ LOCKED := $(if $(CI),--locked)
 # make test ARGS='-p sync random_schedules'
 ARGS ?= --workspace
 
-.PHONY: help demo test dev lint advisories ci build schemas guards load-dead-letters monitoring load-noisy load-suspended stack-up stack-down stack-test clean tools
+.PHONY: help demo test dev lint advisories ci build schemas guards chaos chaos-smoke load-dead-letters monitoring load-noisy load-suspended stack-up stack-down stack-test clean tools
 
 help: ## This list
 	@echo 'make <target>:'
@@ -75,6 +75,12 @@ load-suspended: build ## 50 000 events behind a suspended connection, then its r
 
 load-dead-letters: tools ## 100 000 dead letters: times of lists and searches, memory of a replay, 1 000 that die while Postgres is down (4 minutes)
 	@$(STACK) run cargo bench -q $(LOCKED) --profile dev -p kurir --bench dead_letters
+
+chaos: tools ## Kill, freeze and cut everything at random, then compare every record (SEED=7 MINUTES=3 SEEDS=1 SCENARIO=everything JSON=1; docs/chaos.md)
+	@$(STACK) run cargo bench -q $(LOCKED) --profile dev -p kurir --bench chaos -- $(if $(JSON),--json)
+
+chaos-smoke: tools ## Half a minute of it, always the same one (2 minutes)
+	@$(STACK) run cargo bench -q $(LOCKED) --profile dev -p kurir --bench chaos -- --seed 1 --minutes 0.5
 
 stack-up: ## Start the private servers and leave them running; addresses in .local/env.sh
 	@$(STACK) up
