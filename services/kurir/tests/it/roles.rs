@@ -3,6 +3,8 @@
 use std::io::BufRead as _;
 use std::time::Duration;
 
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
 use serde_json::json;
 use testkit::{Http, Kurir, Running, wait_for};
 
@@ -142,6 +144,45 @@ async fn a_role_on_an_old_schema_or_a_taken_port_ends_at_once_and_says_so() {
         "{}",
         ended.stderr
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_at_a_queue_with_other_arguments_ends_at_once_and_names_them() {
+    let servers = servers().await;
+    let rung = servers.broker.queue("metakocka-sync.retry.1s");
+    let mut arguments = FieldTable::default();
+    for (name, text) in [
+        ("x-queue-type", "quorum"),
+        ("x-dead-letter-exchange", ""),
+        (
+            "x-dead-letter-routing-key",
+            &servers.broker.queue("metakocka-sync"),
+        ),
+        ("x-dead-letter-strategy", "at-least-once"),
+        ("x-overflow", "reject-publish"),
+    ] {
+        arguments.insert(name.into(), AMQPValue::LongString(text.into()));
+    }
+    for (name, number) in [("x-message-ttl", 2_000), ("x-delivery-limit", 1_000_000)] {
+        arguments.insert(name.into(), AMQPValue::LongLongInt(number));
+    }
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    let channel = servers.broker.channel().await.unwrap();
+    channel
+        .queue_declare(rung.as_str().into(), durable, arguments)
+        .await
+        .unwrap();
+    let ended = servers
+        .role(&["worker", "metakocka-sync"])
+        .setting("health.worker", "")
+        .run(END)
+        .await
+        .expect(78);
+    let named = format!("queue {rung} exists with x-message-ttl = 2000, this version needs 1000");
+    assert!(ended.stderr.contains(&named), "{}", ended.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
