@@ -65,7 +65,7 @@ pub(crate) async fn run(kurir: Kurir) -> Done {
         Command::Doctor(given) => {
             // Nothing is needed: what is missing is what it tells.
             let context = Context::load(file.clone(), &[])?;
-            doctor::run(&context, file.as_deref(), given).await
+            Box::pin(doctor::run(&context, file.as_deref(), given)).await
         }
         Command::Config { defaults, output } => config::run(file, defaults, output),
         Command::Keys(command) => keys::run(command),

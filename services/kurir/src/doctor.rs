@@ -85,7 +85,7 @@ pub(crate) async fn run(context: &Context, file: Option<&Path>, given: Doctor) -
         broker,
         management,
     };
-    let mut findings = examine(&ground, file, &given).await;
+    let mut findings = Box::pin(examine(&ground, file, &given)).await;
     if let Ok(broker) = &ground.broker {
         // A broker that stands still may keep the goodbye waiting.
         let _ = timeout(REACH_LIMIT, broker.close()).await;

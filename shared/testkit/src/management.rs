@@ -74,6 +74,13 @@ impl Management {
         Ok(names.len())
     }
 
+    /// Makes or replaces what is there, for example a policy: `["policies", vhost, name]`.
+    pub async fn put(&self, path: &[&str], body: Value) -> anyhow::Result<()> {
+        self.request(reqwest::Method::PUT, path, Some(body))
+            .await
+            .map(drop)
+    }
+
     pub(crate) async fn vhosts(&self) -> anyhow::Result<Vec<String>> {
         let found = self
             .request(reqwest::Method::GET, &["vhosts"], None)

@@ -2,9 +2,10 @@
 
 use outbound::Url;
 use secrecy::ExposeSecret as _;
+use serde_json::Value;
 
 use super::Ground;
-use super::finding::{Finding, Subject};
+use super::finding::{Finding, Subject, listed};
 use crate::exit::Failed;
 
 const SUBJECT: Subject = Subject::Broker;
@@ -42,12 +43,7 @@ pub(super) async fn check(ground: &Ground<'_>) -> Vec<Finding> {
         Ok(answer) if answer.status == 503 => findings.push(Finding::problem(
             SUBJECT,
             "alarms",
-            format!(
-                "{}: publishers wait, nothing is lost",
-                answer.body["reason"]
-                    .as_str()
-                    .unwrap_or("an alarm is in effect")
-            ),
+            format!("{}: publishers wait, nothing is lost", alarms(&answer.body)),
             "`rabbitmqctl status` shows memory and free disk beside their limits; make room, or raise the limit",
         )),
         Ok(answer) => findings.push(refused(
@@ -80,6 +76,24 @@ fn reached(ground: &Ground<'_>) -> String {
         user => user,
     };
     format!("connected as {user}, virtual host {host}")
+}
+
+/// `memory at rabbit@one, disk at rabbit@two`
+fn alarms(body: &Value) -> String {
+    let rows = body["alarms"].as_array().cloned().unwrap_or_default();
+    let named = rows.iter().filter_map(|row| {
+        Some(format!(
+            "{} at {}",
+            row["resource"].as_str()?,
+            row["node"].as_str()?
+        ))
+    });
+    let named: Vec<String> = named.collect();
+    if named.is_empty() {
+        "an alarm is in effect".to_owned()
+    } else {
+        format!("out of {}", listed(&named))
+    }
 }
 
 /// The broker's own words tell which of three things it is.

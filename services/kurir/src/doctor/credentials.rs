@@ -18,6 +18,13 @@ pub(super) async fn check(ground: &Ground<'_>, tenant: Option<&TenantId>) -> Vec
         Ok(pool) => pool,
         Err(because) => return vec![Finding::not_checked(SUBJECT, "all", because)],
     };
+    if ground.context.settings().keys.current.is_none() {
+        return vec![Finding::not_checked(
+            SUBJECT,
+            "all",
+            "keys.current is not set",
+        )];
+    }
     let ring = match ground.context.key_ring() {
         Ok(ring) => ring,
         Err(failed) => return vec![Finding::failed(SUBJECT, "keys", &failed)],

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use lapin::options::QueueDeleteOptions;
 use serde_json::{Value, json};
 use simulators::metakocka::{Fault, ScriptedFault};
-use testkit::{Contacts, wait_for};
+use testkit::{Contacts, Management, wait_for};
 
 use crate::fleet::{END, Fleet, SOON, TENANT, plain};
 
@@ -276,19 +276,13 @@ async fn a_database_of_another_build_or_of_none_is_told() {
     assert_eq!(empty.of_check("database", "reachable").0, "ok");
 }
 
-/// `PUT /api/<path of the virtual host>`.
-async fn put(fleet: &Fleet, kind: &str, name: &str, body: &Value) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+async fn put_policy(fleet: &Fleet, name: &str, policy: Value) {
     let host = fleet.broker.amqp_url().rsplit('/').next().unwrap();
-    let base = fleet.broker.management_url().unwrap();
-    let url = format!("{}/api/{kind}/{host}/{name}", base.trim_end_matches('/'));
-    let answer = reqwest::Client::new()
-        .put(url)
-        .json(body)
-        .send()
+    let management = Management::new(fleet.broker.management_url().unwrap()).unwrap();
+    management
+        .put(&["policies", host, name], policy)
         .await
         .unwrap();
-    assert!(answer.status().is_success(), "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,10 +291,10 @@ async fn a_policy_of_somebody_elses_that_matches_ours_is_a_warning() {
     let (worker, keeper) = tokio::join!(fleet.working(), fleet.keeping());
     let policy =
         json!({ "pattern": ".*", "apply-to": "queues", "definition": { "message-ttl": 60000 } });
-    put(&fleet, "policies", "everything-short", &policy).await;
+    put_policy(&fleet, "everything-short", policy).await;
     let other =
         json!({ "pattern": "^other\\.", "apply-to": "all", "definition": { "message-ttl": 1 } });
-    put(&fleet, "policies", "others", &other).await;
+    put_policy(&fleet, "others", other).await;
     let report = Report::of(doctor(&fleet)).await;
     assert_eq!(report.code, Some(0), "{report:#?}");
     let (verdict, detail, next) = report.of_check("policies", "everything-short");

@@ -6,9 +6,9 @@ use outbound::Url;
 use serde_json::Value;
 use simulators::metakocka::{Call, Fault, Options, ScriptedFault};
 use testkit::instance::{Postgres, Rabbit};
-use testkit::{Contacts, Kurir};
+use testkit::{Contacts, Kurir, wait_for};
 
-use crate::fleet::{END, Fate, Fleet, TENANT, plain, ready};
+use crate::fleet::{END, Fate, Fleet, SOON, TENANT, plain, ready};
 
 /// Statements of the page in this language, in their order.
 fn statements(language: &str) -> Vec<String> {
@@ -213,5 +213,20 @@ async fn broker_and_database_rights_of_the_documentation_suffice() {
     assert_eq!(of("queues", "declared"), "ok");
     assert_eq!(of("broker", "alarms"), "ok");
     assert_eq!(of("permissions", "broker user"), "not_checked");
+    // While there is a broker of one's own: what an alarm looks like.
+    let low = ["set_vm_memory_high_watermark", "absolute", "20MB"];
+    rabbit.ctl(&low).await;
+    wait_for("the doctor names the alarm", SOON, async || {
+        let seen = report(as_app(fleet.kurir(&doctor), &worker_user)).await;
+        let findings = seen["findings"].as_array().unwrap();
+        let found = findings.iter().find(|one| one["check"] == "alarms");
+        match found.map(|one| (one["verdict"].as_str(), one["detail"].as_str())) {
+            Some((Some("problem"), Some(detail))) if detail.starts_with("out of memory at ") => {
+                Ok(())
+            }
+            _ => Err(seen),
+        }
+    })
+    .await;
     drop((gateway, worker, keeper));
 }
