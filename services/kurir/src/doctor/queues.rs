@@ -107,7 +107,7 @@ async fn taken_from(ground: &Ground<'_>, broker: &broker::Broker) -> Vec<Finding
             Ok(Some((ready, 0))) if ready > 0 => Finding::problem(
                 SUBJECT,
                 format!("{worker} consumers"),
-                format!("none, and {} wait", count(ready.into(), "event")),
+                format!("none; {} ready", count(ready.into(), "event")),
                 format!("start one: `kurir worker {worker}`"),
             ),
             Ok(Some((_, 0))) => Finding::warning(

@@ -384,7 +384,7 @@ async fn what_nobody_takes_is_told_with_who_should() {
     assert_eq!(
         (detail, next),
         (
-            "none, and 1 event wait",
+            "none; 1 event ready",
             "start one: `kurir worker metakocka-sync`"
         )
     );
