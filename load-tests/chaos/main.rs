@@ -82,7 +82,11 @@ async fn main() -> ExitCode {
             Err(error) => Err(error),
         };
         match ran {
-            Ok(outcome) => outcomes.push(outcome),
+            Ok(outcome) => {
+                let word = if outcome.is_clean() { "ok" } else { "FAILED" };
+                say(&format!("  {word} after {} s", outcome.took.as_secs()));
+                outcomes.push(outcome);
+            }
             Err(error) => {
                 say(&format!("could not be run: {error:#}"));
                 return ExitCode::from(2);

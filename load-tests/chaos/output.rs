@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use clap::ValueEnum as _;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
@@ -86,11 +87,14 @@ fn mistakes(outcome: &Outcome) -> String {
 /// The command that repeats it.
 fn again(outcome: &Outcome) -> String {
     let order = &outcome.order;
+    let sabotage = order.sabotage.and_then(|kind| kind.to_possible_value());
+    let sabotage = sabotage.map(|kind| format!(" SABOTAGE={}", kind.get_name()));
     format!(
-        "make chaos SEED={} MINUTES={} SCENARIO={}",
+        "make chaos SEED={} MINUTES={} SCENARIO={}{}",
         order.seed,
         order.minutes,
-        order.scenario.name()
+        order.scenario.name(),
+        sabotage.unwrap_or_default()
     )
 }
 

@@ -107,7 +107,7 @@ pub(crate) enum Trouble {
         company: &'static str,
         writes: u32,
     },
-    /// The same, and stored all the same.
+    /// The next updates are refused so, and stored all the same.
     LyingRefusals {
         company: &'static str,
         writes: u32,

@@ -1,9 +1,11 @@
 //! Everything that the database says about the events of a run, read at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use event::OrderKey;
 use sqlx::Row as _;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -33,12 +35,25 @@ pub(crate) enum Place {
     Kept,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Link {
     pub(crate) id: i64,
     pub(crate) state: String,
     pub(crate) target_id: Option<String>,
     pub(crate) applied_k: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let applied = self.applied_k.clone().and_then(OrderKey::from_bytes);
+        let applied = applied.map_or_else(|| "nothing".to_owned(), |k| k.event_id().to_owned());
+        let target = self.target_id.as_deref().unwrap_or("nothing");
+        write!(
+            f,
+            "{} {} to {target}, has applied {applied}",
+            self.id, self.state
+        )
+    }
 }
 
 /// Connection and the record's id.

@@ -13,7 +13,7 @@ use crate::crew::Crew;
 use crate::output::say;
 use crate::plan::{Repair, Step, Trouble};
 use crate::publish::Accepted;
-use crate::stage::{LATEST_MS, QUEUES, Stage};
+use crate::stage::{LATEST_MS, QUEUES, Stage, caught};
 use crate::story::{Delivery, Story, Way};
 use crate::survey::Survey;
 
@@ -23,6 +23,8 @@ const CONSUMED_AGAIN: Duration = Duration::from_secs(60);
 /// A broker that has just come up answers its management API a little later.
 const MANAGEMENT: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(250);
+/// Of starting a server, or of telling it something.
+const TRIES: u32 = 3;
 /// Claims of a poison event that never come back before it is held.
 const LIVES: u32 = 3;
 /// Three workers die of it and each waits for the lease of the one before.
@@ -96,11 +98,11 @@ impl Hand<'_> {
             Trouble::BrokerKill { away } => {
                 stage.rabbit.kill().await;
                 sleep(away).await;
-                stage.rabbit.start_again().await;
+                again(async || stage.rabbit.start_again().await).await?;
             }
             Trouble::BrokerRestart => {
                 stage.rabbit.stop().await;
-                stage.rabbit.start_again().await;
+                again(async || stage.rabbit.start_again().await).await?;
             }
             Trouble::BrokerPause { still } => {
                 stage.rabbit.pause().await;
@@ -109,24 +111,24 @@ impl Hand<'_> {
             }
             Trouble::CutBroker => self.cut_broker().await?,
             Trouble::MemoryAlarm { lasting } => {
-                stage.rabbit.ctl(&MEMORY_ALARM).await;
+                again(async || stage.rabbit.ctl(&MEMORY_ALARM).await).await?;
                 sleep(lasting).await;
-                stage.rabbit.ctl(&MEMORY_LIMIT).await;
+                again(async || stage.rabbit.ctl(&MEMORY_LIMIT).await).await?;
             }
             Trouble::DiskAlarm { lasting } => {
-                stage.rabbit.ctl(&DISK_ALARM).await;
+                again(async || stage.rabbit.ctl(&DISK_ALARM).await).await?;
                 sleep(lasting).await;
-                stage.rabbit.ctl(&DISK_LIMIT).await;
+                again(async || stage.rabbit.ctl(&DISK_LIMIT).await).await?;
             }
             Trouble::QueueLoss => self.lose_queue().await?,
             Trouble::DatabaseKill { away } => {
                 stage.postgres.kill().await;
                 sleep(away).await;
-                stage.postgres.start_again().await;
+                again(async || stage.postgres.start_again().await).await?;
             }
             Trouble::DatabaseRestart => {
                 stage.postgres.stop().await;
-                stage.postgres.start_again().await;
+                again(async || stage.postgres.start_again().await).await?;
             }
             Trouble::DatabasePause { still } => {
                 stage.postgres.pause().await;
@@ -134,7 +136,7 @@ impl Hand<'_> {
                 stage.postgres.resume().await;
             }
             Trouble::CutDatabase => {
-                stage.database.disconnect_everybody().await;
+                again(async || stage.database.disconnect_everybody().await).await?;
             }
             Trouble::WrongKey {
                 company,
@@ -161,7 +163,13 @@ impl Hand<'_> {
                     code: 6,
                     text: "Warehouse B7 doesnt exist".to_owned(),
                 };
-                self.script_writes(company, fault, writes)?;
+                // Not creates: one that is refused and made all the same is residual R5, for a person.
+                self.stage.simulator.fault(
+                    ScriptedFault::new(fault)
+                        .of_company(company)
+                        .on(Call::UpdatePartner)
+                        .times(writes),
+                )?;
             }
             Trouble::Quota { company, calls } => self.script(company, Fault::Quota, calls)?,
             Trouble::Poison => self.poison().await?,
@@ -397,5 +405,16 @@ impl Hand<'_> {
         };
         self.publishing.send(repeat).await?;
         Ok(())
+    }
+}
+
+/// What a machine that is much too busy has not done in its time is tried again.
+async fn again<T>(work: impl AsyncFn() -> T) -> anyhow::Result<T> {
+    let mut tries = 1;
+    loop {
+        match caught(async { Ok(work().await) }).await {
+            Err(_) if tries < TRIES => tries += 1,
+            done => return done,
+        }
     }
 }
