@@ -14,7 +14,7 @@ LOCKED := $(if $(CI),--locked)
 # make test ARGS='-p sync random_schedules'
 ARGS ?= --workspace
 
-.PHONY: help demo test dev lint advisories ci build schemas guards chaos chaos-smoke load-dead-letters monitoring load-noisy load-suspended stack-up stack-down stack-test clean tools
+.PHONY: help bench demo test dev lint advisories ci build schemas guards chaos chaos-smoke load-dead-letters monitoring load-noisy load-suspended stack-up stack-down stack-test clean tools
 
 help: ## This list
 	@echo 'make <target>:'
@@ -81,6 +81,10 @@ chaos: tools ## Kill, freeze and cut everything at random, then compare every re
 
 chaos-smoke: tools ## Half a minute of it, always the same one (2 minutes)
 	@$(STACK) run cargo bench -q $(LOCKED) --profile dev -p kurir --bench chaos -- --seed 1 --minutes 0.5
+
+bench: tools ## Speeds and costs beside bare consumers and a hand-written loop: a table, target/benchmark/ (10 minutes after the build; ONLY=empty,full, QUICK=1, JSON=1)
+	@cargo bench -q $(LOCKED) --no-run -p kurir --bench bench
+	@$(STACK) run cargo bench -q $(LOCKED) -p kurir --bench bench -- $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(if $(JSON),--json)
 
 stack-up: ## Start the private servers and leave them running; addresses in .local/env.sh
 	@$(STACK) up

@@ -1,0 +1,70 @@
+//! What a failed attempt costs: the confirmed copy into a delay queue, its way back, and the second attempt.
+
+use crate::consumers::{Contender, How};
+use crate::machine::{broker_process, management};
+use crate::report::Report;
+use crate::stage::Stage;
+use crate::{Size, cpu, empty, fill};
+
+use std::time::Duration;
+
+/// The broker counts for its management API every five seconds.
+const COUNTED: Duration = Duration::from_secs(7);
+
+pub(crate) async fn measure(stage: &Stage, size: Size, report: &mut Report) {
+    let (events, rounds) = (size.of(4_000, 1_000), size.of(3, 2));
+    empty::declare(stage).await;
+    let queue = stage.broker.queue(empty::NAME);
+    let messages = empty::messages(stage, events);
+    let broker = broker_process(stage).await;
+    let (mut own, mut servers) = (Vec::new(), Vec::new());
+    let mut counted = Vec::new();
+    for round in 0..rounds {
+        let mut costs = Vec::new();
+        for how in [How::Empty, How::FailOnce] {
+            stage.filler.fill("", &messages).await;
+            fill::holds(&stage.broker, &queue, events).await;
+            let counts = match round {
+                0 => Some(count(stage).await),
+                _ => None,
+            };
+            let before = cpu::used_by(&broker);
+            let consumed = Contender::new(stage, how, events).run().await;
+            let broker = cpu::used_by(&broker) - before;
+            fill::holds(&stage.broker, &queue, 0).await;
+            costs.push((consumed.cpu_seconds, broker.as_secs_f64()));
+            if let Some(before) = counts {
+                let after = count(stage).await;
+                counted.push(std::array::from_fn::<f64, 3, _>(|at| {
+                    after[at] - before[at]
+                }));
+            }
+        }
+        let per_event = |seconds: f64| seconds * 1e6 / events as f64;
+        own.push(per_event(costs[1].0 - costs[0].0));
+        servers.push(per_event(costs[1].1 - costs[0].1));
+    }
+    report.line("retry", "a failed attempt", "µs own CPU", &own);
+    report.line("retry", "a failed attempt", "µs RabbitMQ CPU", &servers);
+    let names = ["publishes", "deliveries", "acknowledgements"];
+    for (at, name) in names.iter().enumerate() {
+        let more = (counted[1][at] - counted[0][at]) / events as f64;
+        // None without the management API.
+        if more.is_finite() {
+            report.line(
+                "retry",
+                &format!("a failed attempt, {name}"),
+                "messages",
+                &[more],
+            );
+        }
+    }
+}
+
+/// Published by clients, delivered, acknowledged so far.
+async fn count(stage: &Stage) -> [f64; 3] {
+    tokio::time::sleep(COUNTED).await;
+    let vhost = management(stage, &format!("vhosts/{}", stage.broker.vhost())).await;
+    let stats = &vhost["message_stats"];
+    ["publish", "deliver_get", "ack"].map(|name| stats[name].as_f64().unwrap_or(f64::NAN))
+}
