@@ -114,10 +114,11 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         // Nothing overtakes an event of its own connection.
         let verdict = match waiting {
             0 => self.admit(&purse, work, true),
-            _ if waiting >= WAITING_LIMIT.max(pace) && !self.released(&work) => Verdict::Settled(
-                work,
-                over_budget("many events of this connection wait for its budget"),
-            ),
+            // A backlog that meets a worker whose account has not answered yet, or lends more at once, only waits for that.
+            _ if waiting >= WAITING_LIMIT.max(pace) && purse.scarce() && !self.released(&work) => {
+                let outcome = over_budget("many events of this connection wait for its budget");
+                Verdict::Settled(work, outcome)
+            }
             _ => Verdict::Waits(work),
         };
         match verdict {

@@ -17,6 +17,8 @@ const EVENTS: usize = 12;
 const MOST_ROUND_TRIPS: i64 = 3;
 /// Waiting when the worker starts.
 const BACKLOG: usize = 320;
+/// More than may wait in memory for a budget that is used up.
+const FIRST_BACKLOG: usize = 80;
 /// Under a backlog a claim call serves at least so many events.
 const EVENTS_PER_CLAIM: i64 = 8;
 const MOST_CALLS_OF_A_CREATE: usize = 4;
@@ -209,6 +211,28 @@ async fn a_backlog_is_claimed_in_batches() {
     );
     assert_eq!(fleet.partners().len(), BACKLOG);
     fleet.ends([worker, keeper], &events).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_that_meets_a_new_worker_is_not_held_for_an_account_that_lends_all_it_needs() {
+    let fleet = Fleet::start().await;
+    fleet.declare().await;
+    let mut source = Contacts::new(TENANT, SEED);
+    let events: Vec<Value> = (0..FIRST_BACKLOG)
+        .map(|_| source.person().created())
+        .collect();
+    fleet.publish_all(&events).await;
+    // No keeper: what is held would stay so.
+    let worker = crate::fleet::ready(
+        fleet
+            .worker()
+            .setting("metakocka.in_flight", 64)
+            .setting("worker.slots", 16)
+            .setting("worker.prefetch", 128),
+    )
+    .await;
+    all_covered(&fleet, &events).await;
+    fleet.ends([worker], &events).await;
 }
 
 async fn all_covered(fleet: &Fleet, events: &[Value]) {

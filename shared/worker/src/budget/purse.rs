@@ -183,6 +183,13 @@ impl Purse {
         }
     }
 
+    /// The account has answered, and asking it would not bring more at once: who waits, waits for the partner.
+    pub fn scarce(&self) -> bool {
+        let state = self.state();
+        let answered = Instant::now() < state.slots_until;
+        answered && (state.limited() || state.slots >= state.spec.in_flight)
+    }
+
     /// How many events wait in memory for this connection.
     pub fn waiting(&self, events: usize) {
         let mut state = self.state();
