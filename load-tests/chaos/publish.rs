@@ -20,7 +20,7 @@ pub(crate) const WAITING: usize = 10_000;
 /// Publishers beside each other; each waits for the confirm or answer of one delivery.
 pub(crate) const PUBLISHERS: usize = 12;
 /// One delivery, servers being away meanwhile.
-const ACCEPTED: Duration = Duration::from_secs(150);
+const ACCEPTED: Duration = Duration::from_secs(300);
 const AGAIN: Duration = Duration::from_millis(200);
 const PATH: &str = "/v1/events";
 

@@ -182,6 +182,7 @@ async fn work(
                 accepted,
                 publishing: to.clone(),
                 begin,
+                end: shape.publishing,
             };
             caught(hand.lane(steps))
         })

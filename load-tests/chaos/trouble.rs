@@ -23,6 +23,8 @@ const CONSUMED_AGAIN: Duration = Duration::from_secs(60);
 /// A broker that has just come up answers its management API a little later.
 const MANAGEMENT: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(250);
+/// Between two troubles of one lane at least.
+const QUIET: Duration = Duration::from_millis(1_500);
 /// Of starting a server, or of telling it something.
 const TRIES: u32 = 3;
 /// Claims of a poison event that never come back before it is held.
@@ -59,6 +61,8 @@ pub(crate) struct Hand<'a> {
     /// For what a publisher must repeat.
     pub(crate) publishing: Sender<Delivery>,
     pub(crate) begin: Instant,
+    /// No trouble begins later than this after `begin`.
+    pub(crate) end: Duration,
 }
 
 /// A trouble that was made.
@@ -75,11 +79,17 @@ impl Hand<'_> {
         let mut made = Vec::new();
         for step in steps {
             sleep_until(self.begin + step.at).await;
+            if self.begin.elapsed() > self.end {
+                // A machine that is much too busy: the rest of the plan would only keep the servers away for longer.
+                break;
+            }
             let at = self.begin.elapsed();
             self.make(step.trouble)
                 .await
                 .with_context(|| format!("{:?}", step.trouble))?;
             let took = self.begin.elapsed() - at;
+            // Late, the next one would begin before anything has come back.
+            sleep(QUIET).await;
             made.push(Made {
                 step: format!("{:?}", step.trouble),
                 at,
