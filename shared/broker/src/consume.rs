@@ -28,6 +28,7 @@ use worker::{
     decide, failpoint,
 };
 
+use crate::acks::{Acks, Writing};
 use crate::admit::Waiting;
 use crate::alone::Alone;
 use crate::claim::Claimed;
@@ -217,6 +218,20 @@ pub(crate) struct Open {
     pub(crate) consumer: lapin::Consumer,
     /// Cancelled when this channel is over.
     pub(crate) over: CancellationToken,
+    acks: Acks,
+    writing: Writing,
+}
+
+impl Open {
+    /// What was settled is acknowledged, then the channel is closed in order. `false`: not within the limit.
+    pub(crate) async fn close(self, why: &str) -> bool {
+        drop(self.acks);
+        let written = self.writing.ends_within(GOODBYE).await;
+        let close = self.channel.close(200, why.into());
+        let closed = matches!(timeout(GOODBYE, close).await, Ok(Ok(())));
+        self.over.cancel();
+        written && closed
+    }
 }
 
 impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
@@ -273,7 +288,12 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
     async fn run(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
         let mut pauses = Pauses::default();
         loop {
-            let opening = open(Arc::clone(&self.shared), self.broker.clone(), self.settings);
+            let opening = open(
+                Arc::clone(&self.shared),
+                self.broker.clone(),
+                self.settings,
+                Arc::clone(&self.readiness),
+            );
             let Some(opened) = self.meanwhile(opening, shutdown).await else {
                 return self.drain(None).await;
             };
@@ -373,7 +393,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
     ) -> Result<(), String> {
         for round in 1.. {
             match next {
-                Some(Ok(delivery)) => self.receive(delivery, &open.over),
+                Some(Ok(delivery)) => self.receive(delivery, open),
                 Some(Err(error)) => return Err(error.to_string()),
                 None => {
                     return Err("the broker ended the consumer; was the queue deleted?".to_owned());
@@ -390,15 +410,17 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         Ok(())
     }
 
-    fn receive(&mut self, delivery: lapin::message::Delivery, over: &CancellationToken) {
+    fn receive(&mut self, delivery: lapin::message::Delivery, open: &Open) {
         let shared = Arc::clone(&self.shared);
         shared.counters.received.inc();
         if delivery.redelivered {
             shared.counters.redelivered.inc();
         }
         let receipt = Receipt::new(
+            delivery.delivery_tag,
             delivery.acker.clone(),
-            over.clone(),
+            open.acks.clone(),
+            open.over.clone(),
             Arc::clone(&self.readiness),
         );
         let reader = Reader {
@@ -446,6 +468,7 @@ async fn open<H, C>(
     shared: Arc<Shared<H, C>>,
     broker: Broker,
     settings: ConsumeSettings,
+    readiness: Arc<Readiness>,
 ) -> Result<Option<Open>, Error>
 where
     H: Handler,
@@ -477,10 +500,19 @@ where
                 FieldTable::default(),
             )
             .await?;
+        let over = session.over.child_token();
+        let (acks, writing) = Acks::start(
+            settings.prefetch,
+            over.clone(),
+            Arc::clone(&shared.counters),
+            readiness,
+        );
         Ok(Some(Open {
             channel,
             consumer,
-            over: session.over.child_token(),
+            over,
+            acks,
+            writing,
         }))
     };
     timeout(OPEN_LIMIT, opening)

@@ -48,14 +48,14 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                 );
             }
         }
-        if let Some(open) = open {
-            if !matches!(
-                timeout(GOODBYE, open.channel.close(200, "stopped".into())).await,
-                Ok(Ok(()))
-            ) {
-                tracing::warn!(handler = name, "the channel could not be closed in order");
-            }
-            open.over.cancel();
+        // What was reported last still holds its delivery.
+        while let Ok(report) = self.reports.try_recv() {
+            self.take(report);
+        }
+        if let Some(open) = open
+            && !open.close("stopped").await
+        {
+            tracing::warn!(handler = name, "the channel could not be closed in order");
         }
         tracing::info!(handler = name, "stopped consuming");
         Ok(())

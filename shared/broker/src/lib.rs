@@ -2,6 +2,7 @@
 //! Doesn't know what an event means or what a database is: it asks the ports of `worker`.
 //! Surprising: nothing is ever nacked. Waiting is a rung queue or a row; giving back is closing the channel.
 
+mod acks;
 mod admit;
 mod alone;
 mod claim;

@@ -4,23 +4,33 @@
 use std::sync::Arc;
 
 use lapin::Acker;
-use lapin::options::BasicAckOptions;
 use tokio_util::sync::CancellationToken;
 
+use crate::acks::Acks;
 use crate::readiness::Readiness;
 
 /// Neither cloned nor shared: who holds it decides.
 pub(crate) struct Receipt {
+    tag: u64,
     acker: Acker,
+    acks: Acks,
     over: CancellationToken,
     readiness: Arc<Readiness>,
 }
 
 impl Receipt {
-    pub(crate) fn new(acker: Acker, over: CancellationToken, readiness: Arc<Readiness>) -> Self {
+    pub(crate) fn new(
+        tag: u64,
+        acker: Acker,
+        acks: Acks,
+        over: CancellationToken,
+        readiness: Arc<Readiness>,
+    ) -> Self {
         readiness.received();
         Self {
+            tag,
             acker,
+            acks,
             over,
             readiness,
         }
@@ -36,19 +46,15 @@ impl Receipt {
         self.over.cancelled().await;
     }
 
-    /// False: not sent, it will come again.
+    /// Hands it over to be acknowledged with others. False: it will come again.
     pub(crate) async fn ack(self) -> bool {
         if !self.valid() {
             return false;
         }
-        let sent = tokio::select! {
-            sent = self.acker.ack(BasicAckOptions::default()) => matches!(sent, Ok(true)),
+        tokio::select! {
+            handed_over = self.acks.write(self.tag, self.acker.clone()) => handed_over,
             () = self.over.cancelled() => false,
-        };
-        if sent {
-            self.readiness.settled();
         }
-        sent
     }
 
     /// Ends the channel: everything on it comes back.
