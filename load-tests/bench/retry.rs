@@ -1,5 +1,7 @@
 //! What a failed attempt costs: the confirmed copy into a delay queue, its way back, and the second attempt.
 
+use serde_json::Value;
+
 use crate::consumers::{Contender, How};
 use crate::machine::{broker_process, management};
 use crate::report::Report;
@@ -65,6 +67,10 @@ pub(crate) async fn measure(stage: &Stage, size: Size, report: &mut Report) {
 async fn count(stage: &Stage) -> [f64; 3] {
     tokio::time::sleep(COUNTED).await;
     let vhost = management(stage, &format!("vhosts/{}", stage.broker.vhost())).await;
-    let stats = &vhost["message_stats"];
-    ["publish", "deliver_get", "ack"].map(|name| stats[name].as_f64().unwrap_or(f64::NAN))
+    match vhost["message_stats"].as_object() {
+        // What has never happened is not in it.
+        Some(stats) => ["publish", "deliver_get", "ack"]
+            .map(|name| stats.get(name).and_then(Value::as_f64).unwrap_or(0.0)),
+        None => [f64::NAN; 3],
+    }
 }
