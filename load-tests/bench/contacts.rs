@@ -2,7 +2,7 @@
 //! write. From version to version their registration number changes, which costs one write.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(crate) const TENANT: &str = "acme";
 pub(crate) const CREATED: &str = "crm.contact.created.v1";
@@ -28,11 +28,24 @@ impl Source {
     /// The event of one version of organization `number`, padded to about `bytes`. Its registration number is the version,
     /// so that the partner knows which event it sees.
     pub(crate) fn event(self, number: u64, version: u32, bytes: usize) -> Vec<u8> {
+        let email = format!("org-{number}@bench.example");
+        let emails = json!([{ "value": email, "primary": true }]);
+        self.padded(number, version, bytes, ("emails", emails))
+    }
+
+    /// The same with a tax number ([`tax_digits`] behind a country) instead of an e-mail address, so that whatever of it
+    /// stands in the database can be written for another number.
+    pub(crate) fn taxed(self, number: u64, version: u32) -> Vec<u8> {
+        let tax_id = format!("DE{}", tax_digits(number));
+        self.padded(number, version, BODY, ("tax_id", tax_id.into()))
+    }
+
+    fn padded(self, number: u64, version: u32, bytes: usize, key: (&str, Value)) -> Vec<u8> {
         let kind = if version == 1 { CREATED } else { UPDATED };
         let time = self.begin + TimeDelta::seconds(i64::from(version));
         let mut event = json!({
             "specversion": "1.0",
-            "id": format!("bench-{number}-{version}"),
+            "id": event_id(number, version),
             "source": format!("urn:kurir:{TENANT}:crm:default"),
             "type": kind,
             "subject": format!("contact/org-{number}"),
@@ -44,16 +57,22 @@ impl Source {
                 "kind": "organization",
                 "name": format!("Vrtnarstvo {number}"),
                 "registration_number": version.to_string(),
-                "emails": [{ "value": format!("org-{number}@bench.example"), "primary": true }],
                 "language": "sl",
                 // Members that nobody knows are what a CRM's own fields look like to a worker.
                 "custom": "",
             } },
         });
+        let (name, value) = key;
+        event["data"]["contact"][name] = value;
         let missing = bytes.saturating_sub(event.to_string().len());
         event["data"]["contact"]["custom"] = "polje ".repeat(missing.div_ceil(6))[..missing].into();
         event.to_string().into_bytes()
     }
+}
+
+/// Of the tax number of organization `number`.
+pub(crate) fn tax_digits(number: u64) -> String {
+    format!("{number:09}")
 }
 
 /// Number at the end of a name that `event` has made.

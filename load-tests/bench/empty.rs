@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::{
     AckReason, Claims, Connection, ConnectionAnswer, ConnectionState, Connections, CutItem, Cuts,
-    DeadClass, Done, Failure, Handled, Handler, HoldItem, HoldVerdict, Holds, Job, PinItem, Pins,
-    PortError, Release, RetryPolicy, Verdict,
+    DeadClass, Done, Failure, Handled, Handler, HoldItem, HoldVerdict, Holds, Job, Leased, PinItem,
+    Pins, PortError, Release, RetryPolicy, Verdict,
 };
 
 use crate::bare::settled;
@@ -126,7 +126,7 @@ impl Claims for Empty {
         async { Ok(()) }.boxed()
     }
 
-    fn renew(&self, _tokens: Vec<Uuid>) -> BoxFuture<'_, Result<(), PortError>> {
+    fn renew(&self, _leases: Vec<Leased>) -> BoxFuture<'_, Result<(), PortError>> {
         async { Ok(()) }.boxed()
     }
 }

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use testkit::Database;
 
+use crate::contacts::tax_digits;
+use crate::fill::Message;
 use crate::report::{Bound, Report, median, ratios};
 use crate::stage::Stage;
 use crate::{Size, fill};
@@ -65,8 +67,8 @@ async fn stock(stage: &Stage, links: i64) -> Stock {
         .role_on(&database, &["worker", crate::stage::WORKER])
         .await;
     stage.partner.forget();
-    let first = stage.messages(FIRST..FIRST + 1, 1);
-    stage.filler.fill(&stage.exchange(), &first).await;
+    let first = message(stage, FIRST, 1);
+    stage.filler.fill(&stage.exchange(), &[first]).await;
     stage.partner.has(1).await;
     fill::holds(&stage.broker, &stage.queue(), 0).await;
     worker.stop().await;
@@ -85,22 +87,31 @@ async fn stock(stage: &Stage, links: i64) -> Stock {
     }
 }
 
+fn message(stage: &Stage, number: u64, version: u32) -> Message {
+    Message {
+        body: stage.source.taxed(number, version),
+        ..stage.message(number, version, 0)
+    }
+}
+
 /// Rows of every table that an event of a linked record reads or writes.
 fn copies(links: i64) -> Vec<String> {
     let link_columns = "tenant, kind, source_system, source_account, target_system, connection_id, state, desired_k,
-        applied_k, base, base_hash, target_parts";
+        applied_k, base_hash, target_parts";
     let effect_columns =
         "tenant, source, event_id, generation, k, operation, state, last, request, request_digest,
         sent_at, settle_at, resolved_at, created_at";
     let each = format!("generate_series({}, {links}) n", FIRST + 1);
+    let digits = tax_digits(FIRST);
     vec![
         format!(
-            "insert into link (source_id, target_id, {link_columns})
-             select 'org-' || n, n::text, {link_columns} from link, {each}"
+            "insert into link (source_id, target_id, base, {link_columns})
+             select 'org-' || n, n::text, replace(replace(base::text, '{digits}', lpad(n::text, 9, '0')),
+               'Vrtnarstvo {FIRST}\"', 'Vrtnarstvo ' || n || '\"')::jsonb, {link_columns} from link, {each}"
         ),
         format!(
             "insert into natural_key_claim (tenant, connection_id, kind, natural_key, link_id, claimed_at)
-             select c.tenant, c.connection_id, c.kind, replace(c.natural_key, 'org-{FIRST}@', l.source_id || '@'), l.id,
+             select c.tenant, c.connection_id, c.kind, replace(c.natural_key, '{digits}', lpad(l.target_id, 9, '0')), l.id,
                c.claimed_at
              from natural_key_claim c, link l where l.source_id <> 'org-{FIRST}'"
         ),
@@ -133,10 +144,7 @@ async fn run(stage: &Stage, stock: &mut Stock, events: u64) {
     let events = events.min(links);
     let spread = links / events;
     let messages: Vec<_> = (0..events)
-        .map(|event| {
-            let number = FIRST + event * spread;
-            stage.message(number, stock.version, crate::contacts::BODY)
-        })
+        .map(|event| message(stage, FIRST + event * spread, stock.version))
         .collect();
     stage.filler.fill(&stage.exchange(), &messages).await;
     stage.partner.forget();
