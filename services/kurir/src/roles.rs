@@ -41,6 +41,8 @@ pub(crate) use up::up_until;
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// After their drain workers say goodbye to the broker and give leases back; only then a task counts as stuck.
 const GOODBYE: Duration = Duration::from_secs(8);
+/// For the database's connections to be closed in order.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// The check that stands until every part has its own.
 const PARTS: &str = "parts";
 /// The health routes answer at most this long after everything else has ended.
@@ -245,8 +247,11 @@ impl Process {
             }
         };
         let connections = async {
-            self.broker.close().await;
-            self.pool.close().await;
+            // A database that does not answer is not waited for: its connections end with the process.
+            let _ = tokio::join!(
+                self.broker.close(),
+                tokio::time::timeout(LAST_WORD, self.pool.close())
+            );
         };
         tokio::join!(last_spans, connections);
         self.ended.cancel();

@@ -65,7 +65,9 @@ impl From<sqlx::Error> for Error {
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+            | sqlx::Error::WorkerCrashed
+            // A server that cannot even begin a session, for want of memory or processes, answers outside the protocol.
+            | sqlx::Error::Protocol(_) => Self::Unavailable(error),
             sqlx::Error::Database(refusal) => match Class::of(refusal.code().as_deref()) {
                 Class::Unavailable => Self::Unavailable(error),
                 Class::Transient => Self::Transient(error),
@@ -122,5 +124,11 @@ mod tests {
         ] {
             assert_eq!(Class::of(Some(code)), class, "{code}");
         }
+    }
+
+    #[test]
+    fn a_server_that_answers_outside_the_protocol_is_waited_for() {
+        let said = "unexpected response from SSLRequest: 0x45".to_owned();
+        assert!(Error::from(sqlx::Error::Protocol(said)).is_transient());
     }
 }
