@@ -31,7 +31,8 @@ create table link (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     unique (tenant, kind, source_system, source_account, source_id, target_system, connection_id)
-);
+-- A link is changed several times per event: with room in its page, its indexes are not.
+) with (fillfactor = 70);
 create unique index link_one_per_target on link (tenant, target_system, connection_id, kind, target_id)
     where target_id is not null and state <> 'alias';
 create index link_recheck_due on link (recheck_at) where recheck_at is not null;

@@ -508,14 +508,19 @@ begin
     return jsonb_build_object('guarded', false, 'link', link_json(l), 'open', open_effect(p_link));
 end $$;
 
--- Gives leases back by token, in order: nothing else of the link changes. The claim came back, so it is no death.
-create function release_links(p_tokens uuid[], p_errors text[]) returns void language plpgsql volatile as $$
+-- Gives leases back by token, in order: nothing else of the link changes. The claim came back, so it is no death. Who knows the
+-- link of a token says it: tokens have no index, because each claim and each completion would have to keep it up to date.
+create function release_links(p_tokens uuid[], p_links bigint[], p_errors text[]) returns void language plpgsql volatile as $$
 declare r record;
 begin
     for r in
         select l.id, x.token, x.error, l.claim_token, l.claim_source, l.claim_event, l.claim_generation
-        from unnest(p_tokens, p_errors) as x(token, error)
-        join link l on l.lease_token = x.token or l.claim_token = x.token order by l.id
+        from unnest(p_tokens, p_links, p_errors) as x(token, link, error)
+        join lateral (
+            select * from link where id = x.link and (lease_token = x.token or claim_token = x.token)
+            union all
+            select * from link where x.link is null and (lease_token = x.token or claim_token = x.token)) l on true
+        order by l.id
     loop
         update link set
             lease_until = case when lease_token = r.token then null else lease_until end,
@@ -539,10 +544,14 @@ begin
     delete from unsettled_claim where token = any (p_tokens);
 end $$;
 
-create function renew_links(p_tokens uuid[], p_lease interval) returns int language plpgsql volatile as $$
+create function renew_links(p_tokens uuid[], p_links bigint[], p_lease interval) returns int language plpgsql volatile as $$
 declare n int;
 begin
-    with mine as (select id from link where lease_token = any (p_tokens) order by id for update)
+    with found as (
+        select l.id from unnest(p_tokens, p_links) as x(token, link) join link l on l.id = x.link where l.lease_token = x.token
+        union
+        select id from link where (select bool_or(link is null) from unnest(p_links) as x(link)) and lease_token = any (p_tokens)),
+    mine as (select id from link where id in (select id from found) and lease_token = any (p_tokens) order by id for update)
     update link set lease_until = kurir_now() + p_lease from mine where link.id = mine.id;
     get diagnostics n = row_count;
     return n;

@@ -136,6 +136,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             .iter()
             .map(|job| Release {
                 token: job.token,
+                link: None,
                 last_error: None,
             })
             .collect();
@@ -153,9 +154,14 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     ) -> Claimed<H::Grant> {
         match verdict {
             Verdict::Granted(grant) => {
-                let token = work.job.token;
-                self.leases.add(token);
-                Claimed::Granted(work, grant, Lease { token, presence })
+                let (token, link) = (work.job.token, (self.link_of)(&grant));
+                self.leases.add(token, link);
+                let lease = Lease {
+                    token,
+                    link,
+                    presence,
+                };
+                Claimed::Granted(work, grant, lease)
             }
             Verdict::Ack(reason) => Claimed::Decided(work, Outcome::Ack(reason)),
             Verdict::Busy { left } => {

@@ -48,6 +48,9 @@ use crate::topology::Topology;
 
 /// For giving a lease back while stopping, and for each orderly goodbye to the broker.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(5);
+/// A quorum queue's channel holds back the acknowledgements of a burst, and forgets them when it is closed at once: what
+/// was done would come again.
+const SETTLED: Duration = Duration::from_millis(200);
 /// Longest pause while the store does not answer.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
 /// A declaration or a consume that is not answered in this time counts as a lost channel.
@@ -139,6 +142,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     pub(crate) async fn abandon(&self, lease: Lease, event_id: &str, why: &str) {
         let release = Release {
             token: lease.token,
+            link: lease.link,
             last_error: Some(why.to_owned()),
         };
         if let Ok(Err(error)) = timeout(GOODBYE, self.claims.release(vec![release])).await {
@@ -227,6 +231,7 @@ impl Open {
     pub(crate) async fn close(self, why: &str) -> bool {
         drop(self.acks);
         let written = self.writing.ends_within(GOODBYE).await;
+        sleep(SETTLED).await;
         let close = self.channel.close(200, why.into());
         let closed = matches!(timeout(GOODBYE, close).await, Ok(Ok(())));
         self.over.cancel();

@@ -1,28 +1,28 @@
 //! The leases that this worker holds, prolonged together: one statement three times per lease, however many events run.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use worker::Claims;
+use worker::{Claims, Leased};
 
 /// Renewals per lease: one that fails does not lose it.
 const RENEWALS: u32 = 3;
 const RENEW_AGAIN: Duration = Duration::from_secs(1);
 
-/// Tokens of granted claims whose handling has not ended.
+/// Tokens of granted claims whose handling has not ended, with their links.
 #[derive(Debug, Default)]
-pub(crate) struct Leases(Mutex<HashSet<Uuid>>);
+pub(crate) struct Leases(Mutex<HashMap<Uuid, Option<i64>>>);
 
 impl Leases {
-    pub(crate) fn add(&self, token: Uuid) {
+    pub(crate) fn add(&self, token: Uuid, link: Option<i64>) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(token);
+            .insert(token, link);
     }
 
     pub(crate) fn remove(&self, token: Uuid) {
@@ -32,13 +32,13 @@ impl Leases {
             .remove(&token);
     }
 
-    fn all(&self) -> Vec<Uuid> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .copied()
-            .collect()
+    fn all(&self) -> Vec<Leased> {
+        let leases = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let leased = leases.iter().map(|(token, link)| Leased {
+            token: *token,
+            link: *link,
+        });
+        leased.collect()
     }
 }
 
@@ -56,12 +56,12 @@ pub(crate) async fn renew<C: Claims>(
             () = sleep(pause) => {}
             () = end.cancelled() => return,
         }
-        let tokens = leases.all();
+        let held = leases.all();
         pause = every;
-        if tokens.is_empty() {
+        if held.is_empty() {
             continue;
         }
-        if let Err(error) = claims.renew(tokens).await {
+        if let Err(error) = claims.renew(held).await {
             tracing::warn!(handler = worker, %error, "leases could not be renewed");
             pause = every.min(RENEW_AGAIN);
         }

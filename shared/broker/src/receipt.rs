@@ -12,7 +12,7 @@ use crate::readiness::Readiness;
 /// Neither cloned nor shared: who holds it decides.
 pub(crate) struct Receipt {
     tag: u64,
-    acker: Acker,
+    acker: Option<Acker>,
     acks: Acks,
     over: CancellationToken,
     readiness: Arc<Readiness>,
@@ -29,7 +29,7 @@ impl Receipt {
         readiness.received();
         Self {
             tag,
-            acker,
+            acker: Some(acker),
             acks,
             over,
             readiness,
@@ -47,13 +47,10 @@ impl Receipt {
     }
 
     /// Hands it over to be acknowledged with others. False: it will come again.
-    pub(crate) async fn ack(self) -> bool {
-        if !self.valid() {
-            return false;
-        }
-        tokio::select! {
-            handed_over = self.acks.write(self.tag, self.acker.clone()) => handed_over,
-            () = self.over.cancelled() => false,
+    pub(crate) async fn ack(mut self) -> bool {
+        match self.acker.take() {
+            Some(acker) if self.valid() => self.acks.write(self.tag, acker).await,
+            _ => false,
         }
     }
 

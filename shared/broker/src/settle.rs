@@ -33,6 +33,7 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(600);
 /// A claimed link whose handling has not ended yet: renewed until it is given back.
 pub(crate) struct Lease {
     pub(crate) token: Uuid,
+    pub(crate) link: Option<i64>,
     pub(crate) presence: Presence,
 }
 
@@ -91,8 +92,17 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         let told = Told::of(&subject);
         let since = Instant::now();
         if let Some(lease) = lease {
-            self.give_back(lease, &outcome, &subject, since).await?;
+            match &outcome {
+                // A completed handling has returned its lease with its last statement.
+                Outcome::Ack(_) => self.leases.remove(lease.token),
+                Outcome::RetryLater { reason, .. }
+                | Outcome::Hold { reason, .. }
+                | Outcome::DeadLetter { reason, .. } => {
+                    Box::pin(self.give_back(lease, reason, &subject, since)).await?;
+                }
+            }
         }
+        // Only the way to an acknowledgement lies in this task itself: what is rare is not copied around with each event.
         match &outcome {
             Outcome::Ack(_) => failpoint::hit_for("before_ack", subject.event_id()),
             Outcome::RetryLater {
@@ -109,7 +119,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                     reason,
                 };
                 let queue = self.topology.rung(self.handler.name(), *rung);
-                self.copy(&subject, &queue, to, since).await?;
+                Box::pin(self.copy(&subject, &queue, to, since)).await?;
                 failpoint::hit_for("after_retry_copy", subject.event_id());
             }
             Outcome::DeadLetter {
@@ -124,7 +134,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                     link,
                 };
                 let queue = self.topology.dead(self.handler.name());
-                self.copy(&subject, &queue, to, since).await?;
+                Box::pin(self.copy(&subject, &queue, to, since)).await?;
                 failpoint::hit_for("after_dead_copy", subject.event_id());
             }
             Outcome::Hold {
@@ -151,7 +161,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                 failpoint::hit_for("before_hold", work.event_id());
                 let hold = || self.holder.hold(item.clone());
                 let (receipt, event) = (&work.receipt, work.event_id());
-                match self.persist("hold", receipt, event, since, hold).await? {
+                match Box::pin(self.persist("hold", receipt, event, since, hold)).await? {
                     HoldVerdict::Held => failpoint::hit_for("after_hold", work.event_id()),
                     HoldVerdict::CauseGone => {
                         self.counters.cause_gone.inc();
@@ -195,27 +205,18 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         None
     }
 
-    /// A completed handling has returned its lease with its last statement.
     async fn give_back(
         &self,
         lease: Lease,
-        outcome: &Outcome,
+        last_error: &str,
         subject: &Subject,
         since: Instant,
     ) -> Option<()> {
-        let last_error = match outcome {
-            Outcome::Ack(_) => {
-                self.leases.remove(lease.token);
-                return Some(());
-            }
-            Outcome::RetryLater { reason, .. }
-            | Outcome::Hold { reason, .. }
-            | Outcome::DeadLetter { reason, .. } => reason.clone(),
-        };
         let release = || {
             self.claims.release(vec![Release {
                 token: lease.token,
-                last_error: Some(last_error.clone()),
+                link: lease.link,
+                last_error: Some(last_error.to_owned()),
             }])
         };
         let released = match release().await {

@@ -111,20 +111,28 @@ impl Links {
         effect::finish(&self.pool, item).await
     }
 
-    /// Leases and claims come back, by token. The second time changes nothing.
-    pub async fn release(&self, tokens: &[Uuid], errors: &[Option<String>]) -> Result<(), Error> {
-        sqlx::query("select release_links($1, $2)")
+    /// Leases and claims come back, by token. The second time changes nothing. Of a token without its link the whole table is
+    /// searched.
+    pub async fn release(
+        &self,
+        tokens: &[Uuid],
+        links: &[Option<i64>],
+        errors: &[Option<String>],
+    ) -> Result<(), Error> {
+        sqlx::query("select release_links($1, $2, $3)")
             .bind(tokens)
+            .bind(links)
             .bind(errors)
             .execute(&self.pool)
             .await?;
         Ok(())
     }
 
-    /// Prolongs the leases that are still ours; answers how many.
-    pub async fn renew(&self, tokens: &[Uuid]) -> Result<i32, Error> {
-        let count: (i32,) = sqlx::query_as("select renew_links($1, $2)")
+    /// Prolongs the leases that are still ours; answers how many. Of a token without its link the whole table is searched.
+    pub async fn renew(&self, tokens: &[Uuid], links: &[Option<i64>]) -> Result<i32, Error> {
+        let count: (i32,) = sqlx::query_as("select renew_links($1, $2, $3)")
             .bind(tokens)
+            .bind(links)
             .bind(self.lease)
             .fetch_one(&self.pool)
             .await?;

@@ -7,8 +7,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use store::links::{ClaimItem, ClaimVerdict, HeldItem, HeldVerdict, LinkKey, Links};
 use worker::{
-    AckReason, Claims, DeadClass, HoldCause, HoldItem, HoldVerdict, Holds, Job, PortError, Release,
-    Verdict,
+    AckReason, Claims, DeadClass, HoldCause, HoldItem, HoldVerdict, Holds, Job, Leased, PortError,
+    Release, Verdict,
 };
 
 use crate::content::{Content, NaturalKey};
@@ -152,17 +152,26 @@ impl Claims for LinkClaims {
 
     fn release(&self, releases: Vec<Release>) -> BoxFuture<'_, Result<(), PortError>> {
         async move {
-            let (tokens, errors): (Vec<_>, Vec<_>) = releases
+            let tokens: Vec<_> = releases.iter().map(|release| release.token).collect();
+            let links: Vec<_> = releases.iter().map(|release| release.link).collect();
+            let errors: Vec<_> = releases
                 .into_iter()
-                .map(|release| (release.token, release.last_error))
-                .unzip();
-            Ok(self.links.release(&tokens, &errors).await?)
+                .map(|release| release.last_error)
+                .collect();
+            Ok(self.links.release(&tokens, &links, &errors).await?)
         }
         .boxed()
     }
 
-    fn renew(&self, tokens: Vec<uuid::Uuid>) -> BoxFuture<'_, Result<(), PortError>> {
-        async move { Ok(self.links.renew(&tokens).await.map(|_count| ())?) }.boxed()
+    fn renew(&self, leases: Vec<Leased>) -> BoxFuture<'_, Result<(), PortError>> {
+        async move {
+            let (tokens, links): (Vec<_>, Vec<_>) = leases
+                .into_iter()
+                .map(|lease| (lease.token, lease.link))
+                .unzip();
+            Ok(self.links.renew(&tokens, &links).await.map(|_count| ())?)
+        }
+        .boxed()
     }
 }
 

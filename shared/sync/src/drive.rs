@@ -245,7 +245,10 @@ impl Run<'_, '_> {
                     .await
             }
             Step::AlreadyDone => {
-                self.driver.ledger.release(self.token, None).await?;
+                self.driver
+                    .ledger
+                    .release(self.link.id, self.token, None)
+                    .await?;
                 Ok(Flow::End(Handled::Done(Done(AckReason::AlreadyDone))))
             }
             Step::Resolved => {

@@ -24,7 +24,12 @@ pub trait Ledger: Send + Sync {
     fn complete(&self, item: Completion) -> BoxFuture<'_, Result<Completed, Error>>;
     fn resolve(&self, item: Resolution) -> BoxFuture<'_, Result<Resolved, Error>>;
     fn finish(&self, item: Finish) -> BoxFuture<'_, Result<Finished, Error>>;
-    fn release(&self, token: Uuid, error: Option<String>) -> BoxFuture<'_, Result<(), Error>>;
+    fn release(
+        &self,
+        link: i64,
+        token: Uuid,
+        error: Option<String>,
+    ) -> BoxFuture<'_, Result<(), Error>>;
 }
 
 impl Ledger for Links {
@@ -54,7 +59,12 @@ impl Ledger for Links {
         self.finish(item).boxed()
     }
 
-    fn release(&self, token: Uuid, error: Option<String>) -> BoxFuture<'_, Result<(), Error>> {
-        async move { Links::release(self, &[token], &[error]).await }.boxed()
+    fn release(
+        &self,
+        link: i64,
+        token: Uuid,
+        error: Option<String>,
+    ) -> BoxFuture<'_, Result<(), Error>> {
+        async move { Links::release(self, &[token], &[Some(link)], &[error]).await }.boxed()
     }
 }

@@ -21,6 +21,7 @@ pub use outcome::{AckReason, DeadClass, HoldCause, Outcome, WaitsFor};
 pub use policy::{RUNGS, RetryPolicy, Rung};
 pub use ports::{
     Budgets, CLAIM_BATCH_LIMIT, Claims, Connection, ConnectionAnswer, ConnectionState, Connections,
-    CutItem, Cuts, HoldItem, HoldVerdict, Holds, PinItem, Pins, PortError, Release, Verdict,
+    CutItem, Cuts, HoldItem, HoldVerdict, Holds, Leased, PinItem, Pins, PortError, Release,
+    Verdict,
 };
 pub use trail::{Attempt, Delivery, Job, Trail};

@@ -92,7 +92,16 @@ pub enum Verdict<G> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Release {
     pub token: Uuid,
+    /// Of the grant, where it is known: finds the lease without a search.
+    pub link: Option<i64>,
     pub last_error: Option<String>,
+}
+
+/// A lease that its holder still needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leased {
+    pub token: Uuid,
+    pub link: Option<i64>,
 }
 
 /// Claims of a batch of at most `Claims::BATCH_LIMIT` events, one database call.
@@ -109,8 +118,8 @@ pub trait Claims: Send + Sync + 'static {
     /// Returns leases whose handling ended without completing; a token that is not ours any more changes nothing.
     fn release(&self, releases: Vec<Release>) -> BoxFuture<'_, Result<(), PortError>>;
 
-    /// Prolongs the leases of all tokens that still hold one.
-    fn renew(&self, tokens: Vec<Uuid>) -> BoxFuture<'_, Result<(), PortError>>;
+    /// Prolongs those that are still held.
+    fn renew(&self, leases: Vec<Leased>) -> BoxFuture<'_, Result<(), PortError>>;
 }
 
 /// Most events of one claim statement.

@@ -21,7 +21,7 @@ async fn both_claimed(rig: &Rig, connections: [Uuid; 2]) -> Value {
                 .expect("claimed");
         }
         rig.links
-            .release(&[token], &[None])
+            .release(&[token], &[None], &[None])
             .await
             .expect("the lease is back");
     }

@@ -328,7 +328,7 @@ async fn superseded_content_returns_when_the_newer_dies_by_the_broker() {
         tokens
     };
     rig.links
-        .release(&tokens, &[None])
+        .release(&tokens, &[None], &[None])
         .await
         .expect("the lease is back");
 

@@ -315,7 +315,7 @@ async fn late_ack_removes_its_held_row() {
 async fn lost_lease_returns_its_claim() {
     let fleet = Fleet::start().await;
     fleet
-        .sql("create or replace function renew_links(p_tokens uuid[], p_lease interval) returns int language sql as 'select 0'")
+        .sql("create or replace function renew_links(p_tokens uuid[], p_links bigint[], p_lease interval) returns int language sql as 'select 0'")
         .await;
     let worker = fleet.working().await;
     let mut contact = plain(&mut Contacts::new(TENANT, 1));

@@ -243,6 +243,7 @@ impl Stage {
         if given_back {
             let release = Release {
                 token: job.token,
+                link: None,
                 last_error: None,
             };
             self.claims.release(vec![release]).await.unwrap();

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 use worker::{
     AckReason, Claims, Connection, ConnectionAnswer, ConnectionState, Connections, CutItem, Cuts,
-    DeadClass, Done, Failure, Handled, Handler, HoldItem, HoldVerdict, Holds, Job, PinItem, Pins,
-    PortError, Release, RetryPolicy, Verdict,
+    DeadClass, Done, Failure, Handled, Handler, HoldItem, HoldVerdict, Holds, Job, Leased, PinItem,
+    Pins, PortError, Release, RetryPolicy, Verdict,
 };
 
 pub(crate) const TENANT: &str = "acme";
@@ -328,8 +328,8 @@ impl Claims for Ports {
         async { Ok(()) }.boxed()
     }
 
-    fn renew(&self, tokens: Vec<Uuid>) -> BoxFuture<'_, Result<(), PortError>> {
-        self.seen().renewed += tokens.len();
+    fn renew(&self, leases: Vec<Leased>) -> BoxFuture<'_, Result<(), PortError>> {
+        self.seen().renewed += leases.len();
         async { Ok(()) }.boxed()
     }
 }

@@ -1119,6 +1119,7 @@ impl Ledger for Model {
     }
     fn release(
         &self,
+        _link: i64,
         token: Uuid,
         _error: Option<String>,
     ) -> BoxFuture<'_, Result<(), store::Error>> {

@@ -80,10 +80,11 @@ impl Ledger for Postgres {
     }
     fn release(
         &self,
+        link: i64,
         token: Uuid,
         error: Option<String>,
     ) -> BoxFuture<'_, Result<(), store::Error>> {
-        Ledger::release(&self.links, token, error)
+        Ledger::release(&self.links, link, token, error)
     }
 }
 
@@ -113,7 +114,10 @@ impl SimStore for Postgres {
     }
     fn renew(&self, tokens: Vec<Uuid>) -> BoxFuture<'_, ()> {
         async move {
-            self.links.renew(&tokens).await.expect("renew");
+            self.links
+                .renew(&tokens, &vec![None; tokens.len()])
+                .await
+                .expect("renew");
         }
         .boxed()
     }

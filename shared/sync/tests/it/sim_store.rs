@@ -163,14 +163,15 @@ impl<A: SimStore, B: SimStore> Ledger for Both<A, B> {
     }
     fn release(
         &self,
+        link: i64,
         token: Uuid,
         error: Option<String>,
     ) -> BoxFuture<'_, Result<(), store::Error>> {
         async move {
             same_answer(
                 "release",
-                self.left.release(token, error.clone()).await,
-                self.right.release(token, error).await,
+                self.left.release(link, token, error.clone()).await,
+                self.right.release(link, token, error).await,
             )
         }
         .boxed()

@@ -225,7 +225,7 @@ async fn stale_copy_of_a_dead_version_is_acknowledged_while_it_is_being_buried()
     let first = claim(0, 3);
     let link = granted(&worker, &first).await.link.id;
     worker
-        .release(&[first.token], &[None])
+        .release(&[first.token], &[None], &[None])
         .await
         .expect("given back");
     let mut gate = database.pool().begin().await.expect("a transaction");
@@ -269,7 +269,7 @@ async fn batches_never_block_each_other() {
         let item = claim(record, 0);
         granted(&maker, &item).await;
         maker
-            .release(&[item.token], &[None])
+            .release(&[item.token], &[None], &[None])
             .await
             .expect("given back");
     }
@@ -296,17 +296,18 @@ async fn batches_never_block_each_other() {
                 items.truncate(5);
                 let verdicts = links.claim(WORKER, items.clone(), true).await?;
                 let mut done = Vec::new();
-                let mut tokens = Vec::new();
+                let (mut tokens, mut held) = (Vec::new(), Vec::new());
                 for (item, verdict) in items.iter().zip(verdicts) {
                     let ClaimVerdict::Granted(granted) = verdict else {
                         continue;
                     };
                     tokens.push(item.token);
+                    held.push(Some(granted.link.id));
                     if item.k.is_some() && granted.open.is_none() {
                         done.push(reservation(item, &granted));
                     }
                 }
-                links.renew(&tokens).await?;
+                links.renew(&tokens, &held).await?;
                 let effects = done.iter().map(|reservation| async {
                     if let Reserved::Yes(_) = links.reserve(reservation.clone()).await? {
                         let target = format!("p{}", reservation.link);
@@ -327,7 +328,7 @@ async fn batches_never_block_each_other() {
                     .collect();
                 links.bury(dead).await?;
                 let none = vec![None; tokens.len()];
-                links.release(&tokens, &none).await?;
+                links.release(&tokens, &held, &none).await?;
             }
             Ok::<_, store::Error>(())
         })

@@ -276,12 +276,13 @@ impl<S: SimStore> Ledger for Ports<S> {
     }
     fn release(
         &self,
+        link: i64,
         token: Uuid,
         error: Option<String>,
     ) -> BoxFuture<'_, Result<(), store::Error>> {
         async move {
             self.cell.boundary("release").await;
-            self.store.release(token, error).await
+            self.store.release(link, token, error).await
         }
         .boxed()
     }
@@ -1295,8 +1296,9 @@ async fn handle<S: SimStore + 'static>(
             .await
             .remove(0);
     }
-    let (outcome, token) = match verdict {
+    let (outcome, lease) = match verdict {
         ClaimVerdict::Granted(granted) => {
+            let link = granted.link.id;
             if poison == Some(Poison::AtClaim) {
                 cell.die().await;
             }
@@ -1336,8 +1338,8 @@ async fn handle<S: SimStore + 'static>(
             let outcome = at(&handling.state, &msg, &policy, |context| {
                 decide(answer, context)
             });
-            let token = (!matches!(outcome, Outcome::Ack(_))).then_some(item.token);
-            (outcome, token)
+            let lease = (!matches!(outcome, Outcome::Ack(_))).then_some((link, item.token));
+            (outcome, lease)
         }
         ClaimVerdict::Busy { left } => (
             at(&handling.state, &msg, &policy, |context| {
@@ -1369,7 +1371,7 @@ async fn handle<S: SimStore + 'static>(
             (Outcome::Ack(worker::AckReason::Duplicate), None)
         }
     };
-    settle(&handling, &cell, delivery, &msg, token, outcome).await;
+    settle(&handling, &cell, delivery, &msg, lease, outcome).await;
 }
 
 fn at(
@@ -1436,7 +1438,7 @@ async fn settle<S: SimStore + 'static>(
     cell: &Cell,
     delivery: u64,
     msg: &Msg,
-    token: Option<Uuid>,
+    lease: Option<(i64, Uuid)>,
     outcome: Outcome,
 ) {
     {
@@ -1445,11 +1447,11 @@ async fn settle<S: SimStore + 'static>(
         state.note(format!("{event}: {said}"));
         state.outcomes.push((event, said));
     }
-    if let Some(token) = token {
+    if let Some((link, token)) = lease {
         cell.boundary("give back").await;
         handling
             .store
-            .release(token, None)
+            .release(link, token, None)
             .await
             .expect("the store answers");
     }
