@@ -206,7 +206,7 @@ pub(crate) async fn run(
 pub(crate) async fn end(who: Who, stage: &Stage, process: Process) {
     rests(stage).await;
     match who {
-        Who::Kurir => process.stop().await,
+        Who::Kurir => stage.stop(process).await,
         Who::ByHand => drop(process),
     }
 }

@@ -58,7 +58,7 @@ pub(crate) async fn measure(stage: &mut Stage, size: Size, report: &mut Report) 
         "letters/s",
         &replays,
     );
-    worker.stop().await;
+    stage.stop(worker).await;
     keeper.stop().await;
 }
 

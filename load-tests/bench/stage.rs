@@ -127,6 +127,16 @@ impl Stage {
         self.role(&["worker", WORKER]).await
     }
 
+    /// Stops a worker that another one follows: the account of the partner's limits would believe for three seconds that the
+    /// first one's calls may still be under way, and lend the second one nothing.
+    pub(crate) async fn stop(&self, worker: Process) {
+        worker.stop().await;
+        sqlx::query("delete from budget_holder")
+            .execute(self.database.pool())
+            .await
+            .unwrap();
+    }
+
     /// The worker's queue.
     pub(crate) fn queue(&self) -> String {
         self.broker.queue(WORKER)
@@ -171,7 +181,7 @@ impl Stage {
         let worker = self.worker().await;
         self.partner.has(count).await;
         crate::fill::holds(&self.broker, &self.queue(), 0).await;
-        worker.stop().await;
+        self.stop(worker).await;
         self.linked = Linked {
             numbers,
             version: 1,
