@@ -52,15 +52,23 @@ impl Management {
         Ok(serde_json::from_value(found)?)
     }
 
+    /// What the clients call their connections. The server lists a connection some seconds after it was opened.
+    pub async fn connections(&self, vhost: &str) -> anyhow::Result<Vec<String>> {
+        let found = self.listed(vhost).await?;
+        let names = found.as_array().into_iter().flatten();
+        Ok(names
+            .filter_map(|connection| connection["user_provided_name"].as_str().map(str::to_owned))
+            .collect())
+    }
+
+    async fn listed(&self, vhost: &str) -> anyhow::Result<Value> {
+        let path = ["vhosts", vhost, "connections"];
+        self.request(reqwest::Method::GET, &path, None).await
+    }
+
     /// Closes all connections of a virtual host from the server's side; answers how many there were.
     pub async fn close_connections(&self, vhost: &str) -> anyhow::Result<usize> {
-        let found = self
-            .request(
-                reqwest::Method::GET,
-                &["vhosts", vhost, "connections"],
-                None,
-            )
-            .await?;
+        let found = self.listed(vhost).await?;
         let names: Vec<&str> = found
             .as_array()
             .into_iter()

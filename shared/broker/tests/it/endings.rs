@@ -47,15 +47,22 @@ async fn a_delivery_of_a_lost_channel_is_never_acknowledged_on_another() {
     let consuming = scene.consume().await;
     scene.publish(&events[..1]).await;
     scene.handles(1).await;
-    let closed = async || {
-        scene
-            .kit
-            .management()
-            .close_connections(scene.kit.vhost())
-            .await
-            .unwrap()
-    };
-    wait_until("connections to close", SOON, closed, |closed| *closed >= 2).await;
+    let management = scene.kit.management();
+    // Once, and both: whoever closes what he sees, and again when he sees more, closes what was opened in between.
+    wait_until(
+        "both connections are listed",
+        SOON,
+        async || management.connections(scene.kit.vhost()).await.unwrap(),
+        |names| {
+            let has = |end: &str| names.iter().any(|name| name.ends_with(end));
+            has("-consume") && has("-publish")
+        },
+    )
+    .await;
+    management
+        .close_connections(scene.kit.vhost())
+        .await
+        .unwrap();
     // Redelivered, and claimed as a stranger by the same process.
     scene.handles(2).await;
     let tokens: HashSet<_> = scene.ports.seen().tokens[id(&events[0])]
