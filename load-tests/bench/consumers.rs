@@ -103,8 +103,8 @@ impl Contender {
         Self {
             how,
             amqp: stage.broker.amqp_url().to_owned(),
-            prefix: stage.broker.prefix().to_owned(),
-            queue: stage.broker.queue(empty::NAME),
+            prefix: empty::prefix(stage),
+            queue: empty::queue(stage),
             messages,
             prefetch: PREFETCH,
             slots: SLOTS,
@@ -144,7 +144,7 @@ pub(crate) async fn measure(stage: &Stage, size: Size, report: &mut Report) {
     let (messages, rounds) = (size.of(20_000, 4_000), size.of(5, 3));
     empty::declare(stage).await;
     let bodies = empty::messages(stage, messages);
-    let queue = stage.broker.queue(empty::NAME);
+    let queue = empty::queue(stage);
     let mut speeds: [Vec<f64>; 4] = Default::default();
     let mut costs: [Vec<f64>; 4] = Default::default();
     for round in 0..rounds {

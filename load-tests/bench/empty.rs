@@ -28,7 +28,7 @@ use crate::contacts::TENANT;
 use crate::fill::Message;
 use crate::stage::Stage;
 
-/// Its queue is `<prefix>.bench`.
+/// Its queue is `<prefix>-empty.bench`.
 pub(crate) const NAME: &str = "bench";
 const CONSUMES: &[EventType] = &[EventType::CrmContactCreated, EventType::CrmContactUpdated];
 const SYSTEM: &str = "metakocka";
@@ -183,6 +183,15 @@ impl Pins for Empty {
     }
 }
 
+/// Exchanges and queues of its own: the events of other parts are none of its business.
+pub(crate) fn prefix(stage: &Stage) -> String {
+    format!("{}-empty", stage.broker.prefix())
+}
+
+pub(crate) fn queue(stage: &Stage) -> String {
+    format!("{}.{NAME}", prefix(stage))
+}
+
 /// In the contender's process.
 pub(crate) async fn run(contender: Contender) -> Consumed {
     if contender.how == How::EmptyLogged {
@@ -241,7 +250,7 @@ pub(crate) async fn run(contender: Contender) -> Consumed {
 /// Its queue and rungs.
 pub(crate) async fn declare(stage: &Stage) {
     let broker = Broker::start(Settings {
-        prefix: stage.broker.prefix().to_owned(),
+        prefix: prefix(stage),
         ..Settings::new(SecretString::from(stage.broker.amqp_url().to_owned()))
     })
     .unwrap();
@@ -260,7 +269,7 @@ pub(crate) async fn declare(stage: &Stage) {
 pub(crate) fn messages(stage: &Stage, count: usize) -> Vec<Message> {
     let mut messages = stage.messages(1..count as u64 + 1, 1);
     for message in &mut messages {
-        message.key = stage.broker.queue(NAME);
+        message.key = queue(stage);
     }
     messages
 }

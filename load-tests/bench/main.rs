@@ -32,10 +32,12 @@ mod retry;
 mod stage;
 mod start;
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
+use futures_util::FutureExt as _;
 
 use crate::report::Report;
 use crate::stage::Stage;
@@ -93,6 +95,23 @@ enum Part {
     Start,
 }
 
+impl Part {
+    /// Panics where it cannot go on.
+    async fn measure(self, stage: &mut Stage, size: Size, report: &mut Report) {
+        match self {
+            Self::Empty => consumers::measure(stage, size, report).await,
+            Self::Full => full::measure(stage, size, report).await,
+            Self::Latency => latency::measure(stage, size, report).await,
+            Self::Gateway => gateway::measure(stage, size, report).await,
+            Self::Replay => replay::measure(stage, size, report).await,
+            Self::Retry => retry::measure(stage, size, report).await,
+            Self::Links => links::measure(stage, size, report).await,
+            Self::Memory => memory::measure(stage, size, report).await,
+            Self::Start => start::measure(stage, size, report).await,
+        }
+    }
+}
+
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 struct Size {
@@ -133,16 +152,10 @@ async fn measure(options: Options) {
             continue;
         }
         let since = Instant::now();
-        match part {
-            Part::Empty => consumers::measure(&stage, size, &mut report).await,
-            Part::Full => full::measure(&mut stage, size, &mut report).await,
-            Part::Latency => latency::measure(&mut stage, size, &mut report).await,
-            Part::Gateway => gateway::measure(&mut stage, size, &mut report).await,
-            Part::Replay => replay::measure(&mut stage, size, &mut report).await,
-            Part::Retry => retry::measure(&stage, size, &mut report).await,
-            Part::Links => links::measure(&stage, size, &mut report).await,
-            Part::Memory => memory::measure(&mut stage, size, &mut report).await,
-            Part::Start => start::measure(&stage, size, &mut report).await,
+        let measuring = part.measure(&mut stage, size, &mut report);
+        // What the other parts have measured is worth its minutes.
+        if AssertUnwindSafe(measuring).catch_unwind().await.is_err() {
+            report.failed.push(format!("{part:?}"));
         }
         eprintln!(
             "bench: {part:?} took {:.0} s",
@@ -158,5 +171,10 @@ async fn measure(options: Options) {
         println!("{json}");
     } else {
         println!("{report}");
+    }
+    if !report.failed.is_empty() {
+        // Gone with its database and queues, which an exit would leave behind.
+        drop(stage);
+        std::process::exit(1);
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) quick: bool,
     pub(crate) seconds: f64,
+    /// Parts that could not go on; what they panicked with is on standard error.
+    pub(crate) failed: Vec<String>,
     pub(crate) lines: Vec<Line>,
     pub(crate) targets: Vec<Target>,
 }
@@ -72,6 +74,7 @@ impl Report {
             machine,
             quick,
             seconds: 0.0,
+            failed: Vec::new(),
             lines: Vec::new(),
             targets: Vec::new(),
         }
@@ -185,6 +188,9 @@ impl fmt::Display for Report {
             ]
         });
         writeln!(f, "\n{}", table(["targets", "", "", ""], rows))?;
+        if !self.failed.is_empty() {
+            writeln!(f, "could not go on: {}", self.failed.join(", "))?;
+        }
         write!(f, "{:.0} s in all", self.seconds)?;
         if self.quick {
             write!(

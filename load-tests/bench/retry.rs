@@ -16,7 +16,7 @@ const COUNTED: Duration = Duration::from_secs(7);
 pub(crate) async fn measure(stage: &Stage, size: Size, report: &mut Report) {
     let (events, rounds) = (size.of(4_000, 1_000), size.of(3, 2));
     empty::declare(stage).await;
-    let queue = stage.broker.queue(empty::NAME);
+    let queue = empty::queue(stage);
     let messages = empty::messages(stage, events);
     let broker = broker_process(stage).await;
     let (mut own, mut servers) = (Vec::new(), Vec::new());
