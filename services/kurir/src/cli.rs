@@ -509,6 +509,16 @@ Example:
         #[command(flatten)]
         output: Output,
     },
+    /// Seals all credentials with keys.current, so that older keys can leave the ring
+    #[command(after_help = "\
+Every role must have the new key in its ring before. Run again, it finds nothing to do.
+
+Example, with the old and the new key in keys.ring and the new one as keys.current:
+  kurir keys reseal")]
+    Reseal {
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Args)]

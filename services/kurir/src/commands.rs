@@ -18,7 +18,7 @@ mod unrouted;
 
 use runtime::Need;
 
-use crate::cli::{Command, Kurir};
+use crate::cli::{Command, Keys, Kurir};
 use crate::context::Context;
 use crate::demo;
 use crate::doctor;
@@ -68,7 +68,10 @@ pub(crate) async fn run(kurir: Kurir) -> Done {
             Box::pin(doctor::run(&context, file.as_deref(), given)).await
         }
         Command::Config { defaults, output } => config::run(file, defaults, output),
-        Command::Keys(command) => keys::run(command),
+        Command::Keys(Keys::New { id, output }) => keys::new(&id, output),
+        Command::Keys(Keys::Reseal { output }) => {
+            keys::reseal(&Context::load(file, SEALED)?, output).await
+        }
         Command::Topology(command) => topology::run(&Context::load(file, BUS)?, command).await,
         Command::Publish(command) => {
             let needs = if command.http.is_some() { &[] } else { BUS };

@@ -257,6 +257,39 @@ async fn a_connection_takes_its_credentials_from_input_and_never_shows_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_old_key_may_leave_the_ring_when_credentials_are_sealed_anew() {
+    const NEW: &str = "bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldyE=";
+    let stack = Stack::start().await;
+    stack.run(&["tenant", "add", "acme"], "").ok();
+    let add = [
+        "connection",
+        "add",
+        "--tenant",
+        "acme",
+        "--system",
+        "metakocka",
+    ];
+    stack.run(&add, CREDENTIALS).ok();
+    let both = [("KURIR_KEYS__CURRENT", "k2"), ("KURIR_KEYS__RING__K2", NEW)];
+    let reseal =
+        |environment: &[(&str, &str)]| stack.run_with(&["keys", "reseal"], environment, "");
+    assert_eq!(
+        reseal(&both).ok(),
+        "sealed the credentials of 1 connection anew with key k2; all are sealed with it now\n"
+    );
+    assert_eq!(
+        reseal(&both).ok(),
+        "sealed the credentials of 0 connections anew with key k2; all are sealed with it now\n"
+    );
+    let without_new = reseal(&[]);
+    assert!(
+        without_new.code == 78 && without_new.stderr.contains("keys.ring must hold the key"),
+        "{}",
+        without_new.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_about_one_of_several_accounts_asks_which() {
     let stack = Stack::start().await;
     stack.run(&["tenant", "add", "acme"], "").ok();
