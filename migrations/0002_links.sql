@@ -39,9 +39,11 @@ create index link_recheck_due on link (recheck_at) where recheck_at is not null;
 create index link_by_source on link (tenant, kind, source_id);
 
 -- One partner call. At most one open effect per link: the row is the fence.
+-- No foreign key here and in link_history: both are only written under the lock of a link, links are never deleted, and the
+-- check would cost each event two more statements.
 create table effect (
     id uuid primary key,
-    link_id bigint not null references link,
+    link_id bigint not null,
     tenant text not null,
     source text not null,
     event_id text not null,
@@ -65,7 +67,6 @@ create table effect (
     created_at timestamptz not null default now()
 );
 create unique index effect_one_open on effect (link_id) where state in ('planned', 'sent', 'unknown');
-create index effect_open_due on effect (settle_at) where state in ('planned', 'sent', 'unknown');
 create index effect_by_link on effect (link_id, created_at);
 
 -- Superseded envelopes not yet covered by an applied version; at most 16 per link.
@@ -110,7 +111,7 @@ create index unsettled_by_event on unsettled_claim (link_id, source, event_id);
 -- A record's story: one row per change.
 create table link_history (
     id bigint generated always as identity primary key,
-    link_id bigint not null references link,
+    link_id bigint not null,
     tenant text not null,
     at timestamptz not null,
     what text not null,
@@ -126,3 +127,4 @@ create table link_history (
     headers jsonb
 );
 create index link_history_by_link on link_history (link_id, id);
+create index link_history_kept_out on link_history (link_id) where what = 'kept_out' and body is not null;

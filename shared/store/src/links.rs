@@ -21,6 +21,7 @@ pub use claim::{ClaimItem, ClaimVerdict, Granted, KeyTaken};
 pub use dead::{Buried, DeadItem, dead_id};
 pub use effect::{
     Completed, Completion, End, Finish, Finished, Reservation, Reserved, Resolution, Resolved,
+    Standing,
 };
 pub use hold::{HeldItem, HeldVerdict};
 pub use rows::{EffectRow, LinkKey, LinkRow};
@@ -43,7 +44,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// Must be called inside a tokio runtime: two small tasks gather what waits into one statement.
+    /// Must be called inside a tokio runtime: a small task each gathers the reservations and the completions that wait.
     pub fn new(pool: PgPool, prefix: &str, lease: Duration) -> Self {
         let (reserving, completing) = (pool.clone(), pool.clone());
         Self {

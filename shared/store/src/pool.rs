@@ -78,10 +78,14 @@ pub async fn connect(settings: &Settings, patience: Duration) -> Result<Pool, Er
     let options = PgConnectOptions::from_str(url)
         .map_err(|error| Error::Invalid(format!("the database url is not usable: {error}")))?
         .application_name(&settings.application_name)
-        .options([(
-            "statement_timeout",
-            settings.statement_timeout_ms.to_string(),
-        )]);
+        .options([
+            (
+                "statement_timeout",
+                settings.statement_timeout_ms.to_string(),
+            ),
+            // Our statements are short: to compile one takes longer than to run it.
+            ("jit", "off".to_owned()),
+        ]);
     let started = tokio::time::Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {

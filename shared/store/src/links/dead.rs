@@ -88,13 +88,13 @@ pub(super) async fn bury(links: &Links, items: Vec<DeadItem>) -> Result<Vec<Buri
         })
         .collect();
     let bodies: Vec<Vec<u8>> = items.into_iter().map(|item| item.body).collect();
-    let answers: Vec<(i32, String, Json<serde_json::Value>)> =
-        sqlx::query_as("select idx, verdict, '{}'::jsonb from bury($1, $2)")
-            .bind(Json(rows))
-            .bind(bodies)
-            .fetch_all(&links.pool)
-            .await?;
-    in_order(count, answers, |verdict, _detail| {
+    let answers: Vec<(i32, String)> = sqlx::query_as("select idx, verdict from bury($1, $2)")
+        .bind(Json(rows))
+        .bind(bodies)
+        .fetch_all(&links.pool)
+        .await?;
+    let answers = answers.into_iter().map(|(idx, verdict)| (idx, verdict, ()));
+    in_order(count, answers, |verdict, ()| {
         Ok(match verdict {
             "buried" => Buried::Open,
             "repeat" => Buried::Repeat,

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use event::OrderKey;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::claim::unreadable;
 use super::rows::{EffectRow, LinkRow, hex_key};
 use crate::Error;
 
@@ -45,7 +44,7 @@ pub enum Reserved {
     /// The lease is somebody else's.
     Lost,
     /// The link has an open effect: resolve again.
-    Open(Option<Box<EffectRow>>),
+    Open,
 }
 
 #[derive(Clone, Debug)]
@@ -70,9 +69,18 @@ pub struct Completion {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Completed {
-    /// False: somebody else resolved the effect; that is not the end of the event.
-    pub confirmed: bool,
+pub enum Completed {
+    /// Confirmed, and the event with it: the link has its content and is given back.
+    Ended,
+    /// Confirmed; the event goes on, or the link is in conflict now.
+    Confirmed(Box<Standing>),
+    /// Somebody else resolved the effect; that is not the end of the event.
+    Elsewhere(Box<Standing>),
+}
+
+/// A link as a statement left it.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct Standing {
     pub link: LinkRow,
     pub open: Option<EffectRow>,
 }
@@ -172,36 +180,87 @@ pub struct Finished {
     pub open: Option<EffectRow>,
 }
 
+/// As `reserve_effects` reads it.
+#[derive(Serialize)]
+struct ReserveRow<'a> {
+    idx: usize,
+    effect: Uuid,
+    link: i64,
+    token: Uuid,
+    source: &'a str,
+    event_id: &'a str,
+    generation: u32,
+    k: Option<String>,
+    operation: &'static str,
+    last: bool,
+    request: &'a Value,
+    digest: &'a str,
+    before_image: Option<&'a Value>,
+    target_id: Option<&'a str>,
+    settle_ms: i64,
+    straight: bool,
+}
+
 pub(super) async fn reserve(pool: PgPool, items: Vec<Reservation>) -> Result<Vec<Reserved>, Error> {
-    let rows: Vec<Value> = items
+    let rows: Vec<ReserveRow<'_>> = items
         .iter()
         .enumerate()
-        .map(|(index, item)| {
-            json!({
-                "idx": index, "effect": item.effect, "link": item.link, "token": item.token, "source": item.source,
-                "event_id": item.event_id, "generation": item.generation, "k": hex_key(item.k.as_ref()),
-                "operation": item.operation, "last": item.last, "request": item.request, "digest": item.digest,
-                "before_image": item.before_image, "target_id": item.target_id,
-                "settle_ms": millis(item.settle), "straight": item.straight,
-            })
+        .map(|(idx, item)| ReserveRow {
+            idx,
+            effect: item.effect,
+            link: item.link,
+            token: item.token,
+            source: &item.source,
+            event_id: &item.event_id,
+            generation: item.generation,
+            k: hex_key(item.k.as_ref()),
+            operation: item.operation,
+            last: item.last,
+            request: &item.request,
+            digest: &item.digest,
+            before_image: item.before_image.as_ref(),
+            target_id: item.target_id.as_deref(),
+            settle_ms: millis(item.settle),
+            straight: item.straight,
         })
         .collect();
-    let answers: Vec<(i32, String, Json<Value>)> =
-        sqlx::query_as("select idx, verdict, detail from reserve_effects($1)")
+    type Time = Option<DateTime<Utc>>;
+    let answers: Vec<(i32, String, Time, Time)> =
+        sqlx::query_as("select idx, verdict, sent_at, settle_at from reserve_effects($1)")
             .bind(Json(rows))
             .fetch_all(&pool)
             .await?;
-    in_order(items.len(), answers, |verdict, mut detail| {
-        Ok(match verdict {
-            "sent" | "planned" => {
-                Reserved::Yes(serde_json::from_value(detail["effect"].take()).map_err(unreadable)?)
-            }
-            "open" => {
-                Reserved::Open(serde_json::from_value(detail["open"].take()).map_err(unreadable)?)
-            }
-            _ => Reserved::Lost,
-        })
-    })
+    let answers = answers
+        .into_iter()
+        .map(|(idx, verdict, sent_at, settle_at)| (idx, verdict, (sent_at, settle_at)));
+    let verdicts = in_order(items.len(), answers, |verdict, times| {
+        Ok((verdict.to_owned(), times))
+    })?;
+    Ok(items
+        .into_iter()
+        .zip(verdicts)
+        .map(
+            |(item, (verdict, (sent_at, settle_at)))| match verdict.as_str() {
+                "sent" | "planned" => Reserved::Yes(Box::new(EffectRow {
+                    id: item.effect,
+                    link_id: item.link,
+                    source: item.source,
+                    event_id: item.event_id,
+                    generation: item.generation,
+                    k: item.k,
+                    operation: item.operation.to_owned(),
+                    state: verdict,
+                    last: item.last,
+                    request: item.request,
+                    target_id: item.target_id,
+                    sent_at,
+                    settle_at,
+                })),
+                "open" => Reserved::Open,
+                _ => Reserved::Lost,
+            },
+        )
+        .collect())
 }
 
 pub(super) async fn send(
@@ -221,32 +280,64 @@ pub(super) async fn send(
     Ok(row.0.map(|Json(effect)| effect))
 }
 
+/// As `complete_effects` reads it.
+#[derive(Serialize)]
+struct CompleteRow<'a> {
+    idx: usize,
+    effect: Uuid,
+    link: i64,
+    token: Uuid,
+    target_id: Option<&'a str>,
+    base: &'a Value,
+    base_hash: &'a str,
+    parts: &'a Value,
+    keys: Option<&'a [String]>,
+    digest: Option<&'a str>,
+    what: &'a str,
+    note: &'a Value,
+    keep_lease: bool,
+    answered: bool,
+}
+
 pub(super) async fn complete(
     pool: PgPool,
     items: Vec<Completion>,
 ) -> Result<Vec<Completed>, Error> {
-    let rows: Vec<Value> = items
+    let rows: Vec<CompleteRow<'_>> = items
         .iter()
         .enumerate()
-        .map(|(index, item)| {
-            json!({
-                "idx": index, "effect": item.effect, "link": item.link, "token": item.token, "target_id": item.target_id,
-                "base": item.base, "base_hash": item.base_hash, "parts": item.parts, "keys": item.natural_keys,
-                "digest": item.digest, "what": item.what, "note": item.note, "keep_lease": item.keep_lease, "answered": item.answered,
-            })
+        .map(|(idx, item)| CompleteRow {
+            idx,
+            effect: item.effect,
+            link: item.link,
+            token: item.token,
+            target_id: item.target_id.as_deref(),
+            base: &item.base,
+            base_hash: &item.base_hash,
+            parts: &item.parts,
+            keys: item.natural_keys.as_deref(),
+            digest: item.digest.as_deref(),
+            what: &item.what,
+            note: &item.note,
+            keep_lease: item.keep_lease,
+            answered: item.answered,
         })
         .collect();
-    let answers: Vec<(i32, String, Json<Value>)> =
+    type Now = Option<Json<Box<Standing>>>;
+    let answers: Vec<(i32, String, Now)> =
         sqlx::query_as("select idx, verdict, detail from complete_effects($1)")
             .bind(Json(rows))
             .fetch_all(&pool)
             .await?;
-    in_order(items.len(), answers, |verdict, mut detail| {
-        Ok(Completed {
-            confirmed: verdict == "confirmed",
-            link: serde_json::from_value(detail["link"].take()).map_err(unreadable)?,
-            open: serde_json::from_value(detail["open"].take()).map_err(unreadable)?,
-        })
+    in_order(items.len(), answers, |verdict, standing: Now| {
+        match (verdict, standing) {
+            ("ended", None) => Ok(Completed::Ended),
+            ("confirmed", Some(Json(standing))) => Ok(Completed::Confirmed(standing)),
+            ("elsewhere", Some(Json(standing))) => Ok(Completed::Elsewhere(standing)),
+            _ => Err(Error::Unreadable(format!(
+                "a completion answered with {verdict}"
+            ))),
+        }
     })
 }
 
@@ -315,11 +406,11 @@ fn millis(duration: Duration) -> i64 {
 /// The functions answer in the order of their locks; callers want the order of their items.
 pub(super) fn in_order<D, R>(
     count: usize,
-    answers: Vec<(i32, String, Json<D>)>,
+    answers: impl IntoIterator<Item = (i32, String, D)>,
     read: impl Fn(&str, D) -> Result<R, Error>,
 ) -> Result<Vec<R>, Error> {
     let mut results: Vec<Option<R>> = (0..count).map(|_| None).collect();
-    for (index, verdict, Json(detail)) in answers {
+    for (index, verdict, detail) in answers {
         let slot = usize::try_from(index)
             .ok()
             .and_then(|index| results.get_mut(index));

@@ -96,13 +96,14 @@ pub(super) async fn hold(links: &Links, items: Vec<HeldItem>) -> Result<Vec<Held
         })
         .collect();
     let bodies: Vec<Vec<u8>> = items.into_iter().map(|item| item.body).collect();
-    let answers: Vec<(i32, String, Json<serde_json::Value>)> =
-        sqlx::query_as("select idx, verdict, '{}'::jsonb from hold_events($1, $2)")
+    let answers: Vec<(i32, String)> =
+        sqlx::query_as("select idx, verdict from hold_events($1, $2)")
             .bind(Json(rows))
             .bind(bodies)
             .fetch_all(&links.pool)
             .await?;
-    in_order(count, answers, |verdict, _detail| {
+    let answers = answers.into_iter().map(|(idx, verdict)| (idx, verdict, ()));
+    in_order(count, answers, |verdict, ()| {
         Ok(match verdict {
             "held" => HeldVerdict::Held,
             "covered" => HeldVerdict::Covered,

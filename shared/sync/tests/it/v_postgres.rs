@@ -9,8 +9,8 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use serde_json::json;
 use sqlx::PgPool;
 use store::links::{
-    Buried, ClaimItem, ClaimVerdict, Completion, DeadItem, Granted, LinkKey, Links, Reservation,
-    Reserved, dead_id,
+    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, Granted, LinkKey, Links,
+    Reservation, Reserved, dead_id,
 };
 use store::pins::EventPins;
 use testkit::{Database, wait_until};
@@ -253,6 +253,65 @@ async fn stale_copy_of_a_dead_version_is_acknowledged_while_it_is_being_buried()
         .await
         .expect("the link");
     assert_eq!(desired, None, "nothing wants v3 any more");
+}
+
+/// What one item of a batch changes, the next one sees: the same link twice, one natural key and one target of two links,
+/// one effect answered twice.
+#[tokio::test]
+async fn items_of_one_batch_see_each_other() {
+    let database = testkit::database().await;
+    let links = links(&database, LEASE);
+    let shared = || vec!["email|shared@x".to_owned()];
+    let keyed = |record, version| ClaimItem {
+        natural_keys: shared(),
+        ..claim(record, version)
+    };
+    let items = vec![keyed(1, 1), keyed(0, 1), claim(0, 2), keyed(2, 1)];
+    let mut verdicts = links
+        .claim(WORKER, items.clone(), false)
+        .await
+        .expect("claimed");
+    assert_eq!(verdicts[1], ClaimVerdict::Superseded);
+    let last = verdicts.pop().expect("four");
+    let (ClaimVerdict::Granted(last), ClaimVerdict::Granted(first)) = (last, verdicts.remove(0))
+    else {
+        panic!("{verdicts:?}");
+    };
+    // Links are made and keys are taken in the order of the records.
+    assert_eq!(first.keys_taken, []);
+    let taken: Vec<i64> = last.keys_taken.iter().map(|taken| taken.link).collect();
+    assert_eq!(taken, [first.link.id]);
+
+    let one = reservation(&items[0], &first);
+    let other = reservation(&items[3], &last);
+    let rival = Reservation {
+        effect: Uuid::now_v7(),
+        ..one.clone()
+    };
+    let (made, open, also_made) = tokio::join!(
+        links.reserve(one.clone()),
+        links.reserve(rival),
+        links.reserve(other.clone()),
+    );
+    assert!(matches!(made, Ok(Reserved::Yes(_))), "{made:?}");
+    assert_eq!(open.expect("answered"), Reserved::Open);
+    assert!(matches!(also_made, Ok(Reserved::Yes(_))), "{also_made:?}");
+    let target = || "p1".to_owned();
+    let (ended, twice, conflict) = tokio::join!(
+        links.complete(completion(&one, target(), shared())),
+        links.complete(completion(&one, target(), shared())),
+        links.complete(completion(&other, target(), Vec::new())),
+    );
+    assert_eq!(ended.expect("completed"), Completed::Ended);
+    let Completed::Elsewhere(now) = twice.expect("completed") else {
+        panic!("an effect ends once");
+    };
+    assert_eq!(now.link.applied_k, items[0].k);
+    let Completed::Confirmed(now) = conflict.expect("completed") else {
+        panic!("the target was taken");
+    };
+    assert_eq!(now.link.state, "conflict");
+    assert_eq!(now.link.target_id, None);
 }
 
 /// Batches in any order, of links that overlap, with requests by id, completions, deaths and renewals between them:
