@@ -262,7 +262,7 @@ pub(crate) fn delivery(
         body,
         trail,
         properties: kept.properties_json(),
-        headers: kept.headers_json(),
+        headers: Value::Object(kept.headers),
         received: std::time::Instant::now(),
         received_at: now,
     }

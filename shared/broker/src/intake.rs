@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use event::{Event, EventType, Kind};
 use tracing::Span;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 use worker::budget::Admitted;
 use worker::trace;
 use worker::{Connection, DeadClass, Delivery, Job, Outcome, decide};
@@ -14,8 +14,11 @@ use worker::{Connection, DeadClass, Delivery, Job, Outcome, decide};
 use crate::headers;
 use crate::receipt::Receipt;
 
-/// An event on its way through the loop.
-pub(crate) struct Work {
+/// An event on its way through the loop: boxed, because it moves through queues, tasks and reports a dozen times.
+pub(crate) type Work = Box<Underway>;
+
+/// What an event takes along.
+pub(crate) struct Underway {
     pub(crate) job: Job,
     pub(crate) receipt: Receipt,
     /// Its connection is asked from the store, not from memory: memory said something that was no longer true.
@@ -30,7 +33,7 @@ pub(crate) struct Work {
     pub(crate) span: Span,
 }
 
-impl Work {
+impl Underway {
     pub(crate) fn event_id(&self) -> &str {
         &self.job.event.id
     }
@@ -105,6 +108,11 @@ pub(crate) struct Reader<'a> {
     pub(crate) consumes: &'a [EventType],
 }
 
+/// A new one for each delivery. `Uuid::new_v4` would ask the kernel each time; this generator is as good.
+pub(crate) fn token() -> Uuid {
+    Builder::from_random_bytes(rand::random()).into_uuid()
+}
+
 pub(crate) fn read(
     mut raw: lapin::message::Delivery,
     receipt: Receipt,
@@ -133,11 +141,11 @@ pub(crate) fn read(
     let job = Job {
         delivery,
         event: Arc::new(event),
-        token: Uuid::new_v4(),
+        token: token(),
         connection: None,
         version: None,
     };
-    let work = Work {
+    let work = Box::new(Underway {
         job,
         receipt,
         ask_store: false,
@@ -145,7 +153,7 @@ pub(crate) fn read(
         admitted: None,
         arrived: false,
         span: Span::none(),
-    };
+    });
     match wrong {
         None => Read::Event(work),
         Some((class, reason)) => Read::Refused(Subject::Event(work), decide::dead(class, reason)),

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use tokio::time::sleep;
 use tracing::{Instrument as _, Span};
-use uuid::Uuid;
 use worker::{CLAIM_BATCH_LIMIT, Claims, Connection, Handler, decide};
 
 use crate::claim::Claimed;
 use crate::consume::{Consuming, Report, Shared};
 use crate::counters::Stage;
-use crate::intake::Work;
+use crate::intake::{Work, token};
 use crate::prepare::Passed;
 use crate::settle::{Lease, Settling};
 
@@ -148,7 +147,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         work.bounced += 1;
         work.ask_store = true;
         // Whoever handled it before may still believe in its token.
-        work.job.token = Uuid::new_v4();
+        work.job.token = token();
         work.job.connection = None;
         work.admitted = None;
         if work.bounced < BOUNCES {
@@ -224,7 +223,8 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
     where
         F: Future<Output = Option<Work>> + Send + 'static,
     {
-        let running = task(Arc::clone(&self.shared)).instrument(span);
+        // Boxed at once: on its way into a task a future is moved four times, and this one is large.
+        let running = Box::pin(task(Arc::clone(&self.shared))).instrument(span);
         let report = self.report.clone();
         self.tasks.spawn(async move {
             if let Some(work) = running.await {

@@ -51,17 +51,14 @@ pub(crate) fn from_value(mut value: Value) -> Result<Event, DecodeError> {
     };
     // CloudEvents JSON format: a null attribute is an absent one. Null data is data.
     members.retain(|name, member| name == "data" || !member.is_null());
-    let identity = identity(members);
     let mut looked = Looked {
         members,
         findings: Vec::new(),
     };
     let read = looked.read();
+    let known = looked.text("type").and_then(EventType::parse);
     let by_rules = looked.findings;
-    let mut findings = schema::findings(
-        identity.event_type.as_deref().and_then(EventType::parse),
-        &value,
-    );
+    let mut findings = schema::findings(known, &value);
     // Where the schema has spoken, a rule that says the same in other words is left out.
     let by_schema: Vec<String> = findings
         .iter()
@@ -70,9 +67,12 @@ pub(crate) fn from_value(mut value: Value) -> Result<Event, DecodeError> {
     findings.extend(by_rules.into_iter().filter(|rule| {
         rule.class != DecodeClass::Schema || !by_schema.contains(&rule.problem.pointer)
     }));
-    nul_characters(&value, &mut String::new(), &mut findings);
-    if let Some(error) = DecodeError::from_findings(findings, identity.clone()) {
-        return Err(error);
+    // Nearly none does: where they are is looked for only then.
+    if holds_nul(&value) {
+        nul_characters(&value, &mut String::new(), &mut findings);
+    }
+    if let Some(error) = DecodeError::from_findings(findings) {
+        return Err(error.with_identity(identity(&value)));
     }
     read.ok_or_else(|| {
         // What the schema allows and the types don't: a number beyond 64 bits.
@@ -81,7 +81,7 @@ pub(crate) fn from_value(mut value: Value) -> Result<Event, DecodeError> {
             "/data",
             "holds a value that does not fit its type",
         )
-        .with_identity(identity)
+        .with_identity(identity(&value))
     })
 }
 
@@ -92,10 +92,10 @@ struct Looked<'a> {
     findings: Vec<Finding>,
 }
 
-impl Looked<'_> {
+impl<'a> Looked<'a> {
     fn read(&mut self) -> Option<Event> {
         let id = self.text("id");
-        if id.as_ref().is_some_and(|id| id.len() > MAX_ID_BYTES) {
+        if id.is_some_and(|id| id.len() > MAX_ID_BYTES) {
             self.problem(
                 DecodeClass::Schema,
                 "/id",
@@ -103,7 +103,7 @@ impl Looked<'_> {
             );
         }
         let event_type = self.event_type();
-        let tenant = self.text("tenantid").as_deref().and_then(TenantId::parse);
+        let tenant = self.text("tenantid").and_then(TenantId::parse);
         let source = self.source(tenant.as_ref());
         let time = self.time();
         let depth = self.causation_depth();
@@ -117,32 +117,37 @@ impl Looked<'_> {
 
         let (id, tenant, subject, (source, parts)) = (id?, tenant?, subject?, source?);
         Some(Event {
-            version: version(self.text("subjectversion").as_deref(), time),
-            partition_key: self
-                .text("partitionkey")
-                .unwrap_or_else(|| format!("{tenant}:{}", subject.replacen('/', ":", 1))),
-            correlation_id: self.text("correlationid").unwrap_or_else(|| id.clone()),
-            causation_id: self.text("causationid"),
+            version: version(self.text("subjectversion"), time),
+            partition_key: match self.text("partitionkey") {
+                Some(given) => given.to_owned(),
+                None => format!("{tenant}:{}", subject.replacen('/', ":", 1)),
+            },
+            correlation_id: self.text("correlationid").unwrap_or(id).to_owned(),
+            causation_id: self.text("causationid").map(str::to_owned),
             causation_depth: depth,
             origin_system: self
                 .text("originsystem")
-                .unwrap_or_else(|| parts.system.clone()),
+                .unwrap_or(&parts.system)
+                .to_owned(),
             system: parts.system,
             account: parts.account,
             // A broken trace is no reason to refuse a change.
-            traceparent: self.text("traceparent").filter(|text| is_traceparent(text)),
+            traceparent: self
+                .text("traceparent")
+                .filter(|text| is_traceparent(text))
+                .map(str::to_owned),
             event_type: event_type?,
             payload: payload?,
-            id,
-            source,
+            id: id.to_owned(),
+            source: source.to_owned(),
             tenant,
             subject,
             time,
         })
     }
 
-    fn text(&self, name: &str) -> Option<String> {
-        self.members.get(name)?.as_str().map(str::to_owned)
+    fn text(&self, name: &str) -> Option<&'a str> {
+        self.members.get(name)?.as_str()
     }
 
     fn problem(&mut self, class: DecodeClass, pointer: &str, detail: impl Into<String>) {
@@ -154,8 +159,8 @@ impl Looked<'_> {
 
     fn event_type(&mut self) -> Option<EventType> {
         let name = self.text("type")?;
-        let known = EventType::parse(&name);
-        if known.is_none() && EventType::is_newer_major(&name) {
+        let known = EventType::parse(name);
+        if known.is_none() && EventType::is_newer_major(name) {
             self.problem(
                 DecodeClass::NewerMajor,
                 "/type",
@@ -171,9 +176,9 @@ impl Looked<'_> {
         known
     }
 
-    fn source(&mut self, tenant: Option<&TenantId>) -> Option<(String, SourceParts)> {
+    fn source(&mut self, tenant: Option<&TenantId>) -> Option<(&'a str, SourceParts)> {
         let source = self.text("source")?;
-        match source_parts(&source, &self.text("type").unwrap_or_default()) {
+        match source_parts(source, self.text("type").unwrap_or_default()) {
             Err(detail) => {
                 self.problem(DecodeClass::Schema, "/source", detail);
                 None
@@ -194,7 +199,7 @@ impl Looked<'_> {
 
     fn time(&mut self) -> Option<DateTime<Utc>> {
         let time = self.text("time")?;
-        match DateTime::parse_from_rfc3339(&time) {
+        match DateTime::parse_from_rfc3339(time) {
             Ok(time) => Some(time.to_utc()),
             Err(_) => {
                 let detail =
@@ -233,7 +238,7 @@ impl Looked<'_> {
         }
         if self
             .text("datacontenttype")
-            .is_some_and(|given| !is_json(&given))
+            .is_some_and(|given| !is_json(given))
         {
             self.problem(
                 DecodeClass::Schema,
@@ -296,6 +301,17 @@ pub(crate) fn is_json(content_type: &str) -> bool {
         .all(|charset| charset == "utf-8" || charset == "us-ascii")
 }
 
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(members) => members
+            .iter()
+            .any(|(name, member)| name.contains('\0') || holds_nul(member)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// U+0000 is legal in JSON and can be kept by no text or jsonb column of Postgres.
 fn nul_characters(value: &Value, pointer: &mut String, findings: &mut Vec<Finding>) {
     let found = |pointer: &str, detail: &str| Finding {
@@ -339,8 +355,8 @@ fn within(pointer: &mut String, segment: &str, look: impl FnOnce(&mut String)) {
     pointer.truncate(length);
 }
 
-fn identity(members: &Map<String, Value>) -> Identity {
-    let text = |name: &str| members.get(name).and_then(Value::as_str).map(bounded);
+fn identity(event: &Value) -> Identity {
+    let text = |name: &str| event.get(name).and_then(Value::as_str).map(bounded);
     Identity {
         id: text("id"),
         source: text("source"),

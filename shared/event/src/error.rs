@@ -122,7 +122,7 @@ impl DecodeError {
     }
 
     /// `None` without a finding.
-    pub(crate) fn from_findings(mut findings: Vec<Finding>, identity: Identity) -> Option<Self> {
+    pub(crate) fn from_findings(mut findings: Vec<Finding>) -> Option<Self> {
         let class = findings.iter().map(|finding| finding.class).min()?;
         findings.sort_by(|a, b| a.problem.pointer.cmp(&b.problem.pointer));
         findings.dedup_by(|a, b| a.problem == b.problem);
@@ -133,7 +133,7 @@ impl DecodeError {
                 .into_iter()
                 .map(|finding| finding.problem)
                 .collect(),
-            identity: Box::new(identity),
+            identity: Box::default(),
         })
     }
 
