@@ -24,7 +24,7 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Replies beyond this are given up on, without reading them.
     pub reply_limit_bytes: usize,
-    /// Kept open per host while idle.
+    /// Kept open per host while idle: as many as a process has slots, or a busy one shakes hands for every second call.
     pub idle_connections: usize,
     /// Shorter than what servers commonly allow, so that they rarely close a connection just as we use it.
     pub idle_timeout: Duration,
@@ -37,7 +37,7 @@ impl Default for Settings {
         Self {
             connect_timeout: Duration::from_secs(3),
             reply_limit_bytes: 8 * 1024 * 1024,
-            idle_connections: 8,
+            idle_connections: 32,
             idle_timeout: Duration::from_secs(20),
             user_agent: concat!("kurir/", env!("CARGO_PKG_VERSION")).to_owned(),
             private: Private::default(),

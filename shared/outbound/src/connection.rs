@@ -51,7 +51,7 @@ impl Connection {
     pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
         let leave_by = call.leave_by.min(Instant::now() + WINDOW);
         let call = call.leaving_by(leave_by);
-        let (operation, url) = (call.operation, safe_url(&call.url));
+        let operation = call.operation;
         let came = Instant::now();
         let room = self.room(&call).await;
         self.client.measures.waited(self.system, came.elapsed());
@@ -73,14 +73,14 @@ impl Connection {
         match &outcome {
             Ok(reply) => tracing::debug!(
                 http.method = %call.method,
-                http.url = url,
+                http.url = safe_url(&call.url),
                 http.status = reply.status.as_u16(),
                 elapsed_ms = reply.elapsed.as_millis(),
                 "partner answered"
             ),
             Err(error) => tracing::debug!(
                 http.method = %call.method,
-                http.url = url,
+                http.url = safe_url(&call.url),
                 error = %error,
                 "partner call without an answer"
             ),
