@@ -24,7 +24,18 @@ use clap::Parser as _;
 use crate::cli::Kurir;
 use crate::exit::Exit;
 
+/// Writes the last log lines, however `main` ends.
+struct LastLines;
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        ::runtime::telemetry::flush();
+    }
+}
+
 fn main() -> ExitCode {
+    // Before the runtime, and so dropped after it.
+    let _last_lines = LastLines;
     let kurir = match Kurir::try_parse() {
         Ok(kurir) => kurir,
         Err(refusal) => {
@@ -53,6 +64,10 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(commands::run(kurir)) {
         Ok(()) => Exit::Done.into(),
-        Err(failed) => exit::report(&failed),
+        Err(failed) => {
+            // The reason comes after what led to it.
+            ::runtime::telemetry::flush();
+            exit::report(&failed)
+        }
     }
 }

@@ -28,6 +28,7 @@ pub fn shutdown() -> std::io::Result<CancellationToken> {
         asked.cancel();
         let again = next().await;
         tracing::warn!("stopping at once");
+        crate::telemetry::flush();
         std::process::exit(ENDED_BY_SIGNAL + again.as_raw_value());
     });
     Ok(token)

@@ -1,5 +1,6 @@
-//! What a process tells of itself while it runs: log lines to standard error (`lines.rs`) and, where a collector is named
-//! in the environment, traces to it (`settings.rs`). Standard output belongs to what a command was asked for.
+//! What a process tells of itself while it runs: log lines to standard error (`lines.rs`, `stderr.rs`) and, where a
+//! collector is named in the environment, traces to it (`settings.rs`). Standard output belongs to what a command was
+//! asked for.
 //!
 //! Without a collector nothing of the second half exists: no layer, no thread, no allocation.
 
@@ -9,6 +10,7 @@ mod export;
 mod lines;
 mod sampling;
 mod settings;
+mod stderr;
 
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 pub use context::{Written, join, written};
 pub use counts::log_lines;
 pub use export::export_failures;
+pub use stderr::flush;
 
 use crate::settings::Log;
 
@@ -59,7 +62,7 @@ pub struct Service<'a> {
     pub spans: &'static str,
 }
 
-/// Starts writing log lines. Once per process.
+/// Starts writing log lines. Once per process; whoever ends the process calls [`flush`] last.
 ///
 /// # Errors
 /// `Filter` where `log.filter` is no filter, `Twice` on a second call.

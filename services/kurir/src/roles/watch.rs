@@ -12,8 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::measures::Ping;
 
-/// How often parts are asked.
+/// How often parts are asked that are well.
 const TURN: Duration = Duration::from_millis(500);
+/// And while one is not: asking costs little, and a process that has just been started, or whose broker is back, is waited
+/// for.
+const SOON: Duration = Duration::from_millis(20);
 /// How often the database is asked, and how long it may take.
 const DATABASE_TURN: Duration = Duration::from_secs(2);
 const DATABASE_LIMIT: Duration = Duration::from_secs(3);
@@ -24,6 +27,10 @@ async fn pause(turn: Duration, shutdown: &CancellationToken) -> bool {
         () = sleep(turn) => true,
         () = shutdown.cancelled() => false,
     }
+}
+
+fn turn(well: bool) -> Duration {
+    if well { TURN } else { SOON }
 }
 
 pub(super) async fn database(
@@ -55,14 +62,21 @@ pub(super) async fn broker(
     let status = broker.status();
     loop {
         let now = status.borrow().clone();
-        match (&now.consume, &now.publish) {
-            (Health::Connected, Health::Connected) => check.ready("connected"),
+        let well = match (&now.consume, &now.publish) {
+            (Health::Connected, Health::Connected) => {
+                check.ready("connected");
+                true
+            }
             (Health::Blocked(_), _) | (_, Health::Blocked(_)) => {
                 check.not_ready("takes no messages: memory or disk alarm");
+                false
             }
-            _ => check.not_ready("not connected"),
-        }
-        if !pause(TURN, &shutdown).await {
+            _ => {
+                check.not_ready("not connected");
+                false
+            }
+        };
+        if !pause(turn(well), &shutdown).await {
             return Ok(());
         }
     }
@@ -81,7 +95,7 @@ pub(super) async fn problems(
         } else {
             check.not_ready(&problems.join("; "));
         }
-        if !pause(TURN, &shutdown).await {
+        if !pause(turn(problems.is_empty()), &shutdown).await {
             return Ok(());
         }
     }
@@ -111,7 +125,7 @@ pub(super) async fn ready(
             tracing::warn!(failing = failing.join(", "), "not ready");
         }
         was = report.ready;
-        if !pause(TURN, &shutdown).await {
+        if !pause(turn(was), &shutdown).await {
             return Ok(());
         }
     }

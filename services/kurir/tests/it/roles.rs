@@ -110,6 +110,10 @@ async fn the_keeper_becomes_ready_and_ends_in_order() {
     .await;
     keeper.terminate();
     assert_eq!(keeper.ended(END).await.code(), Some(0));
+    // Lines are written together; the last of them too.
+    keeper
+        .line("its last line", END, |line| line.contains("\"stopped\""))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::counts::Counting;
+use super::stderr::Lines;
 use super::{Error, filter};
 use crate::settings::{Log, LogFormat};
 
@@ -26,7 +27,7 @@ where
         LogFormat::Human => false,
         LogFormat::Auto => !terminal,
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(Lines::start(terminal));
     let lines = if json {
         let lines = lines
             .json()
