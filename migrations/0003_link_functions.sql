@@ -12,6 +12,9 @@ alter table link add column claim_source text;
 alter table link add column former_target_id text;
 alter table held add column link_id bigint;
 create index held_by_link on held (link_id) where link_id is not null;
+-- Whatever ends a link's event looks for its letters, whatever their state.
+drop index dead_letter_by_link;
+create index dead_letter_by_link on dead_letter (link_id) where link_id is not null;
 alter table dead_letter_history drop constraint dead_letter_history_dead_id_generation_kind_attempt_key;
 -- One row per death: a second copy of the same death has the same `at`, a later death has another.
 alter table dead_letter_history add unique (dead_id, generation, kind, attempt, at);
@@ -115,6 +118,25 @@ create function open_effect(p_link bigint) returns jsonb language sql volatile a
     select effect_json(e) from effect e where link_id = p_link and state in ('planned', 'sent', 'unknown')
 $$;
 
+-- Calls that were given up or refused although they left: the newest, oldest first, and which keys of theirs are another link's
+-- by now. A create counts until something is linked, however long ago it was.
+create function given_up(l link, t timestamptz) returns jsonb language plpgsql volatile as $$
+declare effects jsonb;
+begin
+    select jsonb_agg(effect_json(e) order by e.sent_at, e.id) into effects from (
+        select * from effect where link_id = l.id and state in ('abandoned', 'failed') and sent_at is not null
+            and (resolved_at > t - interval '2 days' or (operation = 'create' and l.target_id is null))
+        order by sent_at desc, id desc limit 32) e;
+    if effects is null then
+        return '{}';
+    end if;
+    return jsonb_build_object('abandoned', effects, 'keys_of_others', (
+        select coalesce(jsonb_agg(distinct c.natural_key), '[]')
+        from jsonb_array_elements(effects) x, jsonb_array_elements_text(coalesce(x -> 'request' -> 'keys', '[]'::jsonb)) key
+        join natural_key_claim c on c.tenant = l.tenant and c.connection_id = l.connection_id and c.kind = l.kind
+            and c.natural_key = key and c.link_id <> l.id));
+end $$;
+
 -- The letter that an event is a replay of. Its id is made of the event and its connection, but a letter may have died
 -- before it had a connection, or unreadable: a replay names it.
 create function letter_of(p_headers jsonb, p_dead_id uuid) returns uuid language sql immutable as $$
@@ -125,32 +147,34 @@ $$;
 -- then all are locked in the order of their ids. Every function locks in this order, and takes other rows only after it,
 -- so batches wait for each other and never in a circle.
 create function lock_links(p_items jsonb, p_make boolean) returns void language plpgsql volatile as $$
+declare ids bigint[]; missing boolean;
 begin
-    if p_make then
-        insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, created_at, updated_at)
-        select tenant, kind, source_system, source_account, source_id, target_system, connection_id, kurir_now(), kurir_now()
-        from (select distinct tenant, kind, source_system, source_account, source_id, target_system, connection_id
-            from jsonb_to_recordset(p_items) as x(link_id bigint, tenant text, kind text, source_system text,
-                source_account text, source_id text, target_system text, connection_id uuid, k text)
-            where link_id is null and k is not null and connection_id is not null) x
-        where not exists (select 1 from link l where l.tenant = x.tenant and l.kind = x.kind
-            and l.source_system = x.source_system and l.source_account = x.source_account and l.source_id = x.source_id
-            and l.target_system = x.target_system and l.connection_id = x.connection_id)
-        order by tenant, kind, source_system, source_account, source_id, target_system, connection_id
-        on conflict do nothing;
-    end if;
-    perform 1 from link where id = any (array(
-        select named.id
+    for turn in 1..2 loop
+        -- `offset 0`: row by row through the indexes, whatever the planner thinks of the table's size
+        select array_agg(named.id), bool_or(named.id is null and x.link_id is null and x.k is not null and x.connection_id is not null)
+        into ids, missing
         from jsonb_to_recordset(p_items) as x(link_id bigint, tenant text, kind text, source_system text,
             source_account text, source_id text, target_system text, connection_id uuid, k text)
-        -- `offset 0`: row by row through the indexes, whatever the planner thinks of the table's size
-        cross join lateral (
+        left join lateral (
             select l.id from link l where l.id = x.link_id and l.tenant = x.tenant
             union all
             select l.id from link l where x.link_id is null and x.k is not null and l.tenant = x.tenant and l.kind = x.kind
                 and l.source_system = x.source_system and l.source_account = x.source_account and l.source_id = x.source_id
                 and l.target_system = x.target_system and (x.connection_id is null or l.connection_id = x.connection_id)
-            offset 0) named)) order by id for update;
+            offset 0) named on true;
+        exit when not p_make or turn = 2 or missing is not true;
+        insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, created_at, updated_at)
+        select distinct tenant, kind, source_system, source_account, source_id, target_system, connection_id, t, t
+        from jsonb_to_recordset(p_items) as x(link_id bigint, tenant text, kind text, source_system text, source_account text,
+            source_id text, target_system text, connection_id uuid, k text), kurir_now() t
+        where link_id is null and k is not null and connection_id is not null
+            and not exists (select 1 from link l where l.tenant = x.tenant and l.kind = x.kind
+                and l.source_system = x.source_system and l.source_account = x.source_account and l.source_id = x.source_id
+                and l.target_system = x.target_system and l.connection_id = x.connection_id)
+        order by tenant, kind, source_system, source_account, source_id, target_system, connection_id
+        on conflict do nothing;
+    end loop;
+    perform 1 from link where id = any (ids) order by id for update;
 end $$;
 
 -- Claim a batch. p_items: array of {idx, link_id?, tenant, kind, source_system, source_account, source_id, target_system,
@@ -158,182 +182,219 @@ end $$;
 -- claim_as?}; p_bodies[idx + 1] is the envelope. An item with link_id is a request of ours (resolve, recheck): it raises
 -- nothing, is never a duplicate, and counts its claims under claim_as.
 create function claim_links(p_worker text, p_queue text, p_items jsonb, p_bodies bytea[], p_lease interval, p_alone boolean)
-    returns table (idx int, verdict text, detail jsonb) language plpgsql volatile as $$
+    returns table (idx int, verdict text, detail jsonb) language plpgsql volatile
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off as $$
 declare
-    i record; l link; d record; n int; own boolean; live boolean; counted_as text; t timestamptz; granted jsonb := '[]'; g record;
-    taken jsonb;
+    i record; l link; n int; own boolean; live boolean; t timestamptz; last_link bigint; letters uuid[]; todo int[]; later int[];
+    g_idx int[]; g_link bigint[]; g_token uuid[]; g_event text[]; g_source text[]; g_generation int[]; g_key bytea[]; g_open jsonb[];
+    g_more jsonb[]; k_idx int[] := '{}'; k_link bigint[] := '{}'; k_keys jsonb[] := '{}';
 begin
     perform lock_links(p_items, true);
-    for i in
-        select x.*, decode(x.k, 'hex') as key, letter_of(x.headers, x.dead_id) as letter, coalesce(x.link_id, (select id from link where tenant = x.tenant and kind = x.kind
-            and source_system = x.source_system and source_account = x.source_account and source_id = x.source_id
-            and target_system = x.target_system and connection_id = x.connection_id)) as locked
-        from jsonb_to_recordset(p_items) as x(idx int, link_id bigint, tenant text, kind text, source_system text,
-            source_account text, source_id text, target_system text, connection_id uuid, k text, source text, event_id text,
-            generation int, token uuid, dead_id uuid, keys jsonb, type text, subject text, properties jsonb, headers jsonb,
-            claim_as text)
-        order by locked, decode(x.k, 'hex') desc nulls last
+    -- Usually once: what an earlier item of the batch may have changed is read anew in the next turn.
     loop
-        idx := i.idx;
-        detail := '{}';
-        select * into l from link where id = i.locked and tenant = i.tenant;
-        if not found then
-            verdict := 'stale'; return next; continue;
-        end if;
-        -- everything below is read after the lock
         t := kurir_now();
-        live := coalesce(l.lease_token is not null and l.lease_until > t, false);
-        counted_as := coalesce(i.claim_as, i.event_id);
-        own := coalesce(l.claim_event = counted_as and l.claim_source = i.source, false);
-        if i.key is not null then
-            select generation, state, resolved_by, note into d from dead_letter where id = i.letter;
-            if found and (i.generation < d.generation
-                or (d.state in ('open', 'discarded') and i.generation <= d.generation)) then
+        last_link := null; letters := '{}'; later := '{}';
+        g_idx := '{}'; g_link := '{}'; g_token := '{}'; g_event := '{}'; g_source := '{}'; g_generation := '{}'; g_key := '{}';
+        g_open := '{}'; g_more := '{}';
+        for i in
+            -- everything is read here, after the lock, in one statement for the whole batch
+            with x as materialized (
+                select x.*, decode(x.k, 'hex') as key, letter_of(x.headers, x.dead_id) as letter,
+                    coalesce(x.claim_as, x.event_id) as counted_as,
+                    coalesce(x.link_id, (select id from link where tenant = x.tenant and kind = x.kind
+                        and source_system = x.source_system and source_account = x.source_account and source_id = x.source_id
+                        and target_system = x.target_system and connection_id = x.connection_id)) as locked
+                from jsonb_to_recordset(p_items) as x(idx int, link_id bigint, tenant text, kind text, source_system text,
+                    source_account text, source_id text, target_system text, connection_id uuid, k text, source text,
+                    event_id text, generation int, token uuid, dead_id uuid, keys jsonb, type text, subject text,
+                    properties jsonb, headers jsonb, claim_as text)
+                where todo is null or x.idx = any (todo))
+            select x.*, r.link, d.state as dead_state, d.generation as dead_generation,
+                d.resolved_by = 'kurir' and d.note like 'held: %' as dead_held, e.open,
+                (select true from held where worker = p_worker and tenant = x.tenant and source = x.source
+                    and event_id = x.event_id and connection_id is not distinct from x.connection_id
+                    and generation = x.generation limit 1) as is_held,
+                (select count(*)::int from unsettled_claim u where u.link_id = r.id and u.source = x.source
+                    and u.event_id = x.counted_as) as unsettled,
+                exists (select 1 from jsonb_array_elements_text(x.keys) wanted where not exists (
+                    select 1 from natural_key_claim c where c.tenant = r.tenant and c.connection_id = r.connection_id
+                        and c.kind = r.kind and c.natural_key = wanted and c.link_id = r.id)) as wants_keys
+            from x
+            -- `offset 0`: row by row through the indexes, as above
+            left join lateral (select m as link, m.id, m.tenant, m.connection_id, m.kind from link m
+                where m.id = x.locked and m.tenant = x.tenant offset 0) r on true
+            left join lateral (select state, generation, resolved_by, note from dead_letter where id = x.letter offset 0) d on true
+            left join lateral (select effect_json(e) as open from effect e
+                where e.link_id = r.id and e.state in ('planned', 'sent', 'unknown') offset 0) e on true
+            order by x.locked, x.key desc nulls last
+        loop
+            idx := i.idx;
+            detail := '{}';
+            -- Its link, its letter or its held row may be changed below by the item before.
+            if i.locked = last_link or letters && array[i.letter, i.dead_id] then
+                later := later || i.idx;
+                last_link := i.locked;
+                continue;
+            end if;
+            last_link := i.locked;
+            letters := letters || array[i.letter, i.dead_id];
+            l := i.link;
+            if l.id is null then
                 verdict := 'stale'; return next; continue;
             end if;
-            if found and d.generation = i.generation
-                and (d.state = 'replaying' or (d.state = 'resolved' and d.resolved_by = 'kurir' and d.note like 'held: %')) then
-                -- It may have died before it had a link, or with another version: what is applied now closes its letter.
-                update dead_letter set link_id = l.id, k = i.key where id = i.letter and (link_id is null or k is distinct from i.key);
-            end if;
-            if exists (select 1 from held where worker = p_worker and tenant = i.tenant and source = i.source and event_id = i.event_id
-                and connection_id is not distinct from i.connection_id and generation = i.generation) then
-                verdict := 'already_held'; return next; continue;
-            end if;
-            if i.key <= l.applied_k then
+            live := coalesce(l.lease_token is not null and l.lease_until > t, false);
+            own := coalesce(l.claim_event = i.counted_as and l.claim_source = i.source, false);
+            if i.key is not null then
+                if i.dead_state is not null and (i.generation < i.dead_generation
+                    or (i.dead_state in ('open', 'discarded') and i.generation <= i.dead_generation)) then
+                    verdict := 'stale'; return next; continue;
+                end if;
+                if i.dead_generation = i.generation
+                    and (i.dead_state = 'replaying' or (i.dead_state = 'resolved' and i.dead_held)) then
+                    -- It may have died before it had a link, or with another version: what is applied now closes its letter.
+                    update dead_letter set link_id = l.id, k = i.key where id = i.letter and (link_id is null or k is distinct from i.key);
+                end if;
+                if i.is_held then
+                    verdict := 'already_held'; return next; continue;
+                end if;
+                if i.key <= l.applied_k then
+                    update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1
+                        where id = i.letter and state = 'replaying' and generation = i.generation;
+                    verdict := 'duplicate'; return next; continue;
+                end if;
+                if i.key < l.desired_k then
+                    perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);
+                    update dead_letter set state = 'overtaken', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
+                        note = 'superseded by ' || convert_from(substring(l.desired_k from 22 for length(l.desired_k) - 26), 'utf8')
+                        where id = i.letter and state = 'replaying' and generation = i.generation;
+                    verdict := 'superseded'; return next; continue;
+                end if;
+            else
+                -- A request has no version by which an end could close its letter: who takes it up closes it.
                 update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1
                     where id = i.letter and state = 'replaying' and generation = i.generation;
-                verdict := 'duplicate'; return next; continue;
             end if;
-            if i.key < l.desired_k then
-                perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);
-                update dead_letter set state = 'overtaken', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
-                    note = 'superseded by ' || convert_from(substring(l.desired_k from 22 for length(l.desired_k) - 26), 'utf8')
+            n := i.unsettled + own::int;
+            if n >= 3 and not (own and live) then
+                if i.key is null then
+                    -- A resolve or re-check that kills: it stops, and the link says so to a person.
+                    update link set state = 'conflict', last_error = 'a re-check of this record ended its process three times',
+                        recheck_at = null, claim_event = null, claim_source = null, claim_token = null, claim_k = null, claim_generation = null,
+                        lease_token = null, lease_until = null, updated_at = t where id = l.id;
+                    delete from unsettled_claim where link_id = l.id and source = i.source and event_id = i.counted_as;
+                    verdict := 'stale'; return next; continue;
+                end if;
+                insert into held (worker, tenant, target_system, connection_id, reason, detail, k, source, event_id, generation, type,
+                    subject, body, properties, headers, link_id, held_at)
+                values (p_worker, i.tenant, i.target_system, i.connection_id, 'poison',
+                    'three processes ended while they handled this event', i.key, i.source, i.event_id, i.generation, i.type,
+                    i.subject, p_bodies[i.idx + 1], i.properties, fresh_headers(i.headers) || jsonb_build_object('x-generation', i.generation),
+                    l.id, t)
+                on conflict (worker, source, event_id, connection_id) where link_key is null
+                    do update set generation = excluded.generation, k = excluded.k, body = excluded.body, held_at = excluded.held_at;
+                delete from unsettled_claim where link_id = l.id and source = i.source and event_id = i.counted_as;
+                update link set claim_event = null, claim_source = null, claim_token = null, claim_k = null, claim_generation = null
+                    where id = l.id and own;
+                update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
+                    note = 'held: poison'
                     where id = i.letter and state = 'replaying' and generation = i.generation;
-                verdict := 'superseded'; return next; continue;
+                perform fall_back(l.id, i.key, p_queue);
+                insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
+                values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{"reason": "poison"}');
+                verdict := 'held'; return next; continue;
             end if;
-        end if;
-        if i.key is null then
-            -- A request has no version by which an end could close its letter: who takes it up closes it.
-            update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1
-                where id = i.letter and state = 'replaying' and generation = i.generation;
-        end if;
-        select count(*) into n from unsettled_claim u where u.link_id = l.id and u.source = i.source and u.event_id = counted_as;
-        if own then
-            n := n + 1;
-        end if;
-        if n >= 3 and not (own and live) then
+            if l.state = 'conflict' or live or (n = 2 and not p_alone) then
+                update link set desired_k = i.key, updated_at = t where id = l.id and i.key is not null and desired_k is distinct from i.key;
+                if l.state = 'conflict' then
+                    verdict := case when i.key is null then 'stale' else 'conflict' end;
+                    detail := jsonb_build_object('reason', l.last_error);
+                elsif live then
+                    verdict := 'busy';
+                    detail := jsonb_build_object('left_ms', ceil(extract(epoch from l.lease_until - t) * 1000)::bigint);
+                else
+                    verdict := 'alone';
+                end if;
+                return next; continue;
+            end if;
+            if l.claim_token is not null then
+                insert into unsettled_claim (token, tenant, link_id, source, event_id, generation, k, taken_over_at)
+                values (l.claim_token, l.tenant, l.id, l.claim_source, l.claim_event, l.claim_generation, l.claim_k, t)
+                on conflict do nothing;
+            end if;
             if i.key is null then
-                -- A resolve or re-check that kills: it stops, and the link says so to a person.
-                update link set state = 'conflict', last_error = 'a re-check of this record ended its process three times',
-                    recheck_at = null, claim_event = null, claim_source = null, claim_token = null, claim_k = null, claim_generation = null,
-                    lease_token = null, lease_until = null, updated_at = t where id = l.id;
-                delete from unsettled_claim where link_id = l.id and source = i.source and event_id = counted_as;
-                verdict := 'stale'; return next; continue;
+                detail := detail || jsonb_build_object(
+                    'keys', (select coalesce(jsonb_agg(natural_key order by natural_key), '[]') from natural_key_claim where link_id = l.id));
             end if;
-            insert into held (worker, tenant, target_system, connection_id, reason, detail, k, source, event_id, generation, type,
-                subject, body, properties, headers, link_id, held_at)
-            values (p_worker, i.tenant, i.target_system, i.connection_id, 'poison',
-                'three processes ended while they handled this event', i.key, i.source, i.event_id, i.generation, i.type,
-                i.subject, p_bodies[i.idx + 1], i.properties, fresh_headers(i.headers) || jsonb_build_object('x-generation', i.generation),
-                l.id, t)
-            on conflict (worker, source, event_id, connection_id) where link_key is null
-                do update set generation = excluded.generation, k = excluded.k, body = excluded.body, held_at = excluded.held_at;
-            delete from unsettled_claim where link_id = l.id and source = i.source and event_id = counted_as;
-            update link set claim_event = null, claim_source = null, claim_token = null, claim_k = null, claim_generation = null
-                where id = l.id and own;
-            update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
-                note = 'held: poison'
-                where id = i.letter and state = 'replaying' and generation = i.generation;
-            perform fall_back(l.id, i.key, p_queue);
-            insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
-            values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{"reason": "poison"}');
-            verdict := 'held'; return next; continue;
+            if i.key is null or l.target_id is null then
+                detail := detail || given_up(l, t);
+            end if;
+            g_idx := g_idx || i.idx; g_link := g_link || l.id; g_token := g_token || i.token; g_event := g_event || i.counted_as;
+            g_source := g_source || i.source; g_generation := g_generation || i.generation; g_key := g_key || i.key;
+            g_open := g_open || i.open; g_more := g_more || detail;
+            if i.wants_keys then
+                k_idx := k_idx || i.idx; k_link := k_link || l.id; k_keys := k_keys || i.keys;
+            end if;
+        end loop;
+        if g_idx <> '{}' then
+            return query
+                with u as (
+                    update link r set desired_k = coalesce(g.key, r.desired_k), lease_token = g.token, lease_until = t + p_lease,
+                        claim_event = g.event, claim_source = g.source, claim_generation = g.generation, claim_k = g.key,
+                        claim_token = g.token, updated_at = t
+                    from unnest(g_idx, g_link, g_token, g_event, g_source, g_generation, g_key, g_open, g_more)
+                        as g(idx, link, token, event, source, generation, key, open, more)
+                    where r.id = g.link returning g.idx, g.open, g.more, r as now)
+                select u.idx, 'granted', jsonb_build_object('link', link_json(u.now), 'open', u.open, 'now', t) || u.more from u;
         end if;
-        if i.key is not null and l.desired_k is distinct from i.key then
-            update link set desired_k = i.key, updated_at = t where id = l.id;
-            l.desired_k := i.key;
-        end if;
-        if l.state = 'conflict' then
-            verdict := case when i.key is null then 'stale' else 'conflict' end;
-            detail := jsonb_build_object('reason', l.last_error);
-            return next; continue;
-        end if;
-        if live then
-            verdict := 'busy';
-            detail := jsonb_build_object('left_ms', ceil(extract(epoch from l.lease_until - t) * 1000)::bigint);
-            return next; continue;
-        end if;
-        if n = 2 and not p_alone then
-            verdict := 'alone'; return next; continue;
-        end if;
-        if l.claim_token is not null then
-            insert into unsettled_claim (token, tenant, link_id, source, event_id, generation, k, taken_over_at)
-            values (l.claim_token, l.tenant, l.id, l.claim_source, l.claim_event, l.claim_generation, l.claim_k, t)
-            on conflict do nothing;
-        end if;
-        update link set lease_token = i.token, lease_until = t + p_lease, claim_event = counted_as, claim_source = i.source,
-            claim_generation = i.generation, claim_k = i.key, claim_token = i.token, updated_at = t
-            where id = l.id returning * into l;
-        granted := granted || jsonb_build_object('idx', i.idx, 'link', l.id, 'keys', coalesce(i.keys, '[]'::jsonb));
-        verdict := 'granted';
-        detail := jsonb_build_object('link', link_json(l), 'open', open_effect(l.id), 'now', t);
-        if i.key is null then
-            detail := detail || jsonb_build_object(
-                'keys', (select coalesce(jsonb_agg(natural_key order by natural_key), '[]') from natural_key_claim where link_id = l.id),
-                'abandoned', (select coalesce(jsonb_agg(effect_json(e) order by e.created_at), '[]') from effect e
-                    where e.link_id = l.id and e.state in ('abandoned', 'failed') and e.sent_at is not null
-                      and e.resolved_at > t - interval '2 days'));
-        end if;
-        return next;
+        exit when later = '{}';
+        todo := later;
     end loop;
-    -- Natural keys in one order for everybody, after all links are locked.
-    for g in
-        select (x ->> 'idx')::int as idx, (x ->> 'link')::bigint as link, key
-        from jsonb_array_elements(granted) x, jsonb_array_elements_text(x -> 'keys') key order by key, (x ->> 'link')::bigint
-    loop
+    if k_idx <> '{}' then
+        -- Natural keys that the link does not own yet: in one order for everybody, after all links are locked.
         insert into natural_key_claim (tenant, connection_id, kind, natural_key, link_id, claimed_at)
-            select tenant, connection_id, kind, g.key, id, kurir_now() from link where id = g.link on conflict do nothing;
-        select jsonb_build_object('key', g.key, 'link', c.link_id, 'record', o.source_id) into taken
-            from link m join natural_key_claim c on c.tenant = m.tenant and c.connection_id = m.connection_id and c.kind = m.kind
-                and c.natural_key = g.key join link o on o.id = c.link_id
-            where m.id = g.link and c.link_id <> g.link;
-        if taken is not null then
-            idx := g.idx; verdict := 'key_taken'; detail := taken; return next;
-        end if;
-    end loop;
+            select o.tenant, o.connection_id, o.kind, key, o.id, t
+            from unnest(k_link, k_keys) as w(link, keys) cross join jsonb_array_elements_text(w.keys) key join link o on o.id = w.link
+            order by key, o.id on conflict do nothing;
+        return query
+            select w.idx, 'key_taken', jsonb_build_object('taken', jsonb_build_object('key', key, 'link', c.link_id, 'record', o.source_id))
+            from unnest(k_idx, k_link, k_keys) as w(idx, link, keys) cross join jsonb_array_elements_text(w.keys) key
+            join link m on m.id = w.link
+            join natural_key_claim c on c.tenant = m.tenant and c.connection_id = m.connection_id and c.kind = m.kind
+                and c.natural_key = key
+            join link o on o.id = c.link_id
+            where c.link_id <> w.link order by key, w.link;
+    end if;
 end $$;
 
 -- Reserve: the effect row before its call. p_items: {idx, effect, link, token, source, event_id, generation, k?, operation,
--- last, request, digest, before_image?, target_id?, settle_ms, straight}. straight: one insert to `sent`.
-create function reserve_effects(p_items jsonb) returns table (idx int, verdict text, detail jsonb) language plpgsql volatile as $$
-declare i record; l record; e effect; t timestamptz;
+-- last, request, digest, before_image?, target_id?, settle_ms, straight}. straight: one insert to `sent`. Verdicts: sent |
+-- planned | open (the link has an open effect) | lost (the lease is somebody else's).
+create function reserve_effects(p_items jsonb) returns table (idx int, verdict text, sent_at timestamptz, settle_at timestamptz)
+    language plpgsql volatile as $$
+declare t timestamptz;
 begin
-    for i in
-        select * from jsonb_to_recordset(p_items) as x(idx int, effect uuid, link bigint, token uuid, source text, event_id text,
-            generation int, k text, operation text, last boolean, request jsonb, digest text, before_image jsonb, target_id text,
-            settle_ms bigint, straight boolean)
-        order by x.link
-    loop
-        idx := i.idx; detail := '{}';
-        -- Waits for a concurrent claim, then sees its token.
-        select id, tenant into l from link where id = i.link and lease_token = i.token for share;
-        if not found then
-            verdict := 'lost'; return next; continue;
-        end if;
-        t := kurir_now();
-        insert into effect (id, link_id, tenant, source, event_id, generation, k, operation, state, token, last, request,
-            request_digest, before_image, target_id, sent_at, settle_at, created_at)
-        values (i.effect, i.link, l.tenant, i.source, i.event_id, i.generation, decode(i.k, 'hex'), i.operation,
-            case when i.straight then 'sent' else 'planned' end, i.token, i.last, i.request, i.digest, i.before_image, i.target_id,
-            case when i.straight then t end, case when i.straight then t + i.settle_ms * interval '1 ms' end, t)
-        on conflict (link_id) where state in ('planned', 'sent', 'unknown') do nothing
-        returning * into e;
-        if not found then
-            verdict := 'open'; detail := jsonb_build_object('open', open_effect(i.link)); return next; continue;
-        end if;
-        verdict := e.state; detail := jsonb_build_object('effect', effect_json(e)); return next;
-    end loop;
+    -- Waits for a concurrent claim; the next statement sees its token.
+    perform 1 from link where id = any (array(select (x ->> 'link')::bigint from jsonb_array_elements(p_items) x))
+        and lease_token = any (array(select (x ->> 'token')::uuid from jsonb_array_elements(p_items) x)) order by id for share;
+    t := kurir_now();
+    return query
+        with x as materialized (
+            select x.*, l.id as mine, l.tenant
+            from jsonb_to_recordset(p_items) as x(idx int, effect uuid, link bigint, token uuid, source text, event_id text,
+                generation int, k text, operation text, last boolean, request jsonb, digest text, before_image jsonb, target_id text,
+                settle_ms bigint, straight boolean)
+            left join lateral (select own.id, own.tenant from link own where own.id = x.link and own.lease_token = x.token offset 0) l on true),
+        made as (
+            insert into effect as e (id, link_id, tenant, source, event_id, generation, k, operation, state, token, last, request,
+                request_digest, before_image, target_id, sent_at, settle_at, created_at)
+            select x.effect, x.link, x.tenant, x.source, x.event_id, x.generation, decode(x.k, 'hex'), x.operation,
+                case when x.straight then 'sent' else 'planned' end, x.token, x.last, x.request, x.digest, x.before_image, x.target_id,
+                case when x.straight then t end, case when x.straight then t + x.settle_ms * interval '1 ms' end, t
+            from x where x.mine is not null order by x.link
+            on conflict (link_id) where state in ('planned', 'sent', 'unknown') do nothing
+            returning e.id, e.state, e.sent_at, e.settle_at)
+        select x.idx, coalesce(made.state, case when x.mine is null then 'lost' else 'open' end), made.sent_at, made.settle_at
+        from x left join made on made.id = x.effect;
 end $$;
 
 -- planned -> sent, directly before the call. No row: lost.
@@ -349,77 +410,125 @@ begin
 end $$;
 
 -- Complete: an effect is confirmed, and the link moves by its share. p_items: {idx, effect, link, token, target_id, base,
--- base_hash, parts, keys?, digest?, what, note?, keep_lease, answered}. Returns the link as it is now.
-create function complete_effects(p_items jsonb) returns table (idx int, verdict text, detail jsonb) language plpgsql volatile as $$
-declare i record; l link; e effect; t timestamptz; other bigint; gone boolean;
+-- base_hash, parts, keys?, digest?, what, note?, keep_lease, answered}. Verdicts: ended (confirmed, and the event with it: no
+-- detail) | confirmed | elsewhere (somebody else resolved it); these two with the link as it is now.
+create function complete_effects(p_items jsonb) returns table (idx int, verdict text, detail jsonb) language plpgsql volatile
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off as $$
+declare i record; l link; e effect; t timestamptz; todo int[]; later int[];
 begin
-    perform 1 from link where id in (select (x ->> 'link')::bigint from jsonb_array_elements(p_items) x) order by id for update;
-    for i in
-        select * from jsonb_to_recordset(p_items) as x(idx int, effect uuid, link bigint, token uuid, target_id text, base jsonb,
-            base_hash text, parts jsonb, keys jsonb, digest text, what text, note jsonb, keep_lease boolean, answered boolean)
-        order by x.link
+    perform 1 from link where id = any (array(select (x ->> 'link')::bigint from jsonb_array_elements(p_items) x)) order by id for update;
+    -- Usually once: a second item of one link, or for one target, sees in the next turn what the first one did.
     loop
-        idx := i.idx;
-        select * into l from link where id = i.link;
         t := kurir_now();
-        update effect set state = 'confirmed', resolved_at = t, target_id = coalesce(i.target_id, target_id), response_digest = i.digest
-            where id = i.effect and state in ('sent', 'unknown') returning * into e;
-        if not found then
-            select * into e from effect where id = i.effect;
-            -- An answer to a call that was given up; a look-up may have seen the record of a later call.
-            if i.answered and e.state = 'abandoned' and e.late_at is null then
-                update effect set late_at = t, target_id = coalesce(i.target_id, target_id) where id = i.effect;
-                if e.operation = 'create' and l.target_id is distinct from i.target_id then
+        later := '{}';
+        for i in
+            with x as materialized (
+                select x.*, row_number() over (partition by x.link order by x.idx) > 1
+                    or (x.target_id is not null and row_number() over (partition by x.target_id order by x.link, x.idx) > 1) as waits
+                from jsonb_to_recordset(p_items) as x(idx int, effect uuid, link bigint, token uuid, target_id text, base jsonb,
+                    base_hash text, parts jsonb, keys jsonb, digest text, what text, note jsonb, keep_lease boolean, answered boolean)
+                where todo is null or x.idx = any (todo)),
+            done as (
+                update effect f set state = 'confirmed', resolved_at = t, target_id = coalesce(x.target_id, f.target_id),
+                    response_digest = x.digest
+                from x where f.id = x.effect and not x.waits
+                    -- `case`: else all open effects would be read through their index
+                    and case f.state when 'sent' then true when 'unknown' then true else false end
+                returning f.id, f.operation, f.k, f.last, f.source, f.event_id, f.generation),
+            seen as materialized (
+                select x.*, done.operation = 'delete' as gone, done.k, done.last, done.source, done.event_id, done.generation,
+                    r.tenant, r.state as was, r.target_id as had, (
+                    select o.id from link o where (coalesce(x.target_id, r.target_id) is distinct from r.target_id or r.state = 'alias')
+                        and o.tenant = r.tenant and o.target_system = r.target_system and o.connection_id = r.connection_id
+                        and o.kind = r.kind and o.target_id = coalesce(x.target_id, r.target_id) and o.id <> r.id
+                        and o.state <> 'alias') as other
+                from done join x on x.effect = done.id
+                cross join lateral (select * from link where id = x.link offset 0) r),
+            moved as (
+                update link r set target_id = case when seen.gone then null else coalesce(seen.target_id, r.target_id) end,
+                    former_target_id = case when seen.gone then coalesce(r.target_id, r.former_target_id) end,
+                    state = case when r.state = 'conflict' then r.state when seen.gone then 'deleted' else 'linked' end,
+                    base = case when seen.gone then '{}' else seen.base end,
+                    base_hash = case when seen.gone then null else seen.base_hash end,
+                    target_parts = case when seen.gone then '{}' else seen.parts end,
+                    applied_k = case when seen.last then greatest(r.applied_k, seen.k) else r.applied_k end,
+                    lease_token = case when seen.last and not seen.keep_lease and r.lease_token = seen.token then null else r.lease_token end,
+                    lease_until = case when seen.last and not seen.keep_lease and r.lease_token = seen.token then null else r.lease_until end,
+                    claim_event = case when seen.last and not seen.keep_lease and r.claim_token = seen.token then null else r.claim_event end,
+                    claim_source = case when seen.last and not seen.keep_lease and r.claim_token = seen.token then null else r.claim_source end,
+                    claim_generation = case when seen.last and not seen.keep_lease and r.claim_token = seen.token then null else r.claim_generation end,
+                    claim_k = case when seen.last and not seen.keep_lease and r.claim_token = seen.token then null else r.claim_k end,
+                    claim_token = case when seen.last and not seen.keep_lease and r.claim_token = seen.token then null else r.claim_token end,
+                    last_error = null, updated_at = t
+                from seen where r.id = seen.link and seen.other is null),
+            told as (
+                insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, target_id, detail)
+                select link, tenant, t, what, k, source, event_id, generation,
+                    case when other is not null then coalesce(had, target_id) when gone then target_id else coalesce(target_id, had) end,
+                    coalesce(note, '{}')
+                from seen)
+            select x.idx, x.effect, x.link, x.token, x.target_id, x.keys, x.keep_lease, x.answered, x.waits, seen.was, seen.other,
+                seen.effect is not null as confirmed, seen.gone, seen.k, seen.last, seen.source, seen.event_id,
+                -- Rarely anything; what exactly is said where it is removed.
+                coalesce((select true from link_event where link_id = x.link limit 1),
+                    (select true from link_history where link_id = x.link and what = 'kept_out' and body is not null limit 1),
+                    (select true from dead_letter where link_id = x.link limit 1),
+                    (select true from held where link_id = x.link limit 1),
+                    (select true from unsettled_claim where link_id = x.link limit 1)) as covers,
+                (select true from natural_key_claim where link_id = x.link and (x.keys is null or not x.keys ? natural_key)
+                    limit 1) as frees_keys
+            from x left join seen on seen.effect = x.effect
+            order by x.link
+        loop
+            idx := i.idx;
+            if i.waits then
+                later := later || i.idx;
+                continue;
+            end if;
+            if i.confirmed then
+                if i.other is not null then
                     update link set state = 'conflict', updated_at = t,
-                        last_error = 'a create that was given up has been answered: two records may exist, ' || coalesce(l.target_id, 'none linked')
-                            || ' and ' || coalesce(i.target_id, 'unknown')
-                        where id = l.id returning * into l;
-                else
-                    update link set recheck_at = t, recheck_step = 0 where id = l.id returning * into l;
+                        last_error = 'the partner''s record ' || i.target_id || ' already belongs to link ' || i.other
+                        where id = i.link;
+                elsif i.last then
+                    if i.covers then
+                        if i.k is not null then
+                            perform close_covered(i.link, i.source, i.event_id);
+                        end if;
+                        delete from unsettled_claim where token = i.token;
+                    end if;
+                    if i.frees_keys and (i.gone or i.keys is not null) then
+                        delete from natural_key_claim where link_id = i.link and (i.gone or not i.keys ? natural_key);
+                    end if;
+                    if not i.keep_lease and i.was <> 'conflict' then
+                        verdict := 'ended'; detail := null; return next; continue;
+                    end if;
                 end if;
-                insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, target_id)
-                values (l.id, l.tenant, t, 'late_answer', e.k, e.source, e.event_id, e.generation, i.target_id);
-            end if;
-            verdict := 'elsewhere'; detail := jsonb_build_object('link', link_json(l), 'open', open_effect(l.id)); return next; continue;
-        end if;
-        select id into other from link where tenant = l.tenant and target_system = l.target_system and connection_id = l.connection_id
-            and kind = l.kind and target_id = coalesce(i.target_id, l.target_id) and id <> l.id and state <> 'alias';
-        if found then
-            update link set state = 'conflict', updated_at = t,
-                last_error = 'the partner''s record ' || i.target_id || ' already belongs to link ' || other
-                where id = l.id returning * into l;
-        else
-            gone := e.operation = 'delete';
-            update link set target_id = case when gone then null else coalesce(i.target_id, link.target_id) end,
-                former_target_id = case when gone then coalesce(link.target_id, link.former_target_id) end,
-                state = case when link.state = 'conflict' then link.state when gone then 'deleted' else 'linked' end,
-                base = case when gone then '{}' else i.base end, base_hash = case when gone then null else i.base_hash end,
-                target_parts = case when gone then '{}' else i.parts end,
-                applied_k = case when e.last then greatest(applied_k, e.k) else applied_k end,
-                lease_token = case when e.last and not i.keep_lease and lease_token = i.token then null else lease_token end,
-                lease_until = case when e.last and not i.keep_lease and lease_token = i.token then null else lease_until end,
-                claim_event = case when e.last and not i.keep_lease and claim_token = i.token then null else claim_event end,
-                claim_source = case when e.last and not i.keep_lease and claim_token = i.token then null else claim_source end,
-                claim_generation = case when e.last and not i.keep_lease and claim_token = i.token then null else claim_generation end,
-                claim_k = case when e.last and not i.keep_lease and claim_token = i.token then null else claim_k end,
-                claim_token = case when e.last and not i.keep_lease and claim_token = i.token then null else claim_token end,
-                last_error = null, updated_at = t
-                where id = l.id returning * into l;
-            if e.last then
-                if e.k is not null then
-                    perform close_covered(l.id, e.source, e.event_id);
-                end if;
-                delete from unsettled_claim where token = i.token;
-                if gone then
-                    delete from natural_key_claim where link_id = l.id;
-                elsif i.keys is not null then
-                    delete from natural_key_claim where link_id = l.id and natural_key not in (select jsonb_array_elements_text(i.keys));
+                verdict := 'confirmed';
+            else
+                verdict := 'elsewhere';
+                select * into e from effect where id = i.effect;
+                select * into l from link where id = i.link;
+                -- An answer to a call that was given up; a look-up may have seen the record of a later call.
+                if i.answered and e.state = 'abandoned' and e.late_at is null then
+                    update effect set late_at = t, target_id = coalesce(i.target_id, target_id) where id = i.effect;
+                    if e.operation = 'create' and l.target_id is distinct from i.target_id then
+                        update link set state = 'conflict', updated_at = t,
+                            last_error = 'a create that was given up has been answered: two records may exist, ' || coalesce(l.target_id, 'none linked')
+                                || ' and ' || coalesce(i.target_id, 'unknown')
+                            where id = l.id;
+                    else
+                        update link set recheck_at = t, recheck_step = 0 where id = l.id;
+                    end if;
+                    insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, target_id)
+                    values (l.id, l.tenant, t, 'late_answer', e.k, e.source, e.event_id, e.generation, i.target_id);
                 end if;
             end if;
-        end if;
-        insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, target_id, detail)
-        values (l.id, l.tenant, t, i.what, e.k, e.source, e.event_id, e.generation, coalesce(l.target_id, i.target_id), coalesce(i.note, '{}'));
-        verdict := 'confirmed'; detail := jsonb_build_object('link', link_json(l), 'open', open_effect(l.id)); return next;
+            select * into l from link where id = i.link;
+            detail := jsonb_build_object('link', link_json(l), 'open', open_effect(l.id)); return next;
+        end loop;
+        exit when later = '{}';
+        todo := later;
     end loop;
 end $$;
 

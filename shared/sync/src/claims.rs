@@ -13,7 +13,6 @@ use worker::{
 
 use crate::content::{Content, NaturalKey};
 use crate::drive::Grant;
-use crate::effect::Effect;
 use crate::next::{Wish, Work};
 
 /// What a capability makes of an event, without any I/O.
@@ -187,12 +186,6 @@ fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant
                         .iter()
                         .cloned()
                         .map(NaturalKey)
-                        .collect(),
-                    given_up: granted
-                        .given_up
-                        .iter()
-                        .cloned()
-                        .filter_map(Effect::read)
                         .collect(),
                 },
             };

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use store::links::{Completion, End, Finish, Granted, Reservation, Reserved, Resolution};
+use store::links::{
+    Completed, Completion, End, Finish, Granted, Reservation, Reserved, Resolution,
+};
 use tracing::Instrument as _;
 use uuid::Uuid;
 use worker::failpoint;
@@ -122,6 +124,8 @@ struct Run<'a, 'b> {
     claimed_at: DateTime<Utc>,
     kind: String,
     keys_taken: Vec<(String, String)>,
+    given_up: Vec<Effect>,
+    keys_of_others: Vec<String>,
     deadline: Duration,
     calls: usize,
 }
@@ -147,6 +151,12 @@ impl<'b> Driver<'b> {
                 .into_iter()
                 .map(|taken| (taken.key, taken.record))
                 .collect(),
+            given_up: granted
+                .given_up
+                .into_iter()
+                .filter_map(Effect::read)
+                .collect(),
+            keys_of_others: granted.keys_of_others,
             deadline: self.clock.elapsed() + left,
             calls: 0,
         };
@@ -158,6 +168,8 @@ impl<'b> Driver<'b> {
                 seen: &run.seen,
                 claimed_at: run.claimed_at,
                 keys_taken: &run.keys_taken,
+                given_up: &run.given_up,
+                keys_of_others: &run.keys_of_others,
             };
             let step = next(view, self.target);
             tracing::trace!(event.id = %run.work.event_id, link.id = run.link.id, ?step, "step");
@@ -184,7 +196,7 @@ impl Run<'_, '_> {
             Step::Find(keys) => self.find(keys).await,
             Step::Read(id) => {
                 let record = self.driver.target.read(&id).await.map_err(look_failed)?;
-                self.seen.read = Some((id, record));
+                self.seen.read.insert(id, record);
                 Ok(Flow::On)
             }
             Step::Drop => {
@@ -286,7 +298,7 @@ impl Run<'_, '_> {
         } else {
             self.driver.target.find(&keys).await.map_err(look_failed)?
         };
-        self.seen.found = Some((keys, hits));
+        self.seen.found.push((keys, hits));
         Ok(Flow::On)
     }
 
@@ -403,7 +415,7 @@ impl Run<'_, '_> {
             Reserved::Yes(row) => *row,
             Reserved::Lost => return Ok(self.lost()),
             // Somebody's open effect stands in the way: it is his link now, or his call is still out.
-            Reserved::Open(_) => return Ok(self.wait(WaitCause::TokenLost)),
+            Reserved::Open => return Ok(self.wait(WaitCause::TokenLost)),
         };
         if row.state == "planned" {
             failpoint::hit_for("after_planned", &self.work.event_id);
@@ -454,10 +466,9 @@ impl Run<'_, '_> {
                 } else {
                     json!({ "not_taken": not_taken })
                 };
+                self.seen.read.clear();
                 if let Some(record) = answer.record {
-                    self.seen.read = Some((record.id.clone(), Some(record)));
-                } else {
-                    self.seen.read = None;
+                    self.seen.read.insert(record.id.clone(), Some(record));
                 }
                 self.complete(
                     &effect,
@@ -530,21 +541,26 @@ impl Run<'_, '_> {
             .complete(completion)
             .instrument(spans::complete(self.link.id))
             .await?;
-        self.update(completed.link, completed.open)?;
-        if !completed.confirmed {
-            if answered {
-                self.measures().late();
+        match completed {
+            Completed::Ended => {
+                failpoint::hit_for("after_complete", &self.work.event_id);
+                Ok(Flow::End(Handled::Done(Done(AckReason::Applied))))
             }
-            return Ok(self.lost());
+            Completed::Confirmed(now) => {
+                self.update(now.link, now.open)?;
+                if self.link.state != LinkState::Conflict {
+                    failpoint::hit_for("after_complete", &self.work.event_id);
+                }
+                Ok(Flow::On)
+            }
+            Completed::Elsewhere(now) => {
+                self.update(now.link, now.open)?;
+                if answered {
+                    self.measures().late();
+                }
+                Ok(self.lost())
+            }
         }
-        if self.link.state == LinkState::Conflict {
-            return Ok(Flow::On);
-        }
-        failpoint::hit_for("after_complete", &self.work.event_id);
-        if effect.last && !keep_lease {
-            return Ok(Flow::End(Handled::Done(Done(AckReason::Applied))));
-        }
-        Ok(Flow::On)
     }
 
     async fn fail(&mut self, effect: &Effect, outcome: &str, doubtful: bool) -> Result<(), Halt> {

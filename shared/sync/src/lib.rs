@@ -9,6 +9,7 @@ mod drive;
 mod effect;
 mod ledger;
 mod link;
+mod lost_create;
 mod measures;
 mod missing;
 mod next;

@@ -2,12 +2,15 @@
 //! the partner and asks again. The order of the questions is the algorithm: an open effect first, whoever wrote it; then
 //! whether the event is covered; then compare; then look before create; then the missing calls, one at a time.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use event::OrderKey;
 
 use crate::content::{Content, NaturalKey, Parts, Record};
 use crate::effect::{Effect, EffectState, Operation, Request};
 use crate::link::{Link, LinkState};
+use crate::lost_create::{Lost, lost_create};
 use crate::missing::{Missing, missing, wanted};
 use crate::proof;
 use crate::recheck;
@@ -31,10 +34,7 @@ pub enum Wish {
     /// A request: settle the open effect, nothing else.
     Resolve,
     /// A request: look for a second record, a lost one, or older content of ours.
-    Recheck {
-        keys: Vec<NaturalKey>,
-        given_up: Vec<Effect>,
-    },
+    Recheck { keys: Vec<NaturalKey> },
 }
 
 impl Wish {
@@ -49,10 +49,10 @@ impl Wish {
 /// What was learned at the partner under this lease. Every look began at or after the claim.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seen {
-    /// Hits of these keys.
-    pub found: Option<(Vec<NaturalKey>, Vec<Record>)>,
-    /// Record by id; `None` inside is "no such record".
-    pub read: Option<(String, Option<Record>)>,
+    /// Hits of keys that were asked for together.
+    pub found: Vec<(Vec<NaturalKey>, Vec<Record>)>,
+    /// Record by id; `None` is "no such record".
+    pub read: BTreeMap<String, Option<Record>>,
     /// The former target was read and is gone, or is another link's.
     pub former_gone: bool,
 }
@@ -60,17 +60,14 @@ pub struct Seen {
 impl Seen {
     pub(crate) fn hits(&self, keys: &[NaturalKey]) -> Option<&[Record]> {
         self.found
-            .as_ref()
-            .filter(|(asked, _)| asked == keys)
+            .iter()
+            .find(|(asked, _)| asked == keys)
             .map(|(_, hits)| hits.as_slice())
     }
 
     /// Outer `None`: not read yet. Inner `None`: gone.
     pub(crate) fn record(&self, id: &str) -> Option<Option<&Record>> {
-        self.read
-            .as_ref()
-            .filter(|(asked, _)| asked == id)
-            .map(|(_, record)| record.as_ref())
+        self.read.get(id).map(Option::as_ref)
     }
 }
 
@@ -85,6 +82,10 @@ pub struct View<'a> {
     pub claimed_at: DateTime<Utc>,
     /// `key → record` of other links that own one of our natural keys.
     pub keys_taken: &'a [(String, String)],
+    /// Calls that were given up or refused and may have happened all the same; for a request, or while nothing is linked.
+    pub given_up: &'a [Effect],
+    /// Keys of those calls that are another link's by now.
+    pub keys_of_others: &'a [String],
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -138,7 +139,7 @@ pub fn next(view: View<'_>, target: &dyn Target) -> Step {
     }
     match &view.work.wish {
         Wish::Resolve => Step::Resolved,
-        Wish::Recheck { keys, given_up } => recheck::next(view, keys, given_up),
+        Wish::Recheck { keys } => recheck::next(view, keys),
         wish if wish.k().is_some_and(|k| view.link.covers(k)) => Step::AlreadyDone,
         Wish::Deleted { .. } => delete(view, target),
         Wish::Content { content, .. } => match view.keys_taken.first() {
@@ -266,12 +267,20 @@ fn find_or_create(view: View<'_>, content: &Content, target: &dyn Target) -> Ste
     let Some(hits) = view.seen.hits(&content.keys) else {
         return Step::Find(content.keys.clone());
     };
+    let create = || match lost_create(view, &content.keys) {
+        Lost::Look(step) => step,
+        Lost::Found(record) => Step::Adopt {
+            record: Box::new(record.clone()),
+            despite_open: false,
+        },
+        Lost::Nothing => create(content, target),
+    };
     match hits {
-        [] => create(content, target),
+        [] => create(),
         [one] => match view.seen.record(&one.id) {
             None => Step::Read(one.id.clone()),
             // The index still shows a record that is gone.
-            Some(None) => create(content, target),
+            Some(None) => create(),
             Some(Some(record)) => Step::Adopt {
                 record: Box::new(record.clone()),
                 despite_open: false,

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use crate::content::{Fields, NaturalKey, Record};
 use crate::effect::{Effect, EffectState, Operation, Request};
 use crate::link::LinkState;
+use crate::lost_create::{Lost, lost_create};
 use crate::next::{Step, View, several_records};
 use crate::target::Call;
 
-pub(crate) fn next(view: View<'_>, keys: &[NaturalKey], given_up: &[Effect]) -> Step {
+pub(crate) fn next(view: View<'_>, keys: &[NaturalKey]) -> Step {
     if view.link.state == LinkState::Deleted {
         // Its keys are free and may belong to somebody else by now.
         return Step::Rechecked;
@@ -27,16 +28,24 @@ pub(crate) fn next(view: View<'_>, keys: &[NaturalKey], given_up: &[Effect]) -> 
                     one.id
                 ));
             }
-            ([one], None) if view.link.desired_k == view.link.applied_k => {
-                return Step::Conflict(format!(
-                    "orphan: the partner has record {} although nothing was confirmed",
-                    one.id
-                ));
-            }
+            ([one], None) if nothing_to_come(view) => return Step::Conflict(orphan(one)),
             // An event is still to come: it finds the record and adopts it.
             ([_], None) => {}
             (several, _) => return Step::Conflict(several_records(several)),
         }
+    }
+    match (lost_create(view, keys), view.link.target_id.as_deref()) {
+        (Lost::Look(step), _) => return step,
+        (Lost::Found(record), Some(target)) => {
+            return Step::Conflict(format!(
+                "two records: {target} is linked, {} is what an earlier create made that was refused or given up",
+                record.id
+            ));
+        }
+        (Lost::Found(record), None) if nothing_to_come(view) => {
+            return Step::Conflict(orphan(record));
+        }
+        (Lost::Found(_), None) | (Lost::Nothing, _) => {}
     }
     let Some(id) = view.link.target_id.as_deref() else {
         return Step::Rechecked;
@@ -46,8 +55,19 @@ pub(crate) fn next(view: View<'_>, keys: &[NaturalKey], given_up: &[Effect]) -> 
         Some(None) => Step::Conflict(format!(
             "the linked record {id} no longer exists at the partner"
         )),
-        Some(Some(record)) => judge(view, id, record, given_up),
+        Some(Some(record)) => judge(view, id, record, view.given_up),
     }
+}
+
+fn nothing_to_come(view: View<'_>) -> bool {
+    view.link.desired_k == view.link.applied_k
+}
+
+fn orphan(record: &Record) -> String {
+    format!(
+        "orphan: the partner has record {} although nothing was confirmed",
+        record.id
+    )
 }
 
 fn judge(view: View<'_>, id: &str, record: &Record, given_up: &[Effect]) -> Step {

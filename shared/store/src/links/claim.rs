@@ -2,8 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use event::OrderKey;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use std::time::Duration;
 use uuid::Uuid;
@@ -42,9 +41,13 @@ pub struct Granted {
     /// The database's clock at the claim: any look-up of this handling began at or after it.
     pub now: DateTime<Utc>,
     pub keys_taken: Vec<KeyTaken>,
-    /// For requests: the link's natural keys and its effects that were given up or refused in the last two days.
+    /// For requests: the link's natural keys.
     pub natural_keys: Vec<String>,
+    /// For requests, and while nothing is linked: the newest calls (at most 32) that left and were given up or refused,
+    /// oldest first. Those of the last two days; creates of any age while nothing is linked.
     pub given_up: Vec<EffectRow>,
+    /// Natural keys of those calls that are another link's by now.
+    pub keys_of_others: Vec<String>,
 }
 
 /// A natural key of this record belongs to another record's link.
@@ -82,13 +85,13 @@ pub(super) async fn claim(
     alone: bool,
 ) -> Result<Vec<ClaimVerdict>, Error> {
     let count = items.len();
-    let rows: Vec<_> = items
+    let rows: Vec<Row<'_>> = items
         .iter()
         .enumerate()
-        .map(|(index, item)| row(worker, index, item))
+        .map(|(index, item)| Row::of(worker, index, item))
         .collect();
-    let bodies: Vec<Vec<u8>> = items.into_iter().map(|item| item.body).collect();
-    let answers: Vec<(i32, String, Json<serde_json::Value>)> =
+    let bodies: Vec<&[u8]> = items.iter().map(|item| item.body.as_slice()).collect();
+    let answers: Vec<(i32, String, Json<Detail>)> =
         sqlx::query_as("select idx, verdict, detail from claim_links($1, $2, $3, $4, $5, $6)")
             .bind(worker)
             .bind(links.queue(worker))
@@ -108,9 +111,7 @@ pub(super) async fn claim(
         })?;
         if verdict == "key_taken" {
             if let Some(ClaimVerdict::Granted(granted)) = slot {
-                granted
-                    .keys_taken
-                    .push(serde_json::from_value(detail).map_err(unreadable)?);
+                granted.keys_taken.extend(detail.taken);
             }
         } else {
             *slot = Some(read(&verdict, detail)?);
@@ -124,38 +125,83 @@ pub(super) async fn claim(
         .collect()
 }
 
-fn row(worker: &str, index: usize, item: &ClaimItem) -> serde_json::Value {
-    let (key, link_id) = match &item.link {
-        Ok(key) => (Some(key), None),
-        Err(id) => (None, Some(*id)),
-    };
-    json!({
-        "idx": index, "link_id": link_id, "tenant": item.tenant,
-        "kind": key.map(|key| &key.kind), "source_system": key.map(|key| &key.source_system),
-        "source_account": key.map(|key| &key.source_account), "source_id": key.map(|key| &key.source_id),
-        "target_system": key.map(|key| &key.target_system), "connection_id": key.map(|key| key.connection_id),
-        "k": hex_key(item.k.as_ref()), "source": item.source, "event_id": item.event_id, "generation": item.generation,
-        "token": item.token,
-        "dead_id": dead::dead_id(worker, &item.source, &item.event_id, key.map(|key| key.connection_id)),
-        "keys": item.natural_keys, "type": item.event_type, "subject": item.subject,
-        "properties": item.properties, "headers": item.headers, "claim_as": item.claim_as,
-    })
+/// As `claim_links` reads it.
+#[derive(Serialize)]
+struct Row<'a> {
+    idx: usize,
+    link_id: Option<i64>,
+    tenant: &'a str,
+    kind: Option<&'a str>,
+    source_system: Option<&'a str>,
+    source_account: Option<&'a str>,
+    source_id: Option<&'a str>,
+    target_system: Option<&'a str>,
+    connection_id: Option<Uuid>,
+    k: Option<String>,
+    source: &'a str,
+    event_id: &'a str,
+    generation: u32,
+    token: Uuid,
+    dead_id: Uuid,
+    keys: &'a [String],
+    r#type: &'a str,
+    subject: &'a str,
+    properties: &'a serde_json::Value,
+    headers: &'a serde_json::Value,
+    claim_as: Option<&'a str>,
 }
 
-fn read(verdict: &str, detail: serde_json::Value) -> Result<ClaimVerdict, Error> {
-    #[derive(Deserialize)]
-    struct Detail {
-        link: Option<LinkRow>,
-        open: Option<EffectRow>,
-        now: Option<DateTime<Utc>>,
-        #[serde(default)]
-        keys: Vec<String>,
-        #[serde(default)]
-        abandoned: Vec<EffectRow>,
-        left_ms: Option<u64>,
-        reason: Option<String>,
+impl<'a> Row<'a> {
+    fn of(worker: &str, idx: usize, item: &'a ClaimItem) -> Self {
+        let (key, link_id) = match &item.link {
+            Ok(key) => (Some(key), None),
+            Err(id) => (None, Some(*id)),
+        };
+        let connection_id = key.map(|key| key.connection_id);
+        Self {
+            idx,
+            link_id,
+            tenant: &item.tenant,
+            kind: key.map(|key| key.kind.as_str()),
+            source_system: key.map(|key| key.source_system.as_str()),
+            source_account: key.map(|key| key.source_account.as_str()),
+            source_id: key.map(|key| key.source_id.as_str()),
+            target_system: key.map(|key| key.target_system.as_str()),
+            connection_id,
+            k: hex_key(item.k.as_ref()),
+            source: &item.source,
+            event_id: &item.event_id,
+            generation: item.generation,
+            token: item.token,
+            dead_id: dead::dead_id(worker, &item.source, &item.event_id, connection_id),
+            keys: &item.natural_keys,
+            r#type: &item.event_type,
+            subject: &item.subject,
+            properties: &item.properties,
+            headers: &item.headers,
+            claim_as: item.claim_as.as_deref(),
+        }
     }
-    let detail: Detail = serde_json::from_value(detail).map_err(unreadable)?;
+}
+
+/// What `claim_links` says besides its verdict; which parts depends on that.
+#[derive(Deserialize)]
+struct Detail {
+    link: Option<LinkRow>,
+    open: Option<EffectRow>,
+    now: Option<DateTime<Utc>>,
+    #[serde(default)]
+    keys: Vec<String>,
+    #[serde(default)]
+    abandoned: Vec<EffectRow>,
+    #[serde(default)]
+    keys_of_others: Vec<String>,
+    taken: Option<KeyTaken>,
+    left_ms: Option<u64>,
+    reason: Option<String>,
+}
+
+fn read(verdict: &str, detail: Detail) -> Result<ClaimVerdict, Error> {
     Ok(match verdict {
         "granted" => {
             let (Some(link), Some(now)) = (detail.link, detail.now) else {
@@ -170,6 +216,7 @@ fn read(verdict: &str, detail: serde_json::Value) -> Result<ClaimVerdict, Error>
                 keys_taken: Vec::new(),
                 natural_keys: detail.keys,
                 given_up: detail.abandoned,
+                keys_of_others: detail.keys_of_others,
             }))
         }
         "duplicate" => ClaimVerdict::Duplicate,
@@ -190,8 +237,4 @@ fn read(verdict: &str, detail: serde_json::Value) -> Result<ClaimVerdict, Error>
             )));
         }
     })
-}
-
-pub(super) fn unreadable(error: serde_json::Error) -> Error {
-    Error::Unreadable(error.to_string())
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use store::links::{
     Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, EffectRow, End, Finish,
     Finished, Granted, HeldItem, HeldVerdict, KeyTaken, LinkRow, Reservation, Reserved, Resolution,
-    Resolved, dead_id,
+    Resolved, Standing, dead_id,
 };
 use sync::Ledger;
 use uuid::Uuid;
@@ -446,6 +446,7 @@ impl State {
         });
         let row = taken.row.clone();
         let request = item.k.is_none();
+        let unlinked = row.target_id.is_none();
         let given_up = |effect: &&MEffect| {
             let state = effect.row.state.as_str();
             let recent = effect
@@ -454,8 +455,22 @@ impl State {
             effect.row.link_id == id
                 && matches!(state, "abandoned" | "failed")
                 && effect.row.sent_at.is_some()
-                && recent
+                && (recent || (unlinked && effect.row.operation == "create"))
         };
+        let mut given_up: Vec<EffectRow> = self
+            .effects
+            .iter()
+            .filter(given_up)
+            .filter(|_| request || unlinked)
+            .map(|effect| effect.row.clone())
+            .collect();
+        given_up.sort_by_key(|row| (row.sent_at, row.id));
+        let sent_keys: Vec<String> = given_up
+            .iter()
+            .filter_map(|row| serde_json::from_value::<sync::Request>(row.request.clone()).ok())
+            .flat_map(|request| request.keys)
+            .map(|key| key.0)
+            .collect();
         ClaimVerdict::Granted(Box::new(Granted {
             link: row,
             open: self.open(id),
@@ -467,12 +482,12 @@ impl State {
                 .filter(|(_, owner)| request && **owner == id)
                 .map(|(key, _)| key.clone())
                 .collect(),
-            given_up: self
-                .effects
+            given_up,
+            keys_of_others: self
+                .keys
                 .iter()
-                .filter(given_up)
-                .filter(|_| request)
-                .map(|effect| effect.row.clone())
+                .filter(|(key, owner)| **owner != id && sent_keys.contains(key))
+                .map(|(key, _)| key.clone())
                 .collect(),
         }))
     }
@@ -481,8 +496,8 @@ impl State {
         if self.link(item.link).row.lease_token != Some(item.token) {
             return Reserved::Lost;
         }
-        if let Some(open) = self.open(item.link) {
-            return Reserved::Open(Some(Box::new(open)));
+        if self.open(item.link).is_some() {
+            return Reserved::Open;
         }
         let row = EffectRow {
             id: item.effect,
@@ -535,6 +550,13 @@ impl State {
             .map(|other| other.row.id)
     }
 
+    fn standing(&mut self, link: i64) -> Box<Standing> {
+        Box::new(Standing {
+            link: self.link(link).row.clone(),
+            open: self.open(link),
+        })
+    }
+
     fn complete(&mut self, item: Completion) -> Completed {
         let now = self.now;
         let open = |effect: &MEffect| matches!(effect.row.state.as_str(), "sent" | "unknown");
@@ -561,11 +583,7 @@ impl State {
                     link.row.recheck_step = 0;
                 }
             }
-            return Completed {
-                confirmed: false,
-                link: self.link(item.link).row.clone(),
-                open: self.open(item.link),
-            };
+            return Completed::Elsewhere(self.standing(item.link));
         }
         let effect = self.effect(item.effect).expect("checked");
         effect.row.state = "confirmed".into();
@@ -633,11 +651,11 @@ impl State {
                 }
             }
         }
-        Completed {
-            confirmed: true,
-            link: self.link(item.link).row.clone(),
-            open: self.open(item.link),
+        let standing = self.standing(item.link);
+        if effect.last && !item.keep_lease && standing.link.state != "conflict" {
+            return Completed::Ended;
         }
+        Completed::Confirmed(standing)
     }
 
     fn resolve(&mut self, item: Resolution) -> Resolved {

@@ -1,8 +1,9 @@
 //! What no event comes back for (delivery-model V36, R1, R3, R5): the janitor asks, and what a look concludes is guarded
 //! like an ending.
 
-use crate::lab::{both, v, v_parts};
+use crate::lab::{MAIL, both, v, v_parts};
 use crate::partner::Fault;
+use crate::schedules::{content, event};
 use crate::world::DELIVERY_LIMIT;
 
 both! {
@@ -138,5 +139,66 @@ both! {
         world.ends_with("v2").await;
         assert_eq!(world.calls(), ["create", "update"]);
         assert_eq!(world.dead_letters().await, ["v1 overtaken refused"]);
+    }
+
+    /// R5: also where the next event has other keys.
+    async fn refusal_that_stored_is_found_by_the_keys_it_was_sent_with(lab) {
+        let moved = || event("v2", 0, 2, content("n2", "b@x", &[]));
+        let mut world = lab.world(vec![v(1), moved()]).await;
+        world.lock().partner.script.push_back(Fault::Lying);
+        world.arrives("v1");
+        world.run_to(0, "v1", "end").await;
+        world.ledger_takes_all().await;
+        world.arrives("v2");
+        world.ends_with("v2").await;
+        assert_eq!(world.calls(), ["create", "update"]);
+        assert_eq!(world.live().len(), 1);
+
+        // What has other content is somebody's, and stays as it is.
+        let mut world = lab.world(vec![v(1), moved()]).await;
+        world.lock().partner.refuses = vec!["n1".into()];
+        world.arrives("v1");
+        world.run_to(0, "v1", "end").await;
+        world.ledger_takes_all().await;
+        let now = world.lock().now;
+        world.lock().partner.person_adds(content("somebody", MAIL, &[]).fields, Vec::new(), now);
+        world.arrives("v2");
+        world.ends_with("v2").await;
+        assert_eq!(world.calls(), ["create", "create"]);
+        assert_eq!(world.live()[0].fields["name"], "somebody");
+
+        // So is what another link found by that key meanwhile.
+        let twin = event("twin", 1, 1, content("n1", MAIL, &[]));
+        let mut world = lab.world(vec![v(1), moved(), twin]).await;
+        world.lock().partner.script.push_back(Fault::Lying);
+        world.arrives("v1");
+        world.run_to(0, "v1", "end").await;
+        world.ledger_takes_all().await;
+        world.arrives("twin");
+        world.run_to(0, "twin", "end").await;
+        world.arrives("v2");
+        world.ends_with("v2").await;
+        assert_eq!(world.live().len(), 2);
+        assert_eq!(world.link(0).await.row.state, "linked");
+        assert_eq!(world.link(1).await.row.target_id.as_deref(), Some("p1"));
+    }
+
+    /// R1 and R5: what shows only after the record was made anew with other keys is seen by the re-check.
+    async fn recheck_looks_by_the_keys_of_calls_that_were_given_up(lab) {
+        let moved = event("v2", 0, 2, content("n2", "b@x", &[]));
+        let mut world = lab.world(vec![v(1), moved]).await;
+        world.lock().partner.script.push_back(Fault::TooLate);
+        world.arrives("v1");
+        world.run_to(0, "v1", "no answer").await;
+        world.crash(0);
+        world.lose("v1");
+        world.advance(80).await;
+        world.janitor_to(0, "resolve 1", "end").await;
+        world.arrives("v2");
+        world.run_to(0, "v2", "end").await;
+        assert_eq!(world.calls(), ["create", "create"]);
+        world.rest().await;
+        assert_eq!(world.live().len(), 2, "beyond the contract: two records");
+        assert_eq!(world.link(0).await.row.state, "conflict", "and a person sees them");
     }
 }

@@ -20,8 +20,8 @@ use store::links::{
 };
 use store::links::{Reservation, Reserved, Resolution, Resolved, dead_id};
 use sync::{
-    Answer, Call, Clock, Content, Driver, Effect, Grant, Ledger, LookError, NaturalKey, Operation,
-    Part, Record, SendError, Settings, Target, Wish, Work,
+    Answer, Call, Clock, Content, Driver, Grant, Ledger, LookError, NaturalKey, Operation, Part,
+    Record, SendError, Settings, Target, Wish, Work,
 };
 use uuid::Uuid;
 use worker::decide::{Context, busy, decide, wait};
@@ -1422,12 +1422,6 @@ fn wish(state: &Shared, msg: &Msg, granted: &store::links::Granted) -> Wish {
                 .iter()
                 .cloned()
                 .map(NaturalKey)
-                .collect(),
-            given_up: granted
-                .given_up
-                .iter()
-                .cloned()
-                .filter_map(Effect::read)
                 .collect(),
         },
     }

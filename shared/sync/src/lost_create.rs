@@ -1,0 +1,56 @@
+//! A create that was refused or given up and happened all the same (delivery-model R1, R5), where the record's keys have
+//! changed since: nothing but the keys of that call finds what it made.
+
+use crate::content::{NaturalKey, Record};
+use crate::effect::{Effect, Operation};
+use crate::next::{Step, View};
+use crate::proof;
+
+pub(crate) enum Lost<'a> {
+    /// Not known yet.
+    Look(Step),
+    /// Carries an earlier key of ours, and shows what was sent. The linked record is never it.
+    Found(&'a Record),
+    Nothing,
+}
+
+/// `asked`: keys that were looked up already. A key that another link has taken over finds that link's record, so it is not
+/// asked; a record with other content is somebody's.
+pub(crate) fn lost_create<'a>(view: View<'a>, asked: &[NaturalKey]) -> Lost<'a> {
+    let creates = view
+        .given_up
+        .iter()
+        .filter(|effect| effect.operation == Operation::Create);
+    for effect in creates {
+        for key in &effect.request.keys {
+            if asked.contains(key) || view.keys_of_others.contains(&key.0) {
+                continue;
+            }
+            match shown(view, effect, key) {
+                Lost::Nothing => {}
+                known => return known,
+            }
+        }
+    }
+    Lost::Nothing
+}
+
+fn shown<'a>(view: View<'a>, effect: &Effect, key: &NaturalKey) -> Lost<'a> {
+    let one = std::slice::from_ref(key);
+    let Some(hits) = view.seen.hits(one) else {
+        return Lost::Look(Step::Find(one.to_vec()));
+    };
+    for hit in hits {
+        if view.link.target_id.as_deref() == Some(hit.id.as_str()) {
+            continue;
+        }
+        match view.seen.record(&hit.id) {
+            None => return Lost::Look(Step::Read(hit.id.clone())),
+            Some(Some(record)) if proof::shows(effect, view.link, record) => {
+                return Lost::Found(record);
+            }
+            Some(_) => {}
+        }
+    }
+    Lost::Nothing
+}
