@@ -30,7 +30,7 @@ NEXT = "shared/sync/src/next.rs"
 DRIVE = "shared/sync/src/drive.rs"
 MISSING = "shared/sync/src/missing.rs"
 PROOF = "shared/sync/src/proof.rs"
-RECHECK = "shared/sync/src/recheck.rs"
+LOST = "shared/sync/src/lost_create.rs"
 
 # (name, file, text, replacement, belt?)
 GUARDS = [
@@ -49,6 +49,9 @@ GUARDS = [
     ("the record is read before the first part call", MISSING, "let noted = note(&link.parts, content, record);\n    if noted != link.parts {\n        return Missing::Note(noted);\n    }\n", "let _ = note(&link.parts, content, record);\n", False),
     ("equal parts count once", MISSING, ".filter(|part| seen.insert(part.signature()))", ".filter(|part| { seen.insert(part.signature()); true })", True),
     ("a found part is never changed", MISSING, "known.owner == Owner::Ours\n                    && !used", "!used", False),
+    ("a create that was given up is looked for before the next one", NEXT, "match lost_create(view, &content.keys) {", "match Lost::Nothing {", False),
+    ("a record with other content is somebody's", LOST, "proof::shows(effect, view.link, record)", "true || proof::shows(effect, view.link, record)", False),
+    ("a key of another link finds that link's record", LOST, "|| view.keys_of_others.contains(&key.0)", "", False),
     ("a call that missed its window is not sent", DRIVE, ".send_window\n            .checked_sub(self.driver.clock.elapsed() - begun)", ".send_window\n            .checked_sub(Duration::ZERO)", False),
     ("a guard that failed is not the end of the event", DRIVE, "_ => self.wait(WaitCause::TokenLost),\n        }\n    }\n\n    fn wait", "_ => Flow::End(Handled::Done(Done(AckReason::AlreadyDone))),\n        }\n    }\n\n    fn wait", False),
     ("a lost answer is unknown, not failed", DRIVE, "self.driver.ledger.resolve(unknown).await?;", "let _ = unknown; self.fail(&effect, &message, false).await?;", False),
@@ -67,6 +70,7 @@ GUARDS = [
     ("claim: the third runs alone", SQL, "or live or (n = 2 and not p_alone) then", "or live then", False),
     ("claim: a taken-over claim is counted", SQL, "        if l.claim_token is not null then\n            insert into unsettled_claim", "        if false then\n            insert into unsettled_claim", False),
     ("claim: a key belongs to one link", SQL, "where c.link_id <> w.link order by key, w.link;", "where false order by key, w.link;", False),
+    ("claim: while nothing is linked, calls that were given up come along", SQL, "if i.key is null or l.target_id is null then", "if i.key is null then", False),
     ("reserve: the token fences", SQL, "where own.id = x.link and own.lease_token = x.token offset 0", "where own.id = x.link offset 0", False),
     ("reserve: one open effect per link", TABLES, "create unique index effect_one_open on effect (link_id) where state in ('planned', 'sent', 'unknown');", "create unique index effect_one_open on effect (link_id, id) where state in ('planned', 'sent', 'unknown');", False),
     ("send: still planned and the token mine", SQL, "        where id = p_effect and state = 'planned'\n          and exists (select 1 from link where id = p_link and lease_token = p_token)", "        where id = p_effect", False),
