@@ -203,7 +203,8 @@ async fn hurry(stage: &Stage) -> anyhow::Result<usize> {
             let properties = waiting.properties.clone();
             let route = publisher
                 .raw("", &worker, &waiting.body, properties)
-                .await?;
+                .await
+                .with_context(|| format!("moving what waits in {rung}"))?;
             if route != Route::Routed {
                 bail!("{worker} did not take what waited in {rung}");
             }

@@ -184,7 +184,10 @@ impl Broker {
     }
 
     async fn look_at(&self, queue: &str) -> anyhow::Result<Option<(u32, u32)>> {
-        let channel = self.channel().await?;
+        let channel = self
+            .channel()
+            .await
+            .context("no channel to look at a queue")?;
         let passive = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::default()
@@ -195,11 +198,14 @@ impl Broker {
         {
             Ok(found) => {
                 let counts = (found.message_count(), found.consumer_count());
-                channel.close(200, "seen".into()).await?;
+                channel
+                    .close(200, "seen".into())
+                    .await
+                    .with_context(|| format!("closing the channel that looked at {queue}"))?;
                 Ok(Some(counts))
             }
             Err(error) if is_not_found(&error) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(anyhow::Error::new(error).context(format!("looking at {queue}"))),
         }
     }
 
@@ -210,7 +216,8 @@ impl Broker {
         while taken.len() < most {
             let Some(got) = channel
                 .basic_get(queue.into(), BasicGetOptions::default())
-                .await?
+                .await
+                .with_context(|| format!("taking from {queue}"))?
             else {
                 break;
             };
