@@ -158,8 +158,11 @@ impl Broker {
         if let Some(connection) = connection
             .as_ref()
             .filter(|connection| connection.status().connected())
+            // lapin keeps the error of a channel that the broker closed under its number, and numbers come round after 2 047
+            // channels: then another connection helps.
+            && let Ok(channel) = connection.create_channel().await
         {
-            return Ok(connection.create_channel().await?);
+            return Ok(channel);
         }
         let made = self.connect().await?;
         let channel = made.create_channel().await?;
