@@ -31,12 +31,13 @@ test: tools ## All tests, with real servers (ARGS='-p store' only some)
 	  $(STACK) run cargo test $(LOCKED) $(ARGS) -- --skip monitoring::live; \
 	fi
 
+# The whole workspace is named, so that what make test has built is not built once more.
 monitoring: tools ## Alerts, runbooks, dashboards: promtool's checks and tests, then every expression asked of a running fleet
 	@$(STACK) monitoring-tools
 	@promtool=$${PROMETHEUS_BIN:-/usr/bin}/promtool; cd deploy/monitoring; \
 	  $$promtool check rules --lint=all --lint-fatal alerts.yaml; $$promtool check config prometheus.yaml; $$promtool test rules alerts.test.yaml
 	@if cargo nextest --version >/dev/null 2>&1; then \
-	  $(STACK) run cargo nextest run $(LOCKED) -p kurir --ignore-default-filter -E 'test(/^monitoring::/)'; \
+	  $(STACK) run cargo nextest run $(LOCKED) --workspace --ignore-default-filter -E 'package(kurir) & test(/^monitoring::/)'; \
 	else $(STACK) run cargo test $(LOCKED) -p kurir --test it monitoring::; fi
 
 dev: build ## Everything on this machine: servers, simulators, all roles in one process; ctrl-C stops it
