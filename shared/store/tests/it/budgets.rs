@@ -219,6 +219,38 @@ async fn a_replica_that_comes_later_gets_its_share_of_the_calls_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_arrived_is_told_also_where_nothing_else_is_asked() {
+    let database = testkit::database().await;
+    let pool = database.pool();
+    let connection = connection(pool, "acme").await;
+    let mut transaction = pool.begin().await.unwrap();
+    let allowed = store::budgets::allowance(&mut transaction, "acme", connection.id)
+        .await
+        .unwrap();
+    assert!(allowed > 1);
+    store::budgets::let_go(&mut transaction, connection.id, 2)
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+    // As at the gate of a worker that has just been started, where both are held again: nobody wants a permit.
+    let budgets = replica(pool, &spec(100, 60, 6));
+    let purse = budgets.purse(&connection);
+    purse.begun();
+    purse.begun();
+    let underway = async || -> i64 {
+        sqlx::query_scalar("select released - begun from budget")
+            .fetch_one(pool)
+            .await
+            .unwrap()
+    };
+    let since = Instant::now();
+    while underway().await > 0 {
+        assert!(since.elapsed() < Duration::from_secs(30), "never told");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_account_is_its_tenants_alone() {
     let database = testkit::database().await;
     let pool = database.pool();

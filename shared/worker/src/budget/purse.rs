@@ -196,9 +196,16 @@ impl Purse {
         state.waiting_events = u32::try_from(events).unwrap_or(u32::MAX);
     }
 
-    /// An event that the keeper released has arrived here.
+    /// An event that the keeper released has arrived here. The account is told, also where nothing is asked of it for this
+    /// connection: the keeper lets no more go than arrive.
     pub fn begun(&self) {
-        self.state().begun += 1;
+        let mut state = self.state();
+        state.begun += 1;
+        let untold = state.begun == 1;
+        drop(state);
+        if untold {
+            self.signals.needy.add(self.connection);
+        }
     }
 
     /// Room for one call, waiting for it until `give_up` at most.
