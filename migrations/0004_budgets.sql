@@ -215,8 +215,9 @@ begin
     end if;
     t := kurir_now();
     now_us := (extract(epoch from t) * 1000000)::bigint;
-    if b.released > b.begun and t - coalesce(b.begun_at, b.updated_at) > interval '60 seconds' then
-        -- Those never arrived, or at somebody who is gone: their permission has lapsed.
+    if b.released > b.begun and t - coalesce(b.begun_at, b.updated_at) > interval '10 seconds' then
+        -- Those arrived at somebody who is gone. If they only wait in a long queue, those that follow them are far fewer than the
+        -- budget allows in that time.
         update budget set begun = released, begun_at = t where connection_id = p_connection returning * into b;
     end if;
     underway := b.released - b.begun;
