@@ -217,6 +217,15 @@ impl Survey {
             .collect()
     }
 
+    /// Whether it was a dead letter of this account once, whatever became of it.
+    pub(crate) fn has_died(&self, event: &Event, account: &Account) -> bool {
+        let key = (event.tenant.name.to_owned(), account.name.to_owned());
+        let letters = self.dead.get(event.id()).map_or(&[][..], Vec::as_slice);
+        self.connections
+            .get(&key)
+            .is_some_and(|connection| letters.iter().any(|(of, _, _)| *of == Some(*connection)))
+    }
+
     /// All places of an event at an account: one, if all is well.
     pub(crate) fn places(&self, story: &Story, event: &Event, account: &Account) -> Vec<Place> {
         let mut places = Vec::new();

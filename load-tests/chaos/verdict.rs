@@ -83,7 +83,7 @@ pub(crate) async fn judge(
             company.judge(&survey, &mut verdict);
         }
     }
-    order(story, calls, &mut verdict);
+    order(story, calls, &survey, &mut verdict);
     audit(stage, story, accepted, &survey, &mut verdict).await?;
     for (record, link) in survey.links() {
         if !matches!(link.state.as_str(), "linked" | "deleted") {
@@ -210,8 +210,9 @@ impl Company<'_> {
     }
 }
 
-/// A write of older content must not be stored after one of newer content.
-fn order(story: &Story, calls: &BTreeMap<u64, LogEntry>, verdict: &mut Verdict) {
+/// A write of older content must not be stored after one of newer content, but where the newer event died after a part of
+/// its calls: then the record becomes the older one again.
+fn order(story: &Story, calls: &BTreeMap<u64, LogEntry>, survey: &Survey, verdict: &mut Verdict) {
     let mut versions: BTreeMap<(&str, &str, u32), &Event> = BTreeMap::new();
     for event in &story.events {
         if let Some(record) = event.record {
@@ -254,7 +255,11 @@ fn order(story: &Story, calls: &BTreeMap<u64, LogEntry>, verdict: &mut Verdict) 
             continue;
         };
         let before = last.insert((company, mark.record.clone()), event);
-        if let Some(before) = before.filter(|before| before.k > event.k) {
+        let newer = before.filter(|before| before.k > event.k);
+        let died = |event: &Event| {
+            of_company(company).is_ok_and(|(_, account)| survey.has_died(event, account))
+        };
+        if let Some(before) = newer.filter(|before| !died(before)) {
             verdict.about(&mark.record, |verdict| {
                 verdict.misordered.push(format!(
                     "call {} at {company} stored {} after {}",
