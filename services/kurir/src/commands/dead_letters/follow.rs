@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use store::dead_letters::replay::{self, Counts, Progress};
 use store::{Pool, Scope};
+use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use super::replay::look;
@@ -27,6 +28,8 @@ const NO_KEEPER: Duration = Duration::from_secs(10);
 /// Something of it did not end well, it does not go on by itself, or it was not waited for.
 pub(super) async fn follow(pool: &Pool, scope: Scope<'_>, id: Uuid, output: Output) -> Done {
     let mut shown = Shown::new();
+    // One for all rounds: a Ctrl-C during a look at the database is not missed.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut attended = Instant::now();
     let progress = loop {
         let progress = replay::show(pool, scope, id).await?;
@@ -49,8 +52,7 @@ pub(super) async fn follow(pool: &Pool, scope: Scope<'_>, id: Uuid, output: Outp
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
+            _ = interrupt.recv() => {
                 shown.end();
                 return Err(Failed::new(Exit::Failed, "not waited for: the replay goes on in the keeper").next(look(id)));
             }
