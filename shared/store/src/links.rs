@@ -1,6 +1,7 @@
 //! The link engine's rows, and the calls of its SQL functions (migrations/0003). What a step means is decided in the
 //! functions, after their locks, and in crate `sync`; this module only carries values to and fro.
 
+mod answers;
 mod batch;
 mod claim;
 mod dead;

@@ -7,7 +7,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::Links;
-use super::effect::in_order;
+use super::answers::verdicts;
 use super::rows::hex_key;
 use crate::Error;
 
@@ -93,8 +93,7 @@ pub(super) async fn bury(links: &Links, items: Vec<DeadItem>) -> Result<Vec<Buri
         .bind(bodies)
         .fetch_all(&links.pool)
         .await?;
-    let answers = answers.into_iter().map(|(idx, verdict)| (idx, verdict, ()));
-    in_order(count, answers, |verdict, ()| {
+    verdicts(count, answers, |verdict| {
         Ok(match verdict {
             "buried" => Buried::Open,
             "repeat" => Buried::Repeat,

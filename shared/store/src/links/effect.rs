@@ -10,6 +10,7 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::answers::in_order;
 use super::rows::{EffectRow, LinkRow, hex_key};
 use crate::Error;
 
@@ -401,27 +402,4 @@ pub(super) async fn finish(pool: &PgPool, item: Finish) -> Result<Finished, Erro
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// The functions answer in the order of their locks; callers want the order of their items.
-pub(super) fn in_order<D, R>(
-    count: usize,
-    answers: impl IntoIterator<Item = (i32, String, D)>,
-    read: impl Fn(&str, D) -> Result<R, Error>,
-) -> Result<Vec<R>, Error> {
-    let mut results: Vec<Option<R>> = (0..count).map(|_| None).collect();
-    for (index, verdict, detail) in answers {
-        let slot = usize::try_from(index)
-            .ok()
-            .and_then(|index| results.get_mut(index));
-        *slot
-            .ok_or_else(|| Error::Unreadable(format!("answered for item {index} of {count}")))? =
-            Some(read(&verdict, detail)?);
-    }
-    results
-        .into_iter()
-        .map(|result| {
-            result.ok_or_else(|| Error::Unreadable("an item was left unanswered".to_owned()))
-        })
-        .collect()
 }

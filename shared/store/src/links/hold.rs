@@ -7,7 +7,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 use worker::WaitsFor;
 
-use super::effect::in_order;
+use super::answers::verdicts;
 use super::rows::hex_key;
 use super::{Links, dead};
 use crate::Error;
@@ -102,8 +102,7 @@ pub(super) async fn hold(links: &Links, items: Vec<HeldItem>) -> Result<Vec<Held
             .bind(bodies)
             .fetch_all(&links.pool)
             .await?;
-    let answers = answers.into_iter().map(|(idx, verdict)| (idx, verdict, ()));
-    in_order(count, answers, |verdict, ()| {
+    verdicts(count, answers, |verdict| {
         Ok(match verdict {
             "held" => HeldVerdict::Held,
             "covered" => HeldVerdict::Covered,

@@ -250,6 +250,36 @@ async fn what_arrived_is_told_also_where_nothing_else_is_asked() {
     }
 }
 
+/// A worker died with what it was sent: the others of the connection do not wait for it for long, and never at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_arrives_is_given_up_after_ten_seconds() {
+    let database = testkit::database().await;
+    let pool = database.pool();
+    let connection = connection(pool, "acme").await;
+    let mut account = pool.acquire().await.unwrap();
+    let at = async |account: &mut sqlx::PgConnection, second: u32| -> i64 {
+        sqlx::query("select set_config('kurir.now', $1, false)")
+            .bind(format!("2026-11-21 12:00:{second:02}+00"))
+            .execute(&mut *account)
+            .await
+            .unwrap();
+        store::budgets::allowance(account, "acme", connection.id)
+            .await
+            .unwrap()
+    };
+    let all = at(&mut account, 0).await;
+    assert!(all > 0);
+    store::budgets::let_go(&mut account, connection.id, all.unsigned_abs())
+        .await
+        .unwrap();
+    assert_eq!(at(&mut account, 9).await, 0);
+    assert_eq!(at(&mut account, 11).await, all);
+    store::budgets::let_go(&mut account, connection.id, all.unsigned_abs())
+        .await
+        .unwrap();
+    assert_eq!(at(&mut account, 20).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_is_its_tenants_alone() {
     let database = testkit::database().await;
