@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::AMQPUri;
 use lapin::{ConnectionProperties, Event};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -22,6 +23,7 @@ use crate::measures::Measures;
 use crate::pauses::Pauses;
 use crate::publish::Publisher;
 use crate::topology::Topology;
+use crate::wire;
 
 /// Opening a connection, TCP and handshake together.
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -344,7 +346,7 @@ impl Keeper {
     async fn open(&self) -> lapin::Result<lapin::Connection> {
         let name = format!("{}-{}", self.name, self.line.as_str());
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        lapin::Connection::connect_uri(self.address.clone(), properties).await
+        wire::connect(self.address.clone(), properties, OwnedTLSConfig::default()).await
     }
 
     /// Returns when this opening is over.

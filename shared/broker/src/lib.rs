@@ -27,6 +27,7 @@ mod receipt;
 mod settle;
 mod topology;
 mod traced;
+mod wire;
 
 pub use alone::Alone;
 pub use connection::{Broker, Health, Settings, Status};

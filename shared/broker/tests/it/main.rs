@@ -6,6 +6,7 @@
 mod consumer;
 mod cuts;
 mod endings;
+mod hostile;
 mod ports;
 mod publisher;
 mod queues;
