@@ -1,12 +1,11 @@
-//! Clients by connection, kept so that the limits of a connection hold over all of its events in this process.
+//! Clients by connection, kept so that its credentials are opened once and its handlings take turns in this process.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metakocka::Metakocka;
-use outbound::{Client, Limits, Rate, Url};
+use outbound::{Client, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,7 +13,6 @@ use store::sealing::KeyRing;
 use store::{Pool, Scope, connections};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
-use worker::budget::{BudgetSpec, Window};
 use worker::{Budgets, Connection};
 
 use crate::settings::Settings;
@@ -61,27 +59,6 @@ pub(crate) fn root(connection: &Value, default: &Url) -> Result<Url, String> {
         .ok_or_else(|| "the connection's url is no http address".to_owned())
 }
 
-/// The budget's shape inside this process: what all replicas may do together, one of them may do alone.
-fn limits(spec: &BudgetSpec, given: Limits) -> Limits {
-    let slowest = spec.windows.iter().min_by(|one, other| {
-        let pace = |window: &Window| f64::from(window.requests) / window.per.as_secs_f64();
-        pace(one).total_cmp(&pace(other))
-    });
-    let rate = slowest.and_then(|window| {
-        Some(Rate {
-            requests: NonZeroU32::new(window.requests)?,
-            per: window.per,
-            burst: NonZeroU32::new(window.burst.unwrap_or(window.requests))?,
-        })
-    });
-    Limits {
-        in_flight: usize::try_from(spec.in_flight).unwrap_or(usize::MAX).max(1),
-        narrow_in_flight: usize::try_from(spec.searches).unwrap_or(usize::MAX).max(1),
-        rate,
-        ..given
-    }
-}
-
 /// One connection with opened credentials.
 pub(crate) struct Account {
     pub(crate) client: Metakocka,
@@ -113,7 +90,7 @@ pub(crate) struct Accounts {
     keys: KeyRing,
     client: Client,
     budgets: Arc<dyn Budgets>,
-    /// Held while credentials are opened: two clients of one connection would double its limits.
+    /// Held while credentials are opened: two clients of one connection would double its turns.
     known: Mutex<HashMap<Uuid, Arc<Account>>>,
 }
 
@@ -159,23 +136,20 @@ impl Accounts {
         let credentials = Credentials::read(&json).map_err(unusable(epoch))?;
         let root = root(&connection.settings, &settings.root).map_err(unusable(epoch))?;
         let purse = self.budgets.purse(connection);
-        let limits = limits(&purse.spec(), settings.client.limits);
+        let in_flight = usize::try_from(purse.spec().in_flight).unwrap_or(usize::MAX);
         let client = Metakocka::new(
             &self.client,
             root,
             &credentials.company_id(),
             credentials.secret_key,
-            metakocka::Settings {
-                limits,
-                ..settings.client.clone()
-            },
+            settings.client.clone(),
         )
         .with_purse(purse);
-        let turns = limits.in_flight.max(1) * HANDLINGS_PER_CALL;
+        let turns = in_flight.max(1).saturating_mul(HANDLINGS_PER_CALL);
         let account = Arc::new(Account {
             client,
             epoch,
-            turns: Arc::new(Semaphore::new(turns)),
+            turns: Arc::new(Semaphore::new(turns.min(Semaphore::MAX_PERMITS))),
         });
         if known.len() >= CAPACITY
             && let Some(any) = known.keys().next().copied()

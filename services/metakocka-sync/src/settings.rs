@@ -7,7 +7,7 @@ use outbound::Url;
 pub struct Settings {
     /// Used by connections that name no `url` of their own.
     pub root: Url,
-    /// Time-outs, limits per connection and process, settle times.
+    /// Time-outs and settle times.
     pub client: metakocka::Settings,
     pub people: People,
     /// The link engine's: send window, reserve, re-checks.

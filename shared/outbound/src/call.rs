@@ -8,7 +8,6 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use url::Url;
 
-use crate::lane::Lane;
 use crate::redact::safe_url;
 use crate::retry::WINDOW;
 use crate::status::StatusClass;
@@ -26,7 +25,8 @@ pub struct Call {
     /// After this instant nothing leaves any more; what hasn't left by then is [`crate::NotSent::TooLate`].
     /// For the call of an effect: `sent_at` + W. Never later than [`WINDOW`] after the call was handed over.
     pub leave_by: Instant,
-    pub lane: Lane,
+    /// One of those that the partner handles one after another.
+    pub one_at_a_time: bool,
     /// The partner's name of it, for its circuit.
     pub operation: &'static str,
 }
@@ -43,7 +43,7 @@ impl Call {
             body: body.into(),
             timeout,
             leave_by: Instant::now() + WINDOW,
-            lane: Lane::Wide,
+            one_at_a_time: false,
             operation: "",
         }
     }
@@ -57,7 +57,7 @@ impl Call {
             body: Bytes::new(),
             timeout,
             leave_by: Instant::now() + WINDOW,
-            lane: Lane::Wide,
+            one_at_a_time: false,
             operation: "",
         }
     }
@@ -66,8 +66,11 @@ impl Call {
         Self { leave_by, ..self }
     }
 
-    pub fn in_lane(self, lane: Lane) -> Self {
-        Self { lane, ..self }
+    pub fn one_at_a_time(self, one_at_a_time: bool) -> Self {
+        Self {
+            one_at_a_time,
+            ..self
+        }
     }
 
     pub fn named(self, operation: &'static str) -> Self {
@@ -81,7 +84,6 @@ impl fmt::Debug for Call {
             .field("method", &self.method)
             .field("url", &safe_url(&self.url))
             .field("body_bytes", &self.body.len())
-            .field("lane", &self.lane)
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! A tenant's way to one partner: the shared client with this connection's limits and secrets.
+//! A tenant's way to one partner: the shared client with this connection's budget and secrets.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,35 +10,33 @@ use worker::trace::spans;
 use crate::call::{Call, Reply};
 use crate::client::Client;
 use crate::error::CallError;
-use crate::lane::{Lane, Lanes, Limits, Permit};
 use crate::redact::{Redactor, safe_url};
 use crate::retry::{WINDOW, while_unsent};
 
-/// Clones share their limits. Make one per tenant and partner and keep it: a second one would double the limits.
+/// The longest that a call waits in memory for a permit: a sleeping task holds a prefetch slot.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Without a purse ([`Self::with_purse`]) its calls are bounded by nothing: for a single one, as a connection test makes it.
 #[derive(Clone)]
 pub struct Connection {
     client: Client,
     system: &'static str,
-    lanes: Arc<Lanes>,
     redactor: Redactor,
-    longest_wait: Duration,
     purse: Option<Arc<Purse>>,
 }
 
 impl Connection {
     /// `system`: the partner's name, in metrics and traces.
-    pub fn new(client: &Client, system: &'static str, limits: Limits, redactor: Redactor) -> Self {
+    pub fn new(client: &Client, system: &'static str, redactor: Redactor) -> Self {
         Self {
             client: client.clone(),
             system,
-            lanes: Arc::new(Lanes::new(limits)),
             redactor,
-            longest_wait: limits.longest_wait,
             purse: None,
         }
     }
 
-    /// Calls take permits of the fleet-wide budget too.
+    /// Each call takes a permit of the fleet-wide budget, which bounds how many there are at once and in any time.
     pub fn with_purse(self, purse: Arc<Purse>) -> Self {
         Self {
             purse: Some(purse),
@@ -53,11 +51,11 @@ impl Connection {
         let call = call.leaving_by(leave_by);
         let operation = call.operation;
         let came = Instant::now();
-        let room = self.room(&call).await;
+        let room = self.permit(&call).await;
         self.client.measures.waited(self.system, came.elapsed());
         let left = Instant::now();
         let outcome = match room {
-            Ok(_room) => {
+            Ok(_permit) => {
                 let span = self.span(&call);
                 let attempts =
                     while_unsent(leave_by, || self.client.attempt(&call, &self.redactor));
@@ -98,19 +96,15 @@ impl Connection {
         )
     }
 
-    /// A place in flight in this process, and a permit of the fleet.
-    async fn room(&self, call: &Call) -> Result<(Permit, Option<CallPermit>), CallError> {
-        let room = self.lanes.enter(call.lane, call.leave_by).await?;
-        Ok((room, self.permit(call).await?))
-    }
-
     async fn permit(&self, call: &Call) -> Result<Option<CallPermit>, CallError> {
         let Some(purse) = &self.purse else {
             return Ok(None);
         };
-        let give_up = call.leave_by.min(Instant::now() + self.longest_wait);
-        let search = call.lane == Lane::Narrow;
-        match purse.enter(call.operation, search, give_up).await {
+        let give_up = call.leave_by.min(Instant::now() + LONGEST_WAIT);
+        match purse
+            .enter(call.operation, call.one_at_a_time, give_up)
+            .await
+        {
             Ok(permit) => Ok(Some(permit)),
             Err(NoRoom { until, reason }) => Err(CallError::Limited { until, reason }),
         }

@@ -1,5 +1,5 @@
-//! Owns the way out: the one HTTP client for partners, with its time-outs, bounded replies, limits inside the process,
-//! redaction, address guard and the retry of calls that never left. Doesn't know what any partner means by an answer,
+//! Owns the way out: the one HTTP client for partners, with its time-outs, bounded replies, redaction,
+//! address guard and the retry of calls that never left. Doesn't know what any partner means by an answer,
 //! nor anything about events, queues or handlers.
 //!
 //! The surprising part: [`CallError::NotSent`] is a proof and not a guess. A call with a body leaves only through a
@@ -12,7 +12,6 @@ mod client;
 mod connection;
 mod error;
 mod gate;
-mod lane;
 mod measures;
 mod redact;
 mod retry;
@@ -22,7 +21,6 @@ pub use call::{Call, Reply};
 pub use client::{Client, Settings};
 pub use connection::Connection;
 pub use error::{CallError, Error, NotSent, Unknown};
-pub use lane::{Lane, Limits, Rate};
 pub use redact::{Redactor, TEXT_LIMIT, safe_url};
 pub use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 pub use reqwest::{Method, StatusCode};

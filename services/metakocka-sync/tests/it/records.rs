@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use metakocka::{Metakocka, MkId};
 use metakocka_sync::{PartnerTarget, View, content};
 use outbound::address::Private;
-use outbound::{Client, Limits, Url};
+use outbound::{Client, Url};
 use proptest::prelude::*;
 use secrecy::SecretString;
 use simulators::metakocka::{Options, Readings, Simulator};
@@ -124,16 +124,12 @@ fn client(simulator: &Simulator) -> Metakocka {
         private: Private::Allow,
         ..outbound::Settings::default()
     });
-    let settings = metakocka::Settings {
-        limits: Limits::default(),
-        ..metakocka::Settings::default()
-    };
     Metakocka::new(
         &client.unwrap(),
         Url::parse(&simulator.base_url()).unwrap(),
         COMPANY,
         SecretString::from(KEY),
-        settings,
+        metakocka::Settings::default(),
     )
 }
 

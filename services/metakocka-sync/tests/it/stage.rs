@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use event::TenantId;
 use metakocka_sync::{Deps, MetakockaSync, Settings};
 use outbound::address::Private;
-use outbound::{Client, Limits, Url};
+use outbound::{Client, Url};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use simulators::metakocka::{
@@ -27,7 +27,7 @@ use store::{Pool, QueuePrefix};
 use sync::LinkClaims;
 use testkit::Database;
 use uuid::Uuid;
-use worker::budget::{BudgetSpec, Window};
+use worker::budget::BudgetSpec;
 use worker::{
     AckReason, Claims as _, Connection, DeadClass, Delivery, Done, Failure, Handled, Handler as _,
     HoldCause, Job, Release, Trail, Verdict, WaitCause,
@@ -81,7 +81,7 @@ impl End {
 pub(crate) struct Wanted {
     pub(crate) readings: Readings,
     pub(crate) key: &'static str,
-    pub(crate) limits: Limits,
+    pub(crate) budget: BudgetSpec,
     pub(crate) write_timeout: Duration,
     /// Of the simulator's dice.
     pub(crate) seed: u64,
@@ -92,9 +92,10 @@ impl Default for Wanted {
         Self {
             readings: Readings::kind(),
             key: KEY,
-            limits: Limits {
+            budget: BudgetSpec {
+                windows: Vec::new(),
                 in_flight: 16,
-                ..Limits::default()
+                searches: 1,
             },
             write_timeout: Duration::from_secs(120),
             seed: 0,
@@ -183,7 +184,6 @@ impl Stage {
         .unwrap();
         let settings = Settings {
             client: metakocka::Settings {
-                limits: wanted.limits,
                 write_timeout: wanted.write_timeout,
                 quota_backoff: QUOTA_BACKOFF,
                 ..metakocka::Settings::default()
@@ -195,7 +195,7 @@ impl Stage {
             keys: keys.clone(),
             links: Links::new(pool.clone(), "kurir", Duration::from_secs(30)),
             connections: Arc::new(ConnectionCache::start(pool.clone())),
-            budgets: Arc::new(Budgets::start(pool.clone(), budgets(wanted.limits))),
+            budgets: Arc::new(Budgets::start(pool.clone(), budgets(wanted.budget))),
             client,
             settings,
         });
@@ -446,18 +446,7 @@ pub(crate) fn both() -> [Readings; 2] {
 /// After a quota answer that names no time: the clock of budgets is the real one.
 pub(crate) const QUOTA_BACKOFF: Duration = Duration::from_millis(10);
 
-/// The budget that says what these limits say.
-fn budgets(limits: Limits) -> store::budgets::Settings {
-    let window = limits.rate.map(|rate| Window {
-        requests: rate.requests.get(),
-        per: rate.per,
-        burst: Some(rate.burst.get()),
-    });
-    let spec = BudgetSpec {
-        windows: window.into_iter().collect(),
-        in_flight: u32::try_from(limits.in_flight).unwrap(),
-        searches: 1,
-    };
+fn budgets(spec: BudgetSpec) -> store::budgets::Settings {
     store::budgets::Settings {
         defaults: [("metakocka".to_owned(), spec)].into(),
         circuit_open: Duration::from_millis(10),

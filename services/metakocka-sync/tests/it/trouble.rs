@@ -2,10 +2,8 @@
 //! consequence.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-use outbound::{Limits, Rate};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use simulators::metakocka::{
@@ -14,6 +12,7 @@ use simulators::metakocka::{
 use store::{Scope, connections};
 use testkit::{Contacts, wait_until};
 use worker::Failure;
+use worker::budget::{BudgetSpec, Window};
 
 use crate::stage::{
     COMPANY, End, KEY, LAG, SETTLED, Stage, TENANT, Wanted, beekeeper, both, requested, saved,
@@ -368,16 +367,16 @@ async fn a_server_that_is_not_there_was_not_asked() {
 
 #[tokio::test]
 async fn our_own_limits_are_a_wait_and_no_failure() {
-    let rate = Rate {
-        requests: NonZeroU32::MIN,
+    let window = Window {
+        requests: 1,
         per: Duration::from_secs(600),
-        burst: NonZeroU32::new(3).unwrap(),
+        burst: Some(3),
     };
     let stage = Stage::with(Wanted {
-        limits: Limits {
-            rate: Some(rate),
-            longest_wait: Duration::from_secs(1),
-            ..Limits::default()
+        budget: BudgetSpec {
+            windows: vec![window],
+            in_flight: 2,
+            searches: 1,
         },
         ..Wanted::default()
     })

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use outbound::{
-    Call, Client, Connection, Lane, Lesson, Limits, Purse, Rate, Redactor, Url, WINDOW,
-};
+use outbound::{Call, Client, Connection, Lesson, Purse, Redactor, Url, WINDOW};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
@@ -37,9 +35,7 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// Documented server times reach 48 s (§1.6).
     pub write_timeout: Duration,
-    /// In this process, for this connection (§1.7).
-    pub limits: Limits,
-    /// Names of calls that the server runs one after another: these share the narrow lane (§12).
+    /// Names of calls that the server runs one after another (§12).
     pub one_at_a_time: BTreeSet<String>,
     pub settle: Settle,
     /// How long a quota answer that names no time keeps the whole connection away (§1.7).
@@ -65,20 +61,9 @@ impl Default for Settle {
 
 impl Default for Settings {
     fn default() -> Self {
-        let once_a_second = Rate {
-            requests: std::num::NonZeroU32::MIN,
-            per: Duration::from_secs(1),
-            burst: std::num::NonZeroU32::new(10).expect("ten is not zero"),
-        };
         Self {
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(120),
-            limits: Limits {
-                in_flight: 2,
-                narrow_in_flight: 1,
-                rate: Some(once_a_second),
-                longest_wait: Duration::from_secs(1),
-            },
             one_at_a_time: BTreeSet::from(["search".to_owned()]),
             settle: Settle::default(),
             quota_backoff: Duration::from_secs(60),
@@ -86,7 +71,7 @@ impl Default for Settings {
     }
 }
 
-/// One company at Metakocka. Clones share their limits; make one per connection and keep it.
+/// One company at Metakocka. Make one per connection and keep it.
 #[derive(Clone)]
 pub struct Metakocka {
     company: Arc<Company>,
@@ -119,7 +104,7 @@ impl Metakocka {
         }
         Self {
             company: Arc::new(Company {
-                connection: Connection::new(client, SYSTEM, settings.limits, redactor),
+                connection: Connection::new(client, SYSTEM, redactor),
                 root,
                 company_id: company_id.to_owned(),
                 secret_key,
@@ -128,7 +113,7 @@ impl Metakocka {
         }
     }
 
-    /// Calls take permits of the fleet-wide budget too, and tell it what they learn.
+    /// Calls take permits of the fleet-wide budget, and tell it what they learn.
     pub fn with_purse(self, purse: Arc<Purse>) -> Self {
         let Company {
             connection,
@@ -305,13 +290,9 @@ impl Metakocka {
             crate::operation::Effect::Reads => settings.read_timeout,
             crate::operation::Effect::Writes => settings.write_timeout,
         };
-        let lane = match settings.one_at_a_time.contains(operation.name()) {
-            true => Lane::Narrow,
-            false => Lane::Wide,
-        };
         let call = Call::post_json(url, Value::Object(body).to_string(), timeout)
             .leaving_by(leave_by)
-            .in_lane(lane)
+            .one_at_a_time(settings.one_at_a_time.contains(operation.name()))
             .named(operation.name());
         let outcome = company.connection.call(call).await;
         let mut opened = envelope::open(operation.effect(), outcome, company.connection.redactor());

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use outbound::{Call, CallError, Lane, NotSent, StatusClass, StatusCode, TRIES, Unknown, WINDOW};
+use outbound::{Call, CallError, NotSent, StatusClass, StatusCode, TRIES, Unknown, WINDOW};
 use tokio::net::TcpListener;
 
 use crate::partner::{LONG, Partner, SECRET, SHORT, call, connection, settings};
@@ -325,7 +325,7 @@ async fn a_kept_connection_that_the_server_closed_costs_nothing() {
 async fn a_get_without_a_body_works_and_keeps_to_the_window() {
     let partner = Partner::always(OK).await;
     let connection = connection(settings());
-    let get = Call::get(partner.url("/x"), LONG).in_lane(Lane::Narrow);
+    let get = Call::get(partner.url("/x"), LONG);
     assert_eq!(
         connection.call(get.clone()).await.unwrap().status,
         StatusCode::OK
@@ -347,7 +347,7 @@ async fn debug_shows_neither_query_nor_body() {
     );
     insta::assert_snapshot!(
         format!("{call:?}"),
-        @r#"Call { method: POST, url: "https://partner.example/v1/x", body_bytes: 29, lane: Wide, .. }"#
+        @r#"Call { method: POST, url: "https://partner.example/v1/x", body_bytes: 29, .. }"#
     );
     let mut reply = connection(settings())
         .call(Call {

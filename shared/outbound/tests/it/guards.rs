@@ -2,8 +2,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use event::TenantId;
 use outbound::address::Private;
-use outbound::{CallError, Client, Connection, Limits, NotSent, Redactor, Settings};
+use outbound::{CallError, Client, Connection, NotSent, Purse, Redactor, Settings};
+use uuid::Uuid;
+use worker::budget::{Answer, BudgetSpec, Signals};
 
 use crate::partner::{LONG, Partner, call, connection, settings};
 
@@ -34,6 +37,53 @@ async fn customers_urls_reach_no_private_address() {
     assert!(open.call(call(partner.url("/"))).await.is_ok());
 }
 
+/// An account that has just lent so many calls at once, one of them a search, for as long as the test asks for more.
+fn lent(slots: u32) -> Arc<Purse> {
+    let spec = BudgetSpec {
+        windows: Vec::new(),
+        in_flight: slots,
+        searches: 1,
+    };
+    let tenant = TenantId::parse("acme").unwrap();
+    let signals = Signals::default();
+    let purse = Purse::new(
+        Uuid::nil(),
+        tenant,
+        spec,
+        Duration::from_secs(1),
+        signals.clone(),
+    );
+    let purse = Arc::new(purse);
+    let account = Arc::downgrade(&purse);
+    tokio::spawn(async move {
+        while let Some(purse) = account.upgrade() {
+            if let Ok(asked) = purse.ask() {
+                let answer = Answer {
+                    connection: asked.connection,
+                    granted: 0,
+                    wait: Duration::ZERO,
+                    slots,
+                    searches: 1,
+                    cooldown: None,
+                    reason: None,
+                    backlog: false,
+                    circuits: Vec::new(),
+                    rivals: 0,
+                };
+                purse.answered(&asked, &answer);
+            }
+            drop(purse);
+            let _ = tokio::time::timeout(Duration::from_millis(100), signals.needy.any()).await;
+        }
+    });
+    purse
+}
+
+fn within(slots: u32) -> Connection {
+    let client = Client::new(settings()).unwrap();
+    Connection::new(&client, "partner", Redactor::default()).with_purse(lent(slots))
+}
+
 #[tokio::test]
 async fn a_connection_never_has_more_calls_in_flight_than_it_may() {
     let now = Arc::new(AtomicUsize::new(0));
@@ -52,17 +102,7 @@ async fn a_connection_never_has_more_calls_in_flight_than_it_may() {
         }
     })
     .await;
-    let limits = Limits {
-        in_flight: 2,
-        longest_wait: LONG,
-        ..Limits::default()
-    };
-    let connection = Connection::new(
-        &Client::new(settings()).unwrap(),
-        "partner",
-        limits,
-        Redactor::default(),
-    );
+    let connection = within(2);
     let calls: Vec<_> = (0..8)
         .map(|_| {
             let (connection, call) = (connection.clone(), call(partner.url("/")));
@@ -82,17 +122,7 @@ async fn a_call_without_room_is_told_so_and_never_leaves() {
         visitor.hang().await;
     })
     .await;
-    let limits = Limits {
-        in_flight: 1,
-        longest_wait: Duration::from_millis(50),
-        ..Limits::default()
-    };
-    let connection = Connection::new(
-        &Client::new(settings()).unwrap(),
-        "partner",
-        limits,
-        Redactor::default(),
-    );
+    let connection = within(1);
     let busy = {
         let (connection, call) = (connection.clone(), call(partner.url("/")));
         tokio::spawn(async move { connection.call(call).await })

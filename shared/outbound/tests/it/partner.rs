@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use outbound::address::Private;
-use outbound::{Call, Client, Connection, Limits, Redactor, Settings, Url};
+use outbound::{Call, Client, Connection, Redactor, Settings, Url};
 use secrecy::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -142,7 +142,7 @@ pub(crate) fn settings() -> Settings {
 pub(crate) fn connection(settings: Settings) -> Connection {
     let client = Client::new(settings).unwrap();
     let redactor = Redactor::new([&SecretString::from(SECRET)]);
-    Connection::new(&client, "partner", Limits::default(), redactor)
+    Connection::new(&client, "partner", redactor)
 }
 
 pub(crate) fn call(url: Url) -> Call {

@@ -10,7 +10,7 @@
 //! | clearing a field | `clearing` | `a_text_that_cannot_be_cleared_shows_in_the_read_back` |
 //! | top-level address | `top_level_address`, `update_answer` | `a_top_level_address_is_sent_whole` |
 //! | quota answer | `quota_answer`, `quota_retry_after_seconds` | `a_quota_is_a_cooldown_in_either_answer` |
-//! | what is serialised | `lane` | `calls_of_the_narrow_lane_never_overlap` |
+//! | what is serialised | `lane` | `calls_that_run_one_after_another_never_overlap` |
 //! | lost answer | faults, `index_lag_seconds` | `a_lost_answer_…`, `a_write_that_may_come_late_is_ambiguous_too` |
 //! | code 1 on a write | `code_1_on_write` | `code_1_on_a_write_proves_nothing_either_way` |
 
@@ -27,7 +27,7 @@ use simulators::metakocka::{
 };
 
 use crate::setup::{
-    COMPANY, KEY, LAG, beekeeper, both, client, names, settings, simulated, window,
+    COMPANY, KEY, LAG, beekeeper, both, client, lent, names, settings, simulated, window,
 };
 
 fn by_hand(simulator: &Simulator, edit: PartnerEdit) -> MkId {
@@ -328,11 +328,10 @@ async fn a_root_without_the_api_is_named_as_such() {
 }
 
 #[tokio::test]
-async fn calls_of_the_narrow_lane_never_overlap() {
+async fn calls_that_run_one_after_another_never_overlap() {
     for (one_at_a_time, overlap) in [(names(&["get_partner"]), false), (names(&["search"]), true)] {
         let mut settings = settings();
         settings.one_at_a_time = one_at_a_time;
-        settings.limits.longest_wait = LAG;
         let options = Options {
             readings: Readings {
                 lane: Lane::SearchOnly,
@@ -343,13 +342,13 @@ async fn calls_of_the_narrow_lane_never_overlap() {
         };
         let simulator = Simulator::start(options).await.unwrap();
         let slow = Fault::Slow {
-            ms: 100,
+            ms: 50,
             commit: simulators::metakocka::CommitPoint::AtEnd,
         };
         simulator
             .fault(ScriptedFault::new(slow).on(Call::GetPartner).always())
             .unwrap();
-        let client = client(&simulator.base_url(), KEY, settings);
+        let client = client(&simulator.base_url(), KEY, settings).with_purse(lent(4));
         let calls: Vec<_> = (0..4)
             .map(|_| {
                 let client = client.clone();
