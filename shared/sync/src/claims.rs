@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use store::links::{ClaimItem, ClaimVerdict, HeldItem, HeldVerdict, LinkKey, Links};
 use worker::{
     AckReason, Claims, DeadClass, HoldCause, HoldItem, HoldVerdict, Holds, Job, Leased, PortError,
-    Release, Verdict,
+    Release, Verdict, WaitsFor,
 };
 
 use crate::content::{Content, NaturalKey};
@@ -208,9 +208,13 @@ fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant
         ClaimVerdict::Held => Verdict::Ack(AckReason::Held),
         ClaimVerdict::Busy { left } => Verdict::Busy { left },
         ClaimVerdict::Alone => Verdict::Alone,
-        ClaimVerdict::Conflict { reason } => Verdict::Hold {
+        ClaimVerdict::Conflict { reason, key } => Verdict::Hold {
             cause: HoldCause::Conflict,
             reason: reason.unwrap_or_else(|| "the record is in conflict".to_owned()),
+            waits_for: key.map(|key| WaitsFor::Key {
+                kind: job.event.entity().to_owned(),
+                key,
+            }),
         },
     }
 }

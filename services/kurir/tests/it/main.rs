@@ -16,6 +16,7 @@ mod endurance;
 mod expected;
 mod fleet;
 mod held;
+mod lag;
 mod metrics;
 mod monitoring;
 mod readings;

@@ -180,9 +180,9 @@ fn has_ended(cause: HoldCause) -> Option<&'static str> {
         }
         HoldCause::Conflict => {
             "exists (select 1 from connection c where c.id = h.connection_id and c.state = 'ok' and c.enabled)
-             and (exists (select 1 from link l where l.id = h.link_id and l.state <> 'conflict')
-               or h.waits_key is not null and wait_is_over(h.tenant, h.target_system, h.connection_id, h.link_id, h.waits_kind,
-                 null, null, null, h.waits_key))"
+             and exists (select 1 from link l where l.id = h.link_id and (l.state <> 'conflict'
+               or (l.conflict_cause = 'key_taken' and h.waits_key is not null and wait_is_over(h.tenant, h.target_system,
+                 h.connection_id, h.link_id, h.waits_kind, null, null, null, h.waits_key))))"
         }
         HoldCause::Prerequisite => {
             "exists (select 1 from connection c where c.id = h.connection_id and c.state = 'ok' and c.enabled)

@@ -75,6 +75,8 @@ pub enum ClaimVerdict {
     Alone,
     Conflict {
         reason: Option<String>,
+        /// The key that it wants and another link owns, where that is the conflict.
+        key: Option<String>,
     },
 }
 
@@ -199,6 +201,7 @@ struct Detail {
     taken: Option<KeyTaken>,
     left_ms: Option<u64>,
     reason: Option<String>,
+    key: Option<String>,
 }
 
 fn read(verdict: &str, detail: Detail) -> Result<ClaimVerdict, Error> {
@@ -230,6 +233,7 @@ fn read(verdict: &str, detail: Detail) -> Result<ClaimVerdict, Error> {
         "alone" => ClaimVerdict::Alone,
         "conflict" => ClaimVerdict::Conflict {
             reason: detail.reason,
+            key: detail.key,
         },
         other => {
             return Err(Error::Unreadable(format!(
