@@ -12,6 +12,8 @@ create table link (
     target_id text,
     state text not null default 'pending' check (state in ('pending', 'linked', 'conflict', 'deleted', 'alias')),
     desired_k bytea,
+    -- Digest of what desired_k wants, where that is known: tells two contents with one version apart.
+    desired_content text,
     applied_k bytea,
     -- {field: {"sent": text|null, "stored": text?}}: the content both sides last agreed on.
     base jsonb not null default '{}',

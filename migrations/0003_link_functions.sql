@@ -61,6 +61,7 @@ begin
             where link_id = p_link and what = 'kept_out' and body is not null) older
         where k > coalesce(l.applied_k, ''::bytea) and k < p_k order by k desc limit 1;
     update link set desired_k = case when l.desired_k = p_k then coalesce(kept.k, l.applied_k) else greatest(l.desired_k, kept.k) end,
+        desired_content = null,
         updated_at = kurir_now() where id = p_link;
     if kept.k is not null then
         insert into outbox (tenant, exchange, routing_key, body, properties, headers, created_at, next_try_at)
@@ -178,16 +179,33 @@ begin
     perform 1 from link where id = any (ids) order by id for update;
 end $$;
 
+create function key_event(k bytea) returns text language sql immutable as $$
+    select convert_from(substring(k from 22 for length(k) - 26), 'utf8')
+$$;
+
+-- Two changes of one record carry one version: which content stays is decided by their ids, and the record's story says so, once.
+create function tell_same_version(l link, p_k bytea, p_other bytea, p_source text, p_event text, p_generation int, p_content text,
+    t timestamptz) returns void language sql volatile as $$
+    insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
+    select l.id, l.tenant, t, 'same_version', p_k, p_source, p_event, p_generation,
+        jsonb_build_object('other', key_event(p_other), 'wins', key_event(greatest(p_k, p_other)),
+            'content', case when p_other = l.desired_k then
+                case when l.desired_content = p_content then 'same' when l.desired_content <> p_content then 'other' end end)
+    where substring(p_k for 20) = substring(p_other for 20) and key_event(p_k) <> key_event(p_other)
+      and not exists (select 1 from link_history h where h.link_id = l.id and h.what = 'same_version' and h.source = p_source
+        and h.event_id = p_event and h.generation = p_generation)
+$$;
+
 -- Claim a batch. p_items: array of {idx, link_id?, tenant, kind, source_system, source_account, source_id, target_system,
 -- connection_id, k?, source, event_id, generation, token, dead_id, keys: [..], type, subject, properties, headers,
--- claim_as?}; p_bodies[idx + 1] is the envelope. An item with link_id is a request of ours (resolve, recheck): it raises
+-- claim_as?, content?}; p_bodies[idx + 1] is the envelope. An item with link_id is a request of ours (resolve, recheck): it raises
 -- nothing, is never a duplicate, and counts its claims under claim_as.
 create function claim_links(p_worker text, p_queue text, p_items jsonb, p_bodies bytea[], p_lease interval, p_alone boolean)
     returns table (idx int, verdict text, detail jsonb) language plpgsql volatile
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off as $$
 declare
     i record; l link; n int; own boolean; live boolean; looks boolean; t timestamptz; last_link bigint; letters uuid[]; todo int[]; later int[];
-    g_idx int[]; g_link bigint[]; g_token uuid[]; g_event text[]; g_source text[]; g_generation int[]; g_key bytea[]; g_open jsonb[];
+    g_idx int[]; g_link bigint[]; g_token uuid[]; g_event text[]; g_source text[]; g_generation int[]; g_key bytea[]; g_content text[]; g_open jsonb[];
     g_more jsonb[]; k_idx int[] := '{}'; k_link bigint[] := '{}'; k_keys jsonb[] := '{}';
 begin
     perform lock_links(p_items, true);
@@ -196,7 +214,7 @@ begin
         t := kurir_now();
         last_link := null; letters := '{}'; later := '{}';
         g_idx := '{}'; g_link := '{}'; g_token := '{}'; g_event := '{}'; g_source := '{}'; g_generation := '{}'; g_key := '{}';
-        g_open := '{}'; g_more := '{}';
+        g_content := '{}'; g_open := '{}'; g_more := '{}';
         for i in
             -- everything is read here, after the lock, in one statement for the whole batch
             with x as materialized (
@@ -208,7 +226,7 @@ begin
                 from jsonb_to_recordset(p_items) as x(idx int, link_id bigint, tenant text, kind text, source_system text,
                     source_account text, source_id text, target_system text, connection_id uuid, k text, source text,
                     event_id text, generation int, token uuid, dead_id uuid, keys jsonb, type text, subject text,
-                    properties jsonb, headers jsonb, claim_as text)
+                    properties jsonb, headers jsonb, claim_as text, content text)
                 where todo is null or x.idx = any (todo))
             select x.*, r.link, d.state as dead_state, d.generation as dead_generation,
                 d.resolved_by = 'kurir' and d.note like 'held: %' as dead_held, e.open,
@@ -266,6 +284,7 @@ begin
                 if i.key <= l.applied_k then
                     update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1
                         where id = i.letter and state = 'replaying' and generation = i.generation;
+                    perform tell_same_version(l, i.key, l.applied_k, i.source, i.event_id, i.generation, i.content, t);
                     verdict := 'duplicate'; return next; continue;
                 end if;
                 if i.key < l.desired_k then
@@ -273,6 +292,7 @@ begin
                     update dead_letter set state = 'overtaken', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
                         note = 'superseded by ' || convert_from(substring(l.desired_k from 22 for length(l.desired_k) - 26), 'utf8')
                         where id = i.letter and state = 'replaying' and generation = i.generation;
+                    perform tell_same_version(l, i.key, l.desired_k, i.source, i.event_id, i.generation, i.content, t);
                     verdict := 'superseded'; return next; continue;
                 end if;
             else
@@ -309,6 +329,9 @@ begin
                 values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{"reason": "poison"}');
                 verdict := 'held'; return next; continue;
             end if;
+            if i.key > l.desired_k then
+                perform tell_same_version(l, i.key, l.desired_k, i.source, i.event_id, i.generation, i.content, t);
+            end if;
             if l.state = 'conflict' and l.conflict_cause = 'key_taken' and i.key is not null and i.taken is null then
                 update link set state = case when target_id is null then 'pending' else 'linked' end, conflict_cause = null,
                     last_error = null, updated_at = t where id = l.id returning * into l;
@@ -316,7 +339,8 @@ begin
             -- The one conflict that a look can end.
             looks := l.state = 'conflict' and l.conflict_cause = 'gone' and i.key is null and i.claim_as = 'recheck';
             if (l.state = 'conflict' and not looks) or live or (n = 2 and not p_alone) then
-                update link set desired_k = i.key, updated_at = t where id = l.id and i.key is not null and desired_k is distinct from i.key;
+                update link set desired_k = i.key, desired_content = i.content, updated_at = t
+                    where id = l.id and i.key is not null and desired_k is distinct from i.key;
                 if l.state = 'conflict' and not looks then
                     verdict := case when i.key is null then 'stale' else 'conflict' end;
                     detail := jsonb_build_object('reason', l.last_error, 'key', i.taken);
@@ -342,6 +366,7 @@ begin
             end if;
             g_idx := g_idx || i.idx; g_link := g_link || l.id; g_token := g_token || i.token; g_event := g_event || i.counted_as;
             g_source := g_source || i.source; g_generation := g_generation || i.generation; g_key := g_key || i.key;
+            g_content := g_content || i.content;
             g_open := g_open || i.open; g_more := g_more || detail;
             if i.wants_keys then
                 k_idx := k_idx || i.idx; k_link := k_link || l.id; k_keys := k_keys || i.keys;
@@ -350,11 +375,12 @@ begin
         if g_idx <> '{}' then
             return query
                 with u as (
-                    update link r set desired_k = coalesce(g.key, r.desired_k), lease_token = g.token, lease_until = t + p_lease,
+                    update link r set desired_k = coalesce(g.key, r.desired_k),
+                        desired_content = case when g.key is null then r.desired_content else g.content end, lease_token = g.token, lease_until = t + p_lease,
                         claim_event = g.event, claim_source = g.source, claim_generation = g.generation, claim_k = g.key,
                         claim_token = g.token, updated_at = t
-                    from unnest(g_idx, g_link, g_token, g_event, g_source, g_generation, g_key, g_open, g_more)
-                        as g(idx, link, token, event, source, generation, key, open, more)
+                    from unnest(g_idx, g_link, g_token, g_event, g_source, g_generation, g_key, g_content, g_open, g_more)
+                        as g(idx, link, token, event, source, generation, key, content, open, more)
                     where r.id = g.link returning g.idx, g.open, g.more, r as now)
                 select u.idx, 'granted', jsonb_build_object('link', link_json(u.now), 'open', u.open, 'now', t) || u.more from u;
         end if;

@@ -180,7 +180,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                     epoch: None,
                     reason,
                     release_at: None,
-                    waits_for,
+                    waits_for: waits_for.map(Box::new),
                 },
             ),
             Verdict::Dead { class, reason } => Claimed::Decided(work, decide::dead(class, reason)),

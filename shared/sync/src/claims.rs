@@ -60,6 +60,7 @@ impl LinkClaims {
             properties: delivery.properties.clone(),
             headers: delivery.headers.clone(),
             claim_as: None,
+            content: None,
         };
         if let (Kind::Request, Payload::SyncRequested(request)) = (event.kind(), &event.payload) {
             item.link = Err(request.link);
@@ -90,6 +91,7 @@ impl LinkClaims {
         item.k = Some(k.clone());
         let wish = match plan {
             Plan::Save(content) => {
+                item.content = Some(content.digest());
                 item.natural_keys = content.keys.iter().map(|key| key.0.clone()).collect();
                 Wish::Content { k, content }
             }

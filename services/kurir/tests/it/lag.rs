@@ -52,9 +52,7 @@ fn versions() -> (Vec<Contact>, Vec<Vec<Value>>) {
 
 async fn ends_well(options: Options) {
     let fleet = Fleet::with(options).await;
-    let patient = fleet
-        .worker()
-        .setting("metakocka.lookup_lag_seconds", 3);
+    let patient = fleet.worker().setting("metakocka.lookup_lag_seconds", 3);
     let (worker, keeper) = tokio::join!(ready(patient), fleet.keeping());
     let (contacts, waves) = versions();
     for wave in &waves {
@@ -66,7 +64,12 @@ async fn ends_well(options: Options) {
     for event in events {
         assert_eq!(fleet.fate(event).await, Fate::Covered, "{}", event["id"]);
     }
-    let states: Vec<String> = fleet.links().await.into_iter().map(|link| link.state).collect();
+    let states: Vec<String> = fleet
+        .links()
+        .await
+        .into_iter()
+        .map(|link| link.state)
+        .collect();
     assert!(states.iter().all(|state| state == "linked"), "{states:?}");
     let dead = "select count(*) from dead_letter";
     assert_eq!(fleet.count(dead).await, 0);

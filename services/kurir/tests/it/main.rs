@@ -5,6 +5,7 @@ mod bad_input;
 mod budgets;
 mod cli;
 mod config;
+mod conflicts;
 mod connections;
 mod cost;
 mod crash;

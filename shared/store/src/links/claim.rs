@@ -32,6 +32,8 @@ pub struct ClaimItem {
     pub headers: serde_json::Value,
     /// A request's claims count under this name: its event id holds the due time and is ever new.
     pub claim_as: Option<String>,
+    /// Digest of the content that it wants: equal ones are the same content.
+    pub content: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -151,6 +153,7 @@ struct Row<'a> {
     properties: &'a serde_json::Value,
     headers: &'a serde_json::Value,
     claim_as: Option<&'a str>,
+    content: Option<&'a str>,
 }
 
 impl<'a> Row<'a> {
@@ -182,6 +185,7 @@ impl<'a> Row<'a> {
             properties: &item.properties,
             headers: &item.headers,
             claim_as: item.claim_as.as_deref(),
+            content: item.content.as_deref(),
         }
     }
 }

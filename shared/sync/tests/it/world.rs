@@ -1209,6 +1209,7 @@ fn claim_item(state: &Shared, msg: &Msg) -> ClaimItem {
         properties: json!({}),
         headers: json!({}),
         claim_as,
+        content: None,
     };
     match &msg.what {
         What::Event { index, generation } => {
