@@ -31,14 +31,23 @@ DRIVE = "shared/sync/src/drive.rs"
 MISSING = "shared/sync/src/missing.rs"
 PROOF = "shared/sync/src/proof.rs"
 LOST = "shared/sync/src/lost_create.rs"
+ABSENCE = "shared/sync/src/absence.rs"
 
 # (name, file, text, replacement, belt?)
 GUARDS = [
     # The engine in Rust: seen by the schedules on the model.
     ("an open effect is resolved before anything else", NEXT, "if let Some(effect) = view.open {", "if let Some(effect) = view.open.filter(|effect| effect.state == EffectState::Planned) {", False),
     ("absent is believed only after the settle time", NEXT, "Some(settle_at) if view.claimed_at < settle_at =>", "Some(settle_at) if false && view.claimed_at < settle_at =>", False),
+    ("gone: the first look counts only the lag after our last write", ABSENCE, "(Some(clear), _) if begun < clear => Some(Step::LookAgain(clear)),", "", False),
+    ("gone: a second look", ABSENCE, "(_, None) => Some(Step::Missed(begun + lag)),", "(_, None) => None,", False),
+    ("gone: the second look is the lag later", ABSENCE, "(_, Some(first)) if begun < first + lag => Some(Step::LookAgain(first + lag)),", "", False),
+    ("gone: a record that is shown again was not gone", NEXT, "if view.shown_again() {\n        return Step::Seen;\n    }\n", "", False),
+    ("gone: a part that a lagging look does not show is kept", MISSING, "if fresh {\n", "if true || fresh {\n", True),
+    ("gone: the conflict is looked at again", SQL, "looks := l.state = 'conflict' and l.conflict_cause = 'gone' and i.key is null and i.claim_as = 'recheck';", "looks := false;", False),
+    ("gone: written meanwhile, it was there", SQL, "        or (p_end = 'missed' and l.written_at > p_begun)\n        or (p_end = 'conflict' and p_cause = 'gone' and l.missing_since is null) then", "        then", True),
+    ("claim: a conflict about a key ends when the newest content wants none of another", SQL, "if l.state = 'conflict' and l.conflict_cause = 'key_taken' and i.key is not null and i.taken is null then", "if false then", False),
     ("look up before create", NEXT, "let Some(hits) = view.seen.hits(&content.keys) else {\n        return Step::Find(content.keys.clone());\n    };", "let hits: &[Record] = &[];", False),
-    ("several hits are a conflict", NEXT, "several => Step::Conflict(several_records(several)),\n    }\n}\n\nfn create", "several => Step::Read(several[0].id.clone()),\n    }\n}\n\nfn create", False),
+    ("several hits are a conflict", NEXT, "several => several_records(several),\n        },\n    }\n}\n\nfn create", "several => Step::Adopt { record: Box::new((*several[0]).clone()), despite_open: false },\n        },\n    }\n}\n\nfn create", False),
     ("the former record is looked at before a re-creation", NEXT, ".filter(|_| !view.seen.former_gone)", ".filter(|_| false)", False),
     ("a covered event is done", NEXT, "wish if wish.k().is_some_and(|k| view.link.covers(k)) => Step::AlreadyDone,", "", True),
     ("a key of another record is a conflict", NEXT, "match view.keys_taken.first() {", "match view.keys_taken.first().filter(|_| false) {", False),
@@ -46,10 +55,10 @@ GUARDS = [
     ("an append is known by an id that was not known", PROOF, "!link.parts.0.contains_key(&shown.id) && shown.part.signature() == signature", "shown.part.signature() == signature", True),
     ("only the last call raises applied_k", MISSING, "let last = part_calls == 1;", "let last = true;", False),
     ("main fields before parts are not the last call", MISSING, "return update(link, id, content, changed, riding, part_calls == 1);", "return update(link, id, content, changed, riding, true);", False),
-    ("the record is read before the first part call", MISSING, "let noted = note(&link.parts, content, record);\n    if noted != link.parts {\n        return Missing::Note(noted);\n    }\n", "let _ = note(&link.parts, content, record);\n", False),
+    ("the record is read before the first part call", MISSING, "let noted = note(&link.parts, content, record, fresh);\n    if noted != link.parts {\n        return Missing::Note(noted);\n    }\n", "let _ = note(&link.parts, content, record, fresh);\n", False),
     ("equal parts count once", MISSING, ".filter(|part| seen.insert(part.signature()))", ".filter(|part| { seen.insert(part.signature()); true })", True),
     ("a found part is never changed", MISSING, "known.owner == Owner::Ours\n                    && !used", "!used", False),
-    ("a create that was given up is looked for before the next one", NEXT, "match lost_create(view, &content.keys) {", "match Lost::Nothing {", False),
+    ("a create that was given up is looked for before the next one", NEXT, "match lost_create(view, &content.keys, lag) {", "match Lost::Nothing {", False),
     ("a record with other content is somebody's", LOST, "proof::shows(effect, view.link, record)", "true || proof::shows(effect, view.link, record)", False),
     ("a key of another link finds that link's record", LOST, "|| view.keys_of_others.contains(&key.0)", "", False),
     ("a call that missed its window is not sent", DRIVE, ".send_window\n            .checked_sub(self.driver.clock.elapsed() - begun)", ".send_window\n            .checked_sub(Duration::ZERO)", False),
@@ -64,7 +73,7 @@ GUARDS = [
     ("claim: duplicate", SQL, "            if i.key <= l.applied_k then\n                update dead_letter", "            if false then\n                update dead_letter", False),
     ("claim: superseded", SQL, "            if i.key < l.desired_k then", "            if false then", False),
     ("claim: the superseded envelope is kept", SQL, "                perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);\n", "", False),
-    ("claim: a live lease", SQL, "if l.state = 'conflict' or live or (n = 2", "if l.state = 'conflict' or (n = 2", False),
+    ("claim: a live lease", SQL, "if (l.state = 'conflict' and not looks) or live or (n = 2", "if (l.state = 'conflict' and not looks) or (n = 2", False),
     ("claim: the fourth is poison", SQL, "if n >= 3 and not (own and live) then", "if n >= 3000 and not (own and live) then", False),
     ("claim: poison falls back", SQL, "            perform fall_back(l.id, i.key, p_queue);\n            insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)\n            values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{\"reason\": \"poison\"}');", "", False),
     ("claim: the third runs alone", SQL, "or live or (n = 2 and not p_alone) then", "or live then", False),
@@ -85,7 +94,7 @@ GUARDS = [
     ("resolve: abandoned only after settle", SQL, "state in ('sent', 'unknown') and p_begun >= settle_at", "state in ('sent', 'unknown')", True),
     ("resolve: failed only while open", SQL, "when 'failed' then state in ('sent', 'unknown')", "when 'failed' then true", True),
     ("finish: the token is mine", SQL, "if l.lease_token is distinct from p_token or (not", "if (not", False),
-    ("finish: only a link without a target adopts", SQL, "or (p_end = 'adopted' and l.target_id is not null) then", "then", True),
+    ("finish: only a link without a target adopts", SQL, "or (p_end = 'adopted' and l.target_id is not null)\n", "\n", True),
     ("finish: no open effect", SQL, "or (not p_despite_open and open_effect(p_link) is not null)\n", "\n", True),
     ("finish: an adopted record belongs to one link", SQL, "and kind = l.kind and target_id = p_target and id <> l.id and state <> 'alias';", "and kind = l.kind and false;", True),
     ("finish: a delete frees the keys", SQL, "        if p_end = 'deleted' then\n            delete from natural_key_claim where link_id = p_link;", "        if false then\n            delete from natural_key_claim where link_id = p_link;", False),

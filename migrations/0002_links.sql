@@ -12,12 +12,22 @@ create table link (
     target_id text,
     state text not null default 'pending' check (state in ('pending', 'linked', 'conflict', 'deleted', 'alias')),
     desired_k bytea,
+    -- Digest of what desired_k wants, where that is known: tells two contents with one version apart.
+    desired_content text,
     applied_k bytea,
     -- {field: {"sent": text|null, "stored": text?}}: the content both sides last agreed on.
     base jsonb not null default '{}',
     base_hash text,
     -- {part id: {"kind", "signature", "owner": "ours"|"found", "fields"}}: only confirmed ones.
     target_parts jsonb not null default '{}',
+    -- Last time that a call of ours was confirmed for this record, or that it was adopted: what a look shows or does not
+    -- show so soon afterwards may be from before.
+    written_at timestamptz,
+    -- Beginning of the first look that counts and did not show the record; empty when it is seen again, or written.
+    missing_since timestamptz,
+    -- Which conflict it is, while there is one (store::links::ConflictCause).
+    conflict_cause text check (conflict_cause in ('key_taken', 'several_records', 'record_taken', 'gone', 'second_record', 'orphan',
+        'part_twice', 'late_create', 'unclear_create', 'recheck_failed')),
     lease_token uuid,
     lease_until timestamptz,
     -- The running claim: event id and source, generation, k, token.

@@ -61,6 +61,7 @@ begin
             where link_id = p_link and what = 'kept_out' and body is not null) older
         where k > coalesce(l.applied_k, ''::bytea) and k < p_k order by k desc limit 1;
     update link set desired_k = case when l.desired_k = p_k then coalesce(kept.k, l.applied_k) else greatest(l.desired_k, kept.k) end,
+        desired_content = null,
         updated_at = kurir_now() where id = p_link;
     if kept.k is not null then
         insert into outbox (tenant, exchange, routing_key, body, properties, headers, created_at, next_try_at)
@@ -104,7 +105,8 @@ create function link_json(l link) returns jsonb language sql stable as $$
         'connection_id', l.connection_id, 'target_id', l.target_id, 'state', l.state,
         'desired_k', encode(l.desired_k, 'hex'), 'applied_k', encode(l.applied_k, 'hex'), 'base', l.base,
         'target_parts', l.target_parts, 'lease_token', l.lease_token, 'lease_until', l.lease_until,
-        'recheck_step', l.recheck_step, 'former_target_id', l.former_target_id)
+        'recheck_step', l.recheck_step, 'former_target_id', l.former_target_id, 'written_at', l.written_at,
+        'missing_since', l.missing_since, 'conflict_cause', l.conflict_cause)
 $$;
 
 create function effect_json(e effect) returns jsonb language sql stable as $$
@@ -177,16 +179,33 @@ begin
     perform 1 from link where id = any (ids) order by id for update;
 end $$;
 
+create function key_event(k bytea) returns text language sql immutable as $$
+    select convert_from(substring(k from 22 for length(k) - 26), 'utf8')
+$$;
+
+-- Two changes of one record carry one version: which content stays is decided by their ids, and the record's story says so, once.
+create function tell_same_version(l link, p_k bytea, p_other bytea, p_source text, p_event text, p_generation int, p_content text,
+    t timestamptz) returns void language sql volatile as $$
+    insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
+    select l.id, l.tenant, t, 'same_version', p_k, p_source, p_event, p_generation,
+        jsonb_build_object('other', key_event(p_other), 'wins', key_event(greatest(p_k, p_other)),
+            'content', case when p_other = l.desired_k then
+                case when l.desired_content = p_content then 'same' when l.desired_content <> p_content then 'other' end end)
+    where substring(p_k for 20) = substring(p_other for 20) and key_event(p_k) <> key_event(p_other)
+      and not exists (select 1 from link_history h where h.link_id = l.id and h.what = 'same_version' and h.source = p_source
+        and h.event_id = p_event and h.generation = p_generation)
+$$;
+
 -- Claim a batch. p_items: array of {idx, link_id?, tenant, kind, source_system, source_account, source_id, target_system,
 -- connection_id, k?, source, event_id, generation, token, dead_id, keys: [..], type, subject, properties, headers,
--- claim_as?}; p_bodies[idx + 1] is the envelope. An item with link_id is a request of ours (resolve, recheck): it raises
+-- claim_as?, content?}; p_bodies[idx + 1] is the envelope. An item with link_id is a request of ours (resolve, recheck): it raises
 -- nothing, is never a duplicate, and counts its claims under claim_as.
 create function claim_links(p_worker text, p_queue text, p_items jsonb, p_bodies bytea[], p_lease interval, p_alone boolean)
     returns table (idx int, verdict text, detail jsonb) language plpgsql volatile
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off as $$
 declare
-    i record; l link; n int; own boolean; live boolean; t timestamptz; last_link bigint; letters uuid[]; todo int[]; later int[];
-    g_idx int[]; g_link bigint[]; g_token uuid[]; g_event text[]; g_source text[]; g_generation int[]; g_key bytea[]; g_open jsonb[];
+    i record; l link; n int; own boolean; live boolean; looks boolean; t timestamptz; last_link bigint; letters uuid[]; todo int[]; later int[];
+    g_idx int[]; g_link bigint[]; g_token uuid[]; g_event text[]; g_source text[]; g_generation int[]; g_key bytea[]; g_content text[]; g_open jsonb[];
     g_more jsonb[]; k_idx int[] := '{}'; k_link bigint[] := '{}'; k_keys jsonb[] := '{}';
 begin
     perform lock_links(p_items, true);
@@ -195,7 +214,7 @@ begin
         t := kurir_now();
         last_link := null; letters := '{}'; later := '{}';
         g_idx := '{}'; g_link := '{}'; g_token := '{}'; g_event := '{}'; g_source := '{}'; g_generation := '{}'; g_key := '{}';
-        g_open := '{}'; g_more := '{}';
+        g_content := '{}'; g_open := '{}'; g_more := '{}';
         for i in
             -- everything is read here, after the lock, in one statement for the whole batch
             with x as materialized (
@@ -207,7 +226,7 @@ begin
                 from jsonb_to_recordset(p_items) as x(idx int, link_id bigint, tenant text, kind text, source_system text,
                     source_account text, source_id text, target_system text, connection_id uuid, k text, source text,
                     event_id text, generation int, token uuid, dead_id uuid, keys jsonb, type text, subject text,
-                    properties jsonb, headers jsonb, claim_as text)
+                    properties jsonb, headers jsonb, claim_as text, content text)
                 where todo is null or x.idx = any (todo))
             select x.*, r.link, d.state as dead_state, d.generation as dead_generation,
                 d.resolved_by = 'kurir' and d.note like 'held: %' as dead_held, e.open,
@@ -218,7 +237,12 @@ begin
                     and u.event_id = x.counted_as) as unsettled,
                 exists (select 1 from jsonb_array_elements_text(x.keys) wanted where not exists (
                     select 1 from natural_key_claim c where c.tenant = r.tenant and c.connection_id = r.connection_id
-                        and c.kind = r.kind and c.natural_key = wanted and c.link_id = r.id)) as wants_keys
+                        and c.kind = r.kind and c.natural_key = wanted and c.link_id = r.id)) as wants_keys,
+                -- A conflict about a key is over when the newest content wants no key of another link.
+                case when (r.link).conflict_cause = 'key_taken' then (
+                    select c.natural_key from jsonb_array_elements_text(x.keys) wanted join natural_key_claim c
+                        on c.tenant = r.tenant and c.connection_id = r.connection_id and c.kind = r.kind and c.natural_key = wanted
+                    where c.link_id <> r.id order by c.natural_key limit 1) end as taken
             from x
             -- `offset 0`: row by row through the indexes, as above
             left join lateral (select m as link, m.id, m.tenant, m.connection_id, m.kind from link m
@@ -260,6 +284,7 @@ begin
                 if i.key <= l.applied_k then
                     update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1
                         where id = i.letter and state = 'replaying' and generation = i.generation;
+                    perform tell_same_version(l, i.key, l.applied_k, i.source, i.event_id, i.generation, i.content, t);
                     verdict := 'duplicate'; return next; continue;
                 end if;
                 if i.key < l.desired_k then
@@ -267,6 +292,7 @@ begin
                     update dead_letter set state = 'overtaken', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
                         note = 'superseded by ' || convert_from(substring(l.desired_k from 22 for length(l.desired_k) - 26), 'utf8')
                         where id = i.letter and state = 'replaying' and generation = i.generation;
+                    perform tell_same_version(l, i.key, l.desired_k, i.source, i.event_id, i.generation, i.content, t);
                     verdict := 'superseded'; return next; continue;
                 end if;
             else
@@ -278,8 +304,8 @@ begin
             if n >= 3 and not (own and live) then
                 if i.key is null then
                     -- A resolve or re-check that kills: it stops, and the link says so to a person.
-                    update link set state = 'conflict', last_error = 'a re-check of this record ended its process three times',
-                        recheck_at = null, claim_event = null, claim_source = null, claim_token = null, claim_k = null, claim_generation = null,
+                    update link set state = 'conflict', conflict_cause = 'recheck_failed',
+                        last_error = 'a re-check of this record ended its process three times', recheck_at = null, claim_event = null, claim_source = null, claim_token = null, claim_k = null, claim_generation = null,
                         lease_token = null, lease_until = null, updated_at = t where id = l.id;
                     delete from unsettled_claim where link_id = l.id and source = i.source and event_id = i.counted_as;
                     verdict := 'stale'; return next; continue;
@@ -303,11 +329,21 @@ begin
                 values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{"reason": "poison"}');
                 verdict := 'held'; return next; continue;
             end if;
-            if l.state = 'conflict' or live or (n = 2 and not p_alone) then
-                update link set desired_k = i.key, updated_at = t where id = l.id and i.key is not null and desired_k is distinct from i.key;
-                if l.state = 'conflict' then
+            if i.key > l.desired_k then
+                perform tell_same_version(l, i.key, l.desired_k, i.source, i.event_id, i.generation, i.content, t);
+            end if;
+            if l.state = 'conflict' and l.conflict_cause = 'key_taken' and i.key is not null and i.taken is null then
+                update link set state = case when target_id is null then 'pending' else 'linked' end, conflict_cause = null,
+                    last_error = null, updated_at = t where id = l.id returning * into l;
+            end if;
+            -- The one conflict that a look can end.
+            looks := l.state = 'conflict' and l.conflict_cause = 'gone' and i.key is null and i.claim_as = 'recheck';
+            if (l.state = 'conflict' and not looks) or live or (n = 2 and not p_alone) then
+                update link set desired_k = i.key, desired_content = i.content, updated_at = t
+                    where id = l.id and i.key is not null and desired_k is distinct from i.key;
+                if l.state = 'conflict' and not looks then
                     verdict := case when i.key is null then 'stale' else 'conflict' end;
-                    detail := jsonb_build_object('reason', l.last_error);
+                    detail := jsonb_build_object('reason', l.last_error, 'key', i.taken);
                 elsif live then
                     verdict := 'busy';
                     detail := jsonb_build_object('left_ms', ceil(extract(epoch from l.lease_until - t) * 1000)::bigint);
@@ -330,6 +366,7 @@ begin
             end if;
             g_idx := g_idx || i.idx; g_link := g_link || l.id; g_token := g_token || i.token; g_event := g_event || i.counted_as;
             g_source := g_source || i.source; g_generation := g_generation || i.generation; g_key := g_key || i.key;
+            g_content := g_content || i.content;
             g_open := g_open || i.open; g_more := g_more || detail;
             if i.wants_keys then
                 k_idx := k_idx || i.idx; k_link := k_link || l.id; k_keys := k_keys || i.keys;
@@ -338,11 +375,12 @@ begin
         if g_idx <> '{}' then
             return query
                 with u as (
-                    update link r set desired_k = coalesce(g.key, r.desired_k), lease_token = g.token, lease_until = t + p_lease,
+                    update link r set desired_k = coalesce(g.key, r.desired_k),
+                        desired_content = case when g.key is null then r.desired_content else g.content end, lease_token = g.token, lease_until = t + p_lease,
                         claim_event = g.event, claim_source = g.source, claim_generation = g.generation, claim_k = g.key,
                         claim_token = g.token, updated_at = t
-                    from unnest(g_idx, g_link, g_token, g_event, g_source, g_generation, g_key, g_open, g_more)
-                        as g(idx, link, token, event, source, generation, key, open, more)
+                    from unnest(g_idx, g_link, g_token, g_event, g_source, g_generation, g_key, g_content, g_open, g_more)
+                        as g(idx, link, token, event, source, generation, key, content, open, more)
                     where r.id = g.link returning g.idx, g.open, g.more, r as now)
                 select u.idx, 'granted', jsonb_build_object('link', link_json(u.now), 'open', u.open, 'now', t) || u.more from u;
         end if;
@@ -459,7 +497,7 @@ begin
                     claim_generation = case when seen.last and not seen.keep_lease and r.claim_token = seen.token then null else r.claim_generation end,
                     claim_k = case when seen.last and not seen.keep_lease and r.claim_token = seen.token then null else r.claim_k end,
                     claim_token = case when seen.last and not seen.keep_lease and r.claim_token = seen.token then null else r.claim_token end,
-                    last_error = null, updated_at = t
+                    written_at = t, missing_since = null, last_error = null, updated_at = t
                 from seen where r.id = seen.link and seen.other is null),
             told as (
                 insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, target_id, detail)
@@ -487,7 +525,7 @@ begin
             end if;
             if i.confirmed then
                 if i.other is not null then
-                    update link set state = 'conflict', updated_at = t,
+                    update link set state = 'conflict', conflict_cause = 'record_taken', updated_at = t,
                         last_error = 'the partner''s record ' || i.target_id || ' already belongs to link ' || i.other
                         where id = i.link;
                 elsif i.last then
@@ -513,7 +551,7 @@ begin
                 if i.answered and e.state = 'abandoned' and e.late_at is null then
                     update effect set late_at = t, target_id = coalesce(i.target_id, target_id) where id = i.effect;
                     if e.operation = 'create' and l.target_id is distinct from i.target_id then
-                        update link set state = 'conflict', updated_at = t,
+                        update link set state = 'conflict', conflict_cause = 'late_create', updated_at = t,
                             last_error = 'a create that was given up has been answered: two records may exist, ' || coalesce(l.target_id, 'none linked')
                                 || ' and ' || coalesce(i.target_id, 'unknown')
                             where id = l.id;
@@ -561,17 +599,22 @@ begin
 end $$;
 
 -- Endings without a call, and what a look at the partner taught: token mine and (unless p_despite_open) no open effect.
--- p_end: unchanged | deleted | adopted | noted | conflict | resolved | rechecked. adopted and noted keep the lease.
+-- p_end: unchanged | deleted | adopted | noted | missed | seen | conflict | resolved | rechecked. adopted, noted, missed and seen
+-- keep the lease. missed: a look that began at p_begun does not show the record. seen: one does, so what was concluded from
+-- such looks is over. p_cause: of a conflict.
 create function finish_link(p_link bigint, p_token uuid, p_end text, p_k bytea, p_source text, p_event text, p_generation int,
     p_target text, p_base jsonb, p_base_hash text, p_parts jsonb, p_keys jsonb, p_note jsonb, p_despite_open boolean,
-    p_recheck_ms bigint, p_recheck_step int) returns jsonb language plpgsql volatile as $$
-declare l link; t timestamptz; other bigint; old_target text;
+    p_recheck_ms bigint, p_recheck_step int, p_cause text, p_begun timestamptz) returns jsonb language plpgsql volatile as $$
+declare l link; t timestamptz; other bigint; old_target text; over boolean;
 begin
     select * into l from link where id = p_link for update;
     t := kurir_now();
     if l.lease_token is distinct from p_token or (not p_despite_open and open_effect(p_link) is not null)
         -- A late answer may have closed the effect and linked its own record while we looked.
-        or (p_end = 'adopted' and l.target_id is not null) then
+        or (p_end = 'adopted' and l.target_id is not null)
+        -- Written meanwhile, so it was there: the looks before that say nothing any more.
+        or (p_end = 'missed' and l.written_at > p_begun)
+        or (p_end = 'conflict' and p_cause = 'gone' and l.missing_since is null) then
         return jsonb_build_object('guarded', true, 'link', link_json(l), 'open', open_effect(p_link));
     end if;
     old_target := l.target_id;
@@ -582,9 +625,16 @@ begin
             return jsonb_build_object('guarded', false, 'taken', other, 'link', link_json(l), 'open', open_effect(p_link));
         end if;
         update link set target_id = p_target, former_target_id = null, state = 'linked', base = p_base, base_hash = p_base_hash, target_parts = p_parts,
-            updated_at = t where id = p_link returning * into l;
+            written_at = t, missing_since = null, updated_at = t where id = p_link returning * into l;
     elsif p_end = 'noted' then
         update link set target_parts = p_parts, updated_at = t where id = p_link returning * into l;
+    elsif p_end = 'missed' then
+        update link set missing_since = coalesce(missing_since, p_begun), updated_at = t where id = p_link returning * into l;
+    elsif p_end = 'seen' then
+        over := l.state = 'conflict' and l.conflict_cause = 'gone';
+        update link set missing_since = null, state = case when over then 'linked' else l.state end,
+            conflict_cause = case when over then null else l.conflict_cause end,
+            last_error = case when over then null else l.last_error end, updated_at = t where id = p_link returning * into l;
     else
         update link set
             state = case p_end when 'deleted' then 'deleted' when 'conflict' then 'conflict' else l.state end,
@@ -594,9 +644,11 @@ begin
             base_hash = case when p_end = 'deleted' then null else l.base_hash end,
             target_parts = case when p_end = 'deleted' then '{}'::jsonb else l.target_parts end,
             applied_k = case when p_end in ('unchanged', 'deleted') then greatest(l.applied_k, p_k) else l.applied_k end,
+            conflict_cause = case p_end when 'deleted' then null when 'conflict' then p_cause else l.conflict_cause end,
+            missing_since = case when p_end = 'deleted' then null else l.missing_since end,
             last_error = case when p_end = 'conflict' then p_note ->> 'reason' when p_end in ('unchanged', 'deleted') then null else l.last_error end,
             recheck_at = case when p_end in ('rechecked', 'conflict') then t + p_recheck_ms * interval '1 ms' else l.recheck_at end,
-            recheck_step = case when p_end = 'rechecked' then p_recheck_step else l.recheck_step end,
+            recheck_step = case when p_end in ('rechecked', 'conflict') then p_recheck_step else l.recheck_step end,
             lease_token = null, lease_until = null, claim_event = null, claim_source = null, claim_generation = null,
             claim_k = null, claim_token = null, updated_at = t
             where id = p_link returning * into l;

@@ -81,8 +81,9 @@ begin
             where p_actor is not null and l.id = u.link_id and u.tenant = g.tenant and u.source = g.source and u.event_id = g.event_id
               and l.target_system = g.target_system and (g.connection_id is null or l.connection_id = g.connection_id)),
         settled as (
-            update link l set state = case when l.target_id is null then 'pending' else 'linked' end, last_error = null,
-                updated_at = kurir_now()
+            update link l set state = case when l.target_id is null then 'pending' else 'linked' end, conflict_cause = null,
+                -- Whoever says that it is settled wants it looked at anew.
+                missing_since = null, last_error = null, updated_at = kurir_now()
             from gone g where l.id = g.link_id and l.state = 'conflict' and g.reason = 'conflict'),
         told as (
             insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)

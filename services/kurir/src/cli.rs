@@ -451,6 +451,25 @@ pub(crate) enum Links {
         #[command(flatten)]
         output: Output,
     },
+    /// Says that the conflict of a record is settled, also where no event of it is held
+    #[command(after_help = "\
+`kurir links show` says what must be done before. Held events of the record leave by themselves then. What is still a
+conflict is one again with the next look.
+
+Example:
+  kurir links settle 12")]
+    Settle {
+        /// The link's number, or the record as kind/id
+        record: String,
+        /// Whose record; needed where several tenants have one of this id
+        #[arg(long, value_parser = tenant)]
+        tenant: Option<TenantId>,
+        /// Who does it, for the history
+        #[arg(long, default_value = "kurir cli", env = "USER", hide_env = true)]
+        actor: String,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,7 @@
 
 mod cli;
 mod commands;
+mod conflicts;
 mod context;
 mod demo;
 mod doctor;

@@ -111,6 +111,7 @@ pub(crate) fn metakocka_sync(settings: &Settings) -> Done<metakocka_sync::Settin
             add_partner: given.create_settle,
             update_partner: given.update_settle,
         },
+        lookup_lag: given.lookup_lag,
         ..defaults
     };
     Ok(metakocka_sync::Settings {

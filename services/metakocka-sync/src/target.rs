@@ -204,7 +204,7 @@ impl PartnerTarget {
         Ok(answer(
             id.as_str(),
             part.cloned().into_iter().collect(),
-            Some(record),
+            record,
         ))
     }
 
@@ -255,13 +255,12 @@ impl PartnerTarget {
         let known = before.parts;
         let shows = |record: &Record| shown_part(record, part, &known).is_some();
         let record = self.updated(id, &update, leave_by, shows).await?;
-        match shown_part(&record, part, &known) {
-            Some(part_id) => Ok(answer(
-                id.as_str(),
-                vec![(part_id, part.clone())],
-                Some(record),
-            )),
-            None => Err(SendError::Unknown(format!(
+        let part_id = record
+            .as_ref()
+            .and_then(|record| shown_part(record, part, &known));
+        match part_id {
+            Some(part_id) => Ok(answer(id.as_str(), vec![(part_id, part.clone())], record)),
+            None => Err(SendError::Unseen(format!(
                 "metakocka took a new {} and does not show it",
                 part.kind
             ))),
@@ -294,14 +293,15 @@ impl PartnerTarget {
         ))
     }
 
-    /// The partner after an update: as answered if that shows it, else read back.
+    /// The partner after an update: as answered if that shows it, else read back. None: it is done, and a read does not
+    /// show the partner now.
     async fn updated(
         &self,
         id: &MkId,
         update: &PartnerUpdate,
         leave_by: Instant,
         shows: impl Fn(&Record) -> bool,
-    ) -> Result<Record, SendError> {
+    ) -> Result<Option<Record>, SendError> {
         let told = self
             .client
             .update_partner(id, update, leave_by)
@@ -310,17 +310,15 @@ impl PartnerTarget {
         let record = self.view.answered(&told);
         if shows(&record) {
             self.remember(Shown::of(&told));
-            return Ok(record);
+            return Ok(Some(record));
         }
         match self.client.partner(id).await {
             Ok(Some(partner)) => {
                 let record = self.view.answered(&partner);
                 self.remember(Shown::of(&partner));
-                Ok(record)
+                Ok(Some(record))
             }
-            Ok(None) => Err(SendError::Unknown(format!(
-                "metakocka shows no partner {id} after changing it"
-            ))),
+            Ok(None) => Ok(None),
             Err(error) => Err(SendError::Unknown(format!("not read back: {error}"))),
         }
     }
@@ -332,7 +330,8 @@ impl PartnerTarget {
             .partner(id)
             .await
             .map_err(|error| SendError::NotSent(self.look_failed(error).0))?;
-        let partner = partner.ok_or_else(|| SendError::NotSent(gone(id)))?;
+        let partner = partner
+            .ok_or_else(|| SendError::Hidden(format!("metakocka does not show partner {id}")))?;
         Ok(Shown::of(&partner))
     }
 
@@ -417,6 +416,10 @@ impl Target for PartnerTarget {
         }
     }
 
+    fn lag(&self) -> Duration {
+        self.client.settings().lookup_lag
+    }
+
     /// A write and the look after it; an append may look before it, too.
     fn longest(&self, operation: Operation) -> Duration {
         let settings = self.client.settings();
@@ -464,13 +467,6 @@ fn answer(id: &str, part_ids: Vec<(String, Part)>, record: Option<Record>) -> An
         record,
         digest: None,
     }
-}
-
-fn gone(id: &MkId) -> Failure {
-    Failure::transient(
-        DeadClass::Unavailable,
-        format!("partner {id} is not there any more"),
-    )
 }
 
 fn without_address(id: &MkId) -> Failure {

@@ -169,14 +169,18 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                 Claimed::Decided(work, outcome)
             }
             Verdict::Alone => Claimed::Suspect(work),
-            Verdict::Hold { cause, reason } => Claimed::Decided(
+            Verdict::Hold {
+                cause,
+                reason,
+                waits_for,
+            } => Claimed::Decided(
                 work,
                 Outcome::Hold {
                     cause,
                     epoch: None,
                     reason,
                     release_at: None,
-                    waits_for: None,
+                    waits_for: waits_for.map(Box::new),
                 },
             ),
             Verdict::Dead { class, reason } => Claimed::Decided(work, decide::dead(class, reason)),

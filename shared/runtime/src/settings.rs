@@ -152,6 +152,8 @@ pub struct Metakocka {
     pub create_settle: Duration,
     #[serde(rename = "update_settle_seconds", deserialize_with = "seconds")]
     pub update_settle: Duration,
+    #[serde(rename = "lookup_lag_seconds", deserialize_with = "seconds")]
+    pub lookup_lag: Duration,
     pub in_flight: u16,
     /// 0 = no limit.
     pub calls_per_second: u32,

@@ -24,7 +24,8 @@ pub use paced::{
     waiting_connections,
 };
 pub use release::{
-    Ended, LOOK_LIMIT, RELEASE_LIMIT, Released, release, release_ended, without_cause,
+    Ended, InVain, LOOK_LIMIT, NAMED_LIMIT, RELEASE_LIMIT, Released, Settled, in_vain, release,
+    release_ended, settle_conflict, without_cause,
 };
 
 /// Which rows; `None` matches all.

@@ -46,7 +46,7 @@ pub async fn take_due(transaction: &mut PgConnection, limit: i64) -> Result<Vec<
            union all
            (select l.id, l.tenant, l.target_system, 'recheck', l.recheck_at
             from link l
-            where l.recheck_at <= (select kurir_now()) and (l.lease_until is null or l.lease_until <= (select kurir_now()))
+            where l.recheck_at <= (select kurir_now()) and (l.state <> 'conflict' or l.conflict_cause = 'gone') and (l.lease_until is null or l.lease_until <= (select kurir_now()))
               and not exists (select 1 from janitor_request r where r.link_id = l.id and r.what = 'recheck'
                 and r.due = l.recheck_at and r.asked_at > (select kurir_now()) - $2 * interval '1 second')
             order by 5 limit $1)),

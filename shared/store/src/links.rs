@@ -4,6 +4,7 @@
 mod answers;
 mod batch;
 mod claim;
+mod conflict;
 mod dead;
 mod effect;
 mod hold;
@@ -19,6 +20,7 @@ use crate::Error;
 use batch::Batcher;
 
 pub use claim::{ClaimItem, ClaimVerdict, Granted, KeyTaken};
+pub use conflict::ConflictCause;
 pub use dead::{Buried, DeadItem, dead_id};
 pub use effect::{
     Completed, Completion, End, Finish, Finished, Reservation, Reserved, Resolution, Resolved,

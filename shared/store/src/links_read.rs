@@ -38,6 +38,8 @@ row! {
         pub account: Option<String>,
         pub target_id: Option<String>,
         pub state: String,
+        /// Kind of the conflict, while there is one.
+        pub conflict_cause: Option<String>,
         /// The newest version that anybody has shown and that is not dead.
         pub desired_k: Option<StoredKey>,
         /// The version that the target is known to hold.
@@ -60,7 +62,7 @@ pub async fn list(
     Ok(sqlx::query_as(
         "select id, tenant, kind, source_system, source_account, source_id, target_system, connection_id, target_id,
            (select c.account from connection c where c.id = connection_id) as account,
-           state, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
+           state, conflict_cause, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
          from link
          where ($1::text is null or tenant = $1) and ($2::text is null or kind = $2)
            and ($3::text is null or source_id = $3) and ($4::text is null or target_id = $4)
@@ -86,7 +88,7 @@ pub async fn summary(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Option<Li
     Ok(sqlx::query_as(
         "select id, tenant, kind, source_system, source_account, source_id, target_system, connection_id, target_id,
            (select c.account from connection c where c.id = connection_id) as account,
-           state, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
+           state, conflict_cause, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
          from link where id = $1 and ($2::text is null or tenant = $2)",
     )
     .bind(id)
@@ -188,7 +190,7 @@ pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Erro
     let link: LinkSummary = sqlx::query_as(
         "select id, tenant, kind, source_system, source_account, source_id, target_system, connection_id, target_id,
            (select c.account from connection c where c.id = connection_id) as account,
-           state, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
+           state, conflict_cause, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
          from link where id = $1 and ($2::text is null or tenant = $2)",
     )
     .bind(id)

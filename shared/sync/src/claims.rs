@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use store::links::{ClaimItem, ClaimVerdict, HeldItem, HeldVerdict, LinkKey, Links};
 use worker::{
     AckReason, Claims, DeadClass, HoldCause, HoldItem, HoldVerdict, Holds, Job, Leased, PortError,
-    Release, Verdict,
+    Release, Verdict, WaitsFor,
 };
 
 use crate::content::{Content, NaturalKey};
@@ -60,6 +60,7 @@ impl LinkClaims {
             properties: delivery.properties.clone(),
             headers: delivery.headers.clone(),
             claim_as: None,
+            content: None,
         };
         if let (Kind::Request, Payload::SyncRequested(request)) = (event.kind(), &event.payload) {
             item.link = Err(request.link);
@@ -90,6 +91,7 @@ impl LinkClaims {
         item.k = Some(k.clone());
         let wish = match plan {
             Plan::Save(content) => {
+                item.content = Some(content.digest());
                 item.natural_keys = content.keys.iter().map(|key| key.0.clone()).collect();
                 Wish::Content { k, content }
             }
@@ -208,9 +210,13 @@ fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant
         ClaimVerdict::Held => Verdict::Ack(AckReason::Held),
         ClaimVerdict::Busy { left } => Verdict::Busy { left },
         ClaimVerdict::Alone => Verdict::Alone,
-        ClaimVerdict::Conflict { reason } => Verdict::Hold {
+        ClaimVerdict::Conflict { reason, key } => Verdict::Hold {
             cause: HoldCause::Conflict,
             reason: reason.unwrap_or_else(|| "the record is in conflict".to_owned()),
+            waits_for: key.map(|key| WaitsFor::Key {
+                kind: job.event.entity().to_owned(),
+                key,
+            }),
         },
     }
 }

@@ -39,6 +39,15 @@ pub struct Content {
     pub keys: Vec<NaturalKey>,
 }
 
+impl Content {
+    /// Equal for equal fields and parts.
+    pub fn digest(&self) -> String {
+        let text =
+            serde_json::to_string(&(&self.fields, &self.parts)).expect("maps of text serialise");
+        hex::encode(&Sha256::digest(text.as_bytes())[..12])
+    }
+}
+
 /// A record as read at the partner, normalised by its `Target`. A field the partner does not show is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {

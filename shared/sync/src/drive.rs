@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use store::links::{
-    Completed, Completion, End, Finish, Granted, Reservation, Reserved, Resolution,
+    Completed, Completion, ConflictCause, End, Finish, Granted, Reservation, Reserved, Resolution,
 };
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -72,6 +72,9 @@ pub struct Grant {
     pub token: Uuid,
 }
 
+/// Between re-checks of a record that is gone, after those of the settings.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// Most steps of one handling; more than any chain of parts needs.
 const STEP_LIMIT: usize = 400;
 
@@ -126,8 +129,11 @@ struct Run<'a, 'b> {
     keys_taken: Vec<(String, String)>,
     given_up: Vec<Effect>,
     keys_of_others: Vec<String>,
+    started: Duration,
     deadline: Duration,
     calls: usize,
+    /// A call was given up under this lease.
+    gave_up: bool,
 }
 
 impl<'b> Driver<'b> {
@@ -157,8 +163,10 @@ impl<'b> Driver<'b> {
                 .filter_map(Effect::read)
                 .collect(),
             keys_of_others: granted.keys_of_others,
+            started: self.clock.elapsed(),
             deadline: self.clock.elapsed() + left,
             calls: 0,
+            gave_up: false,
         };
         for _ in 0..STEP_LIMIT {
             let view = View {
@@ -218,6 +226,7 @@ impl Run<'_, '_> {
                     .unwrap_or(Duration::from_secs(60));
                 let effect = self.open.clone().ok_or_else(no_effect)?;
                 self.measures().ended(effect.operation, Ending::Abandoned);
+                self.gave_up = true;
                 self.resolve(Resolution::Abandoned {
                     effect: effect.id,
                     link: self.link.id,
@@ -272,16 +281,29 @@ impl Run<'_, '_> {
                     0 => Recheck::Fine,
                     _ => Recheck::Rewritten,
                 });
-                let mut finish = self.finish(End::Rechecked);
-                let step = self.link.recheck_step + 1;
-                finish.recheck = usize::try_from(step)
-                    .ok()
-                    .and_then(|step| self.driver.settings.rechecks.get(step))
-                    .copied();
-                finish.recheck_step = step;
+                let finish = self.rechecked(None);
                 self.end(finish, Some(AckReason::Rechecked)).await
             }
-            Step::Conflict(reason) => self.conflict(reason).await,
+            Step::StillGone => {
+                self.measures().rechecked(Recheck::Conflict);
+                let finish = self.rechecked(Some(DAY));
+                self.end(finish, Some(AckReason::Rechecked)).await
+            }
+            Step::Missed(until) => {
+                let mut finish = self.finish(End::Missed);
+                finish.despite_open = true;
+                match self.end(finish, None).await? {
+                    Flow::On => Ok(lags(until)),
+                    lost @ Flow::End(_) => Ok(lost),
+                }
+            }
+            Step::LookAgain(until) => Ok(lags(until)),
+            Step::Seen => {
+                let mut finish = self.finish(End::Seen);
+                finish.despite_open = true;
+                self.end(finish, None).await
+            }
+            Step::Conflict(cause, reason) => self.conflict(cause, reason).await,
             Step::InConflict => {
                 Err(Failure::blocked(HoldCause::Conflict, None, "the record is in conflict").into())
             }
@@ -343,20 +365,25 @@ impl Run<'_, '_> {
                 Ok(Flow::On)
             }
             Some(other) => {
-                self.conflict(format!(
+                let reason = format!(
                     "the partner's record {} already belongs to link {other}",
                     record.id
-                ))
-                .await
+                );
+                self.conflict(ConflictCause::RecordTaken, reason).await
             }
             None if finished.guarded => Ok(self.lost()),
             None => Ok(Flow::On),
         }
     }
 
-    async fn conflict(&mut self, reason: String) -> Result<Flow, Halt> {
+    async fn conflict(&mut self, cause: ConflictCause, reason: String) -> Result<Flow, Halt> {
         let mut finish = self.finish(End::Conflict);
         finish.note = json!({ "reason": reason });
+        finish.cause = Some(cause);
+        if cause == ConflictCause::Gone {
+            finish.recheck = self.driver.settings.rechecks.first().copied().or(Some(DAY));
+            finish.recheck_step = 0;
+        }
         // Several hits are a conflict beside an effect whose outcome is open, too.
         finish.despite_open = self.open.is_some();
         let requested = self.work.wish.k().is_none();
@@ -365,8 +392,8 @@ impl Run<'_, '_> {
         }
         match self.end(finish, Some(AckReason::Rechecked)).await? {
             Flow::End(Handled::Done(_)) if !requested => {
-                // Whatever else it says, the record cannot be made while another one owns its key.
-                Err(match self.keys_taken.first() {
+                let key = (cause == ConflictCause::KeyTaken).then(|| self.keys_taken.first());
+                Err(match key.flatten() {
                     Some((key, _record)) => {
                         let free = WaitsFor::Key {
                             kind: self.kind.clone(),
@@ -446,9 +473,9 @@ impl Run<'_, '_> {
         let sent = self.driver.target.send(&call, left).await;
         let ending = match &sent {
             Ok(_) => Ending::Confirmed,
-            Err(SendError::NotSent(_)) => Ending::NotSent,
+            Err(SendError::NotSent(_) | SendError::Hidden(_)) => Ending::NotSent,
             Err(SendError::Refused(_)) => Ending::Refused,
-            Err(SendError::Unknown(_)) => Ending::Unknown,
+            Err(SendError::Unknown(_) | SendError::Unseen(_)) => Ending::Unknown,
         };
         self.measures().ended(operation, ending);
         if ending == Ending::Confirmed {
@@ -493,16 +520,51 @@ impl Run<'_, '_> {
                 .await?;
                 Err(failure.into())
             }
+            Err(SendError::Hidden(message)) => {
+                self.fail(&effect, &message, false).await?;
+                Ok(lags(self.now() + self.driver.target.lag()))
+            }
+            Err(SendError::Unseen(message)) => {
+                self.unknown(&effect, &message).await?;
+                if self.gave_up {
+                    // It was done before, never seen and given up: that is no lag any more.
+                    return Err(Failure::transient(DeadClass::Unknown, message).into());
+                }
+                Ok(lags(self.now() + self.driver.target.lag()))
+            }
             Err(SendError::Unknown(message)) => {
-                let unknown = Resolution::Unknown {
-                    effect: effect.id,
-                    link: self.link.id,
-                    outcome: message.clone(),
-                };
-                self.driver.ledger.resolve(unknown).await?;
+                self.unknown(&effect, &message).await?;
                 Err(Failure::transient(DeadClass::Unknown, message).into())
             }
         }
+    }
+
+    async fn unknown(&mut self, effect: &Effect, outcome: &str) -> Result<(), Halt> {
+        let unknown = Resolution::Unknown {
+            effect: effect.id,
+            link: self.link.id,
+            outcome: outcome.to_owned(),
+        };
+        self.driver.ledger.resolve(unknown).await?;
+        Ok(())
+    }
+
+    /// Of the database, as near as our own clock can tell.
+    fn now(&self) -> DateTime<Utc> {
+        self.claimed_at + (self.driver.clock.elapsed() - self.started)
+    }
+
+    /// A re-check ends; the next one as the settings say, and afterwards every `then`.
+    fn rechecked(&self, then: Option<Duration>) -> Finish {
+        let mut finish = self.finish(End::Rechecked);
+        let step = self.link.recheck_step + 1;
+        finish.recheck = usize::try_from(step)
+            .ok()
+            .and_then(|step| self.driver.settings.rechecks.get(step))
+            .copied()
+            .or(then);
+        finish.recheck_step = step;
+        finish
     }
 
     async fn complete(
@@ -649,6 +711,8 @@ impl Run<'_, '_> {
             despite_open: false,
             recheck: None,
             recheck_step: self.link.recheck_step,
+            cause: None,
+            begun: self.claimed_at,
         }
     }
 
@@ -678,6 +742,14 @@ impl Run<'_, '_> {
             straight: !self.driver.settings.two_step_reserve,
         }
     }
+}
+
+/// Comes back when a look may show more.
+fn lags(until: DateTime<Utc>) -> Flow {
+    Flow::End(Handled::Wait {
+        until,
+        cause: WaitCause::Lag,
+    })
 }
 
 fn look_failed(error: LookError) -> Halt {

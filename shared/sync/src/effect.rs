@@ -125,6 +125,7 @@ pub struct Effect {
     pub request: Request,
     /// Record it was sent to; a create has none before it is confirmed.
     pub target_id: Option<String>,
+    pub sent_at: Option<DateTime<Utc>>,
     pub settle_at: Option<DateTime<Utc>>,
 }
 
@@ -141,6 +142,7 @@ impl Effect {
             last: row.last,
             request: serde_json::from_value(row.request).ok()?,
             target_id: row.target_id,
+            sent_at: row.sent_at,
             settle_at: row.settle_at,
         })
     }

@@ -3,6 +3,7 @@
 //! one partner). Knows no AMQP, no HTTP and no partner. Surprising: safety does not rest on the lease; the one open
 //! effect per link is the fence, and whoever comes next resolves it before anything else.
 
+mod absence;
 mod claims;
 mod content;
 mod drive;

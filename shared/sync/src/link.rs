@@ -1,7 +1,8 @@
 //! A link as the engine reads it.
 
+use chrono::{DateTime, Utc};
 use event::OrderKey;
-use store::links::LinkRow;
+use store::links::{ConflictCause, LinkRow};
 
 use crate::content::{Base, Parts};
 
@@ -29,6 +30,12 @@ pub struct Link {
     pub recheck_step: i32,
     /// Target before a delete that made no partner call: a re-creation looks there first.
     pub former_target_id: Option<String>,
+    /// Last time that a call of ours was confirmed for the record, or that it was adopted.
+    pub written_at: Option<DateTime<Utc>>,
+    /// Beginning of the first look that counts and did not show the record.
+    pub missing_since: Option<DateTime<Utc>>,
+    /// Kind of the conflict, while there is one.
+    pub conflict: Option<ConflictCause>,
 }
 
 impl Link {
@@ -51,6 +58,9 @@ impl Link {
             parts: serde_json::from_value(row.target_parts).ok()?,
             recheck_step: row.recheck_step,
             former_target_id: row.former_target_id,
+            written_at: row.written_at,
+            missing_since: row.missing_since,
+            conflict: row.conflict_cause.as_deref().and_then(ConflictCause::parse),
         })
     }
 

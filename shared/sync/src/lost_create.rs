@@ -1,6 +1,8 @@
 //! A create that was refused or given up and happened all the same (delivery-model R1, R5), where the record's keys have
 //! changed since: nothing but the keys of that call finds what it made.
 
+use std::time::Duration;
+
 use crate::content::{NaturalKey, Record};
 use crate::effect::{Effect, Operation};
 use crate::next::{Step, View};
@@ -16,7 +18,7 @@ pub(crate) enum Lost<'a> {
 
 /// `asked`: keys that were looked up already. A key that another link has taken over finds that link's record, so it is not
 /// asked; a record with other content is somebody's.
-pub(crate) fn lost_create<'a>(view: View<'a>, asked: &[NaturalKey]) -> Lost<'a> {
+pub(crate) fn lost_create<'a>(view: View<'a>, asked: &[NaturalKey], lag: Duration) -> Lost<'a> {
     let creates = view
         .given_up
         .iter()
@@ -26,7 +28,7 @@ pub(crate) fn lost_create<'a>(view: View<'a>, asked: &[NaturalKey]) -> Lost<'a> 
             if asked.contains(key) || view.keys_of_others.contains(&key.0) {
                 continue;
             }
-            match shown(view, effect, key) {
+            match shown(view, effect, key, lag) {
                 Lost::Nothing => {}
                 known => return known,
             }
@@ -35,7 +37,7 @@ pub(crate) fn lost_create<'a>(view: View<'a>, asked: &[NaturalKey]) -> Lost<'a> 
     Lost::Nothing
 }
 
-fn shown<'a>(view: View<'a>, effect: &Effect, key: &NaturalKey) -> Lost<'a> {
+fn shown<'a>(view: View<'a>, effect: &Effect, key: &NaturalKey, lag: Duration) -> Lost<'a> {
     let one = std::slice::from_ref(key);
     let Some(hits) = view.seen.hits(one) else {
         return Lost::Look(Step::Find(one.to_vec()));
@@ -49,7 +51,12 @@ fn shown<'a>(view: View<'a>, effect: &Effect, key: &NaturalKey) -> Lost<'a> {
             Some(Some(record)) if proof::shows(effect, view.link, record) => {
                 return Lost::Found(record);
             }
-            Some(_) => {}
+            Some(Some(_)) => {}
+            Some(None) => {
+                if let Some(first) = view.not_shown(lag) {
+                    return Lost::Look(first);
+                }
+            }
         }
     }
     Lost::Nothing

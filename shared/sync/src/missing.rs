@@ -30,8 +30,15 @@ pub(crate) enum Missing {
     },
 }
 
-/// The record exists at the partner: `id`. `read` is what it showed last under this lease.
-pub(crate) fn missing(link: &Link, id: &str, content: &Content, read: Option<&Record>) -> Missing {
+/// The record exists at the partner: `id`. `read` is what it showed last under this lease, `fresh` whether that can't be
+/// from before our last write.
+pub(crate) fn missing(
+    link: &Link,
+    id: &str,
+    content: &Content,
+    read: Option<&Record>,
+    fresh: bool,
+) -> Missing {
     let changed = link.base.changes(&content.fields);
     let pairing = Pairing::new(&link.parts, content);
     let part_calls = pairing.unmet.len();
@@ -45,7 +52,7 @@ pub(crate) fn missing(link: &Link, id: &str, content: &Content, read: Option<&Re
     let Some(record) = read else {
         return Missing::Look;
     };
-    let noted = note(&link.parts, content, record);
+    let noted = note(&link.parts, content, record, fresh);
     if noted != link.parts {
         return Missing::Note(noted);
     }
@@ -179,12 +186,14 @@ pub(crate) fn wanted(content: &Content) -> Vec<Part> {
 }
 
 /// What the record that was read says about parts: unknown ones with a wanted signature are found; ones that are gone
-/// at the partner are forgotten.
-pub(crate) fn note(known: &Parts, content: &Content, record: &Record) -> Parts {
+/// at the partner are forgotten, unless a look that lags may only not show them yet.
+pub(crate) fn note(known: &Parts, content: &Content, record: &Record, fresh: bool) -> Parts {
     let mut parts = known.clone();
-    parts
-        .0
-        .retain(|id, _| record.parts.iter().any(|shown| shown.id == *id));
+    if fresh {
+        parts
+            .0
+            .retain(|id, _| record.parts.iter().any(|shown| shown.id == *id));
+    }
     let wanted: BTreeSet<String> = wanted(content).iter().map(Part::signature).collect();
     for shown in &record.parts {
         if !parts.0.contains_key(&shown.id) && wanted.contains(&shown.part.signature()) {

@@ -3,10 +3,13 @@
 //! whether the event is covered; then compare; then look before create; then the missing calls, one at a time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use event::OrderKey;
+use store::links::ConflictCause;
 
+use crate::absence::look_again;
 use crate::content::{Content, NaturalKey, Parts, Record};
 use crate::effect::{Effect, EffectState, Operation, Request};
 use crate::link::{Link, LinkState};
@@ -123,7 +126,15 @@ pub enum Step {
     Resolved,
     Rechecked,
     /// A person must decide: the link says why from now on.
-    Conflict(String),
+    Conflict(ConflictCause, String),
+    /// The linked record is not shown, and this is the first look that counts; the next one is then.
+    Missed(DateTime<Utc>),
+    /// A look does not show what it should, and says nothing by itself; the next one is then.
+    LookAgain(DateTime<Utc>),
+    /// The linked record is shown again: what was concluded from looks that did not show it is over.
+    Seen,
+    /// In conflict because the record is gone, and it still is.
+    StillGone,
     /// The link is in conflict already.
     InConflict,
     /// An earlier call may still take effect.
@@ -131,34 +142,43 @@ pub enum Step {
 }
 
 pub fn next(view: View<'_>, target: &dyn Target) -> Step {
+    if view.shown_again() {
+        return Step::Seen;
+    }
     if view.link.state == LinkState::Conflict {
-        return Step::InConflict;
+        return match (&view.work.wish, view.link.conflict) {
+            (Wish::Recheck { .. }, Some(ConflictCause::Gone)) => recheck::of_a_gone_record(view),
+            _ => Step::InConflict,
+        };
     }
     if let Some(effect) = view.open {
-        return resolve(view, effect);
+        return resolve(view, effect, target);
     }
     match &view.work.wish {
         Wish::Resolve => Step::Resolved,
-        Wish::Recheck { keys } => recheck::next(view, keys),
+        Wish::Recheck { keys } => recheck::next(view, keys, target.lag()),
         wish if wish.k().is_some_and(|k| view.link.covers(k)) => Step::AlreadyDone,
         Wish::Deleted { .. } => delete(view, target),
         Wish::Content { content, .. } => match view.keys_taken.first() {
-            Some((key, record)) => Step::Conflict(format!(
-                "its key {key} belongs to record {record}: two records, one key"
-            )),
+            Some((key, record)) => Step::Conflict(
+                ConflictCause::KeyTaken,
+                format!("its key {key} belongs to record {record}: two records, one key"),
+            ),
             None => save(view, content, target),
         },
     }
 }
 
 /// The look-up rule: found as sent is proof, absent is believed only after the settle time, other content proves nothing.
-fn resolve(view: View<'_>, effect: &Effect) -> Step {
+fn resolve(view: View<'_>, effect: &Effect, target: &dyn Target) -> Step {
+    let lag = target.lag();
     if effect.state == EffectState::Planned {
         return Step::Drop;
     }
     let id = match effect.operation {
         Operation::Create if effect.request.keys.is_empty() => {
             return Step::Conflict(
+                ConflictCause::UnclearCreate,
                 "a create without a key may have happened: it cannot be looked up".to_owned(),
             );
         }
@@ -167,21 +187,23 @@ fn resolve(view: View<'_>, effect: &Effect) -> Step {
                 return Step::Find(effect.request.keys.clone());
             };
             match hits {
-                [] => return absent(view, effect),
+                [] => return absent(view, effect, lag),
                 [one] => one.id.clone(),
-                several => return Step::Conflict(several_records(several)),
+                several => match view.living(several, lag) {
+                    Err(step) => return step,
+                    Ok(living) => match living.as_slice() {
+                        [] => return absent(view, effect, lag),
+                        [one] => one.id.clone(),
+                        several => return several_records(several),
+                    },
+                },
             }
         }
         _ => effect.target_id.clone().unwrap_or_default(),
     };
     match view.seen.record(&id) {
         None => Step::Read(id),
-        // What a deletion leaves is nothing.
-        Some(None) if effect.operation == Operation::Delete => Step::Confirm(Box::new(Record {
-            id,
-            ..Record::default()
-        })),
-        Some(None) => absent(view, effect),
+        Some(None) => hidden(view, effect, id, lag),
         Some(Some(record)) if proof::shows(effect, view.link, record) => {
             Step::Confirm(Box::new(record.clone()))
         }
@@ -194,16 +216,39 @@ fn resolve(view: View<'_>, effect: &Effect) -> Step {
                     despite_open: true,
                 }
             } else {
-                absent(view, effect)
+                absent(view, effect, lag)
             }
         }
     }
 }
 
-fn absent(view: View<'_>, effect: &Effect) -> Step {
+/// The record does not show what was sent.
+fn absent(view: View<'_>, effect: &Effect, lag: Duration) -> Step {
     match effect.settle_at {
-        Some(settle_at) if view.claimed_at < settle_at => Step::WaitUntil(settle_at),
+        Some(settle_at) if view.claimed_at < settle_at => {
+            let again = look_again(effect.sent_at, settle_at, view.claimed_at, lag);
+            Step::WaitUntil(again)
+        }
         _ => Step::Abandon,
+    }
+}
+
+/// The record itself is not shown: that says nothing about the call before it is known to be gone. What a deletion leaves
+/// is nothing.
+fn hidden(view: View<'_>, effect: &Effect, id: String, lag: Duration) -> Step {
+    let delete = effect.operation == Operation::Delete;
+    match absent(view, effect, lag) {
+        Step::Abandon => {}
+        early if !delete => return early,
+        _ => {}
+    }
+    match view.not_shown(lag) {
+        Some(first) => first,
+        None if delete => Step::Confirm(Box::new(Record {
+            id,
+            ..Record::default()
+        })),
+        None => Step::Abandon,
     }
 }
 
@@ -224,11 +269,9 @@ fn save(view: View<'_>, content: &Content, target: &dyn Target) -> Step {
     };
     let read = view.seen.record(id).flatten();
     if view.seen.record(id) == Some(None) {
-        return Step::Conflict(format!(
-            "the linked record {id} no longer exists at the partner"
-        ));
+        return view.not_shown(target.lag()).unwrap_or_else(|| gone(id));
     }
-    match missing(view.link, id, content, read) {
+    match missing(view.link, id, content, read, view.is_fresh(target.lag())) {
         Missing::Nothing => Step::Unchanged,
         Missing::Look => Step::Read(id.to_owned()),
         Missing::Note(parts) => Step::Note(parts),
@@ -244,8 +287,16 @@ fn save(view: View<'_>, content: &Content, target: &dyn Target) -> Step {
     }
 }
 
+pub(crate) fn gone(id: &str) -> Step {
+    Step::Conflict(
+        ConflictCause::Gone,
+        format!("the linked record {id} no longer exists at the partner"),
+    )
+}
+
 /// Look up before every first create, not only after faults.
 fn find_or_create(view: View<'_>, content: &Content, target: &dyn Target) -> Step {
+    let lag = target.lag();
     // A record that we made and let go is known by its id, whatever the index shows.
     if let Some(former) = view
         .link
@@ -261,13 +312,15 @@ fn find_or_create(view: View<'_>, content: &Content, target: &dyn Target) -> Ste
                     despite_open: false,
                 };
             }
-            Some(None) => return Step::FormerGone,
+            // Where we delete records, it is away because we deleted it.
+            Some(None) if target.deletes() => return Step::FormerGone,
+            Some(None) => return view.not_shown(lag).unwrap_or(Step::FormerGone),
         }
     }
     let Some(hits) = view.seen.hits(&content.keys) else {
         return Step::Find(content.keys.clone());
     };
-    let create = || match lost_create(view, &content.keys) {
+    let create = || match lost_create(view, &content.keys, lag) {
         Lost::Look(step) => step,
         Lost::Found(record) => Step::Adopt {
             record: Box::new(record.clone()),
@@ -275,18 +328,16 @@ fn find_or_create(view: View<'_>, content: &Content, target: &dyn Target) -> Ste
         },
         Lost::Nothing => create(content, target),
     };
-    match hits {
-        [] => create(),
-        [one] => match view.seen.record(&one.id) {
-            None => Step::Read(one.id.clone()),
-            // The index still shows a record that is gone.
-            Some(None) => create(),
-            Some(Some(record)) => Step::Adopt {
-                record: Box::new(record.clone()),
+    match view.living(hits, lag) {
+        Err(step) => step,
+        Ok(living) => match living.as_slice() {
+            [] => create(),
+            [record] => Step::Adopt {
+                record: Box::new((*record).clone()),
                 despite_open: false,
             },
+            several => several_records(several),
         },
-        several => Step::Conflict(several_records(several)),
     }
 }
 
@@ -312,7 +363,11 @@ fn create(content: &Content, target: &dyn Target) -> Step {
     }
 }
 
-pub(crate) fn several_records(records: &[Record]) -> String {
+pub(crate) fn several_records(records: &[&Record]) -> Step {
+    Step::Conflict(ConflictCause::SeveralRecords, several_in_words(records))
+}
+
+pub(crate) fn several_in_words(records: &[&Record]) -> String {
     const SHOWN: usize = 5;
     let ids: Vec<&str> = records
         .iter()

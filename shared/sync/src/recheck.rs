@@ -2,15 +2,18 @@
 //! a link, older content of ours, a part twice. What it concludes is guarded like an ending.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use store::links::ConflictCause;
 
 use crate::content::{Fields, NaturalKey, Record};
 use crate::effect::{Effect, EffectState, Operation, Request};
 use crate::link::LinkState;
 use crate::lost_create::{Lost, lost_create};
-use crate::next::{Step, View, several_records};
+use crate::next::{Step, View, gone, several_in_words, several_records};
 use crate::target::Call;
 
-pub(crate) fn next(view: View<'_>, keys: &[NaturalKey]) -> Step {
+pub(crate) fn next(view: View<'_>, keys: &[NaturalKey], lag: Duration) -> Step {
     if view.link.state == LinkState::Deleted {
         // Its keys are free and may belong to somebody else by now.
         return Step::Rechecked;
@@ -19,32 +22,20 @@ pub(crate) fn next(view: View<'_>, keys: &[NaturalKey]) -> Step {
         let Some(hits) = view.seen.hits(keys) else {
             return Step::Find(keys.to_vec());
         };
-        match (hits, view.link.target_id.as_deref()) {
-            ([], _) => {}
-            ([one], Some(target)) if one.id == target => {}
-            ([one], Some(target)) => {
-                return Step::Conflict(format!(
-                    "two records, one key: {target} is linked, {} carries its key too",
-                    one.id
-                ));
-            }
-            ([one], None) if nothing_to_come(view) => return Step::Conflict(orphan(one)),
-            // An event is still to come: it finds the record and adopts it.
-            ([_], None) => {}
-            (several, _) => return Step::Conflict(several_records(several)),
+        if let Some(step) = by_key(view, hits, lag) {
+            return step;
         }
     }
-    match (lost_create(view, keys), view.link.target_id.as_deref()) {
+    match (lost_create(view, keys, lag), view.link.target_id.as_deref()) {
         (Lost::Look(step), _) => return step,
         (Lost::Found(record), Some(target)) => {
-            return Step::Conflict(format!(
+            let text = format!(
                 "two records: {target} is linked, {} is what an earlier create made that was refused or given up",
                 record.id
-            ));
+            );
+            return Step::Conflict(ConflictCause::SecondRecord, text);
         }
-        (Lost::Found(record), None) if nothing_to_come(view) => {
-            return Step::Conflict(orphan(record));
-        }
+        (Lost::Found(record), None) if nothing_to_come(view) => return orphan(record),
         (Lost::Found(_), None) | (Lost::Nothing, _) => {}
     }
     let Some(id) = view.link.target_id.as_deref() else {
@@ -52,10 +43,48 @@ pub(crate) fn next(view: View<'_>, keys: &[NaturalKey]) -> Step {
     };
     match view.seen.record(id) {
         None => Step::Read(id.to_owned()),
-        Some(None) => Step::Conflict(format!(
-            "the linked record {id} no longer exists at the partner"
-        )),
+        Some(None) => view.not_shown(lag).unwrap_or_else(|| gone(id)),
         Some(Some(record)) => judge(view, id, record, view.given_up),
+    }
+}
+
+/// Of a link in conflict because its record is gone. When it is shown again, `next` says so and comes back here no more.
+pub(crate) fn of_a_gone_record(view: View<'_>) -> Step {
+    match view.link.target_id.as_deref() {
+        Some(id) if view.seen.record(id).is_none() => Step::Read(id.to_owned()),
+        _ => Step::StillGone,
+    }
+}
+
+/// What the records say that carry its keys now. `None`: nothing.
+fn by_key(view: View<'_>, hits: &[Record], lag: Duration) -> Option<Step> {
+    let target = view.link.target_id.as_deref();
+    let alone = matches!(hits, [one] if target == Some(one.id.as_str()));
+    // An event that is still to come finds the one record and adopts it.
+    let left_to_it = target.is_none() && hits.len() == 1 && !nothing_to_come(view);
+    if hits.is_empty() || alone || left_to_it {
+        return None;
+    }
+    let living = match view.living(hits, lag) {
+        Ok(living) => living,
+        Err(step) => return Some(step),
+    };
+    match (living.as_slice(), target) {
+        ([], _) => None,
+        ([one], Some(target)) if one.id == target => None,
+        ([one], Some(target)) => {
+            let text = format!(
+                "two records, one key: {target} is linked, {} carries its key too",
+                one.id
+            );
+            Some(Step::Conflict(ConflictCause::SecondRecord, text))
+        }
+        ([one], None) => nothing_to_come(view).then(|| orphan(one)),
+        (several, None) => Some(several_records(several)),
+        (several, Some(_)) => {
+            let text = several_in_words(several);
+            Some(Step::Conflict(ConflictCause::SecondRecord, text))
+        }
     }
 }
 
@@ -63,18 +92,20 @@ fn nothing_to_come(view: View<'_>) -> bool {
     view.link.desired_k == view.link.applied_k
 }
 
-fn orphan(record: &Record) -> String {
-    format!(
+fn orphan(record: &Record) -> Step {
+    let text = format!(
         "orphan: the partner has record {} although nothing was confirmed",
         record.id
-    )
+    );
+    Step::Conflict(ConflictCause::Orphan, text)
 }
 
 fn judge(view: View<'_>, id: &str, record: &Record, given_up: &[Effect]) -> Step {
     if let Some(signature) = doubled_part(record, given_up) {
-        return Step::Conflict(format!(
+        let text = format!(
             "part twice: record {id} has two equal parts ({signature}), one of a call that was given up"
-        ));
+        );
+        return Step::Conflict(ConflictCause::PartTwice, text);
     }
     let older = older_content(view, record, given_up);
     if older.is_empty() {

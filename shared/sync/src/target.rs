@@ -77,6 +77,10 @@ pub enum SendError {
     NotSent(Failure),
     /// Answered with a refusal that the client lists as "nothing stored": the effect failed.
     Refused(Failure),
+    /// It did not leave: a look that must come before it does not show the record now. The effect failed, the event waits.
+    Hidden(String),
+    /// The partner says that it is done and does not show it yet: a look settles it, after the lag. A wait at first.
+    Unseen(String),
     /// Everything else: it may have happened, or may still.
     Unknown(String),
 }
@@ -102,7 +106,7 @@ pub trait Target: Send + Sync {
     /// first one with a hit decides. A hit may be a deleted record of a stale index: it is read before it is adopted.
     fn find<'a>(&'a self, keys: &'a [NaturalKey]) -> BoxFuture<'a, Result<Vec<Record>, LookError>>;
 
-    /// By id; `None` is "no such record (any more)".
+    /// By id; `None` is "no such record (any more, or yet)": see `lag`.
     fn read<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, LookError>>;
 
     /// `left` is how long the call may still leave (send window); an attempt that cannot start within it is `NotSent`.
@@ -114,6 +118,9 @@ pub trait Target: Send + Sync {
 
     /// From `sent` until an absent look-up is believed: W + P + L of delivery-model 1.1.
     fn settle(&self, operation: Operation) -> Duration;
+
+    /// L: how long a look, by key or by id, may show a record as it was before a change, or not at all.
+    fn lag(&self) -> Duration;
 
     /// Longest a call may take; with less of the handler's deadline left it is not begun.
     fn longest(&self, operation: Operation) -> Duration;

@@ -17,6 +17,8 @@ pub enum WaitCause {
     Lease,
     /// An effect whose outcome is open may still commit.
     Settle,
+    /// A look at the partner may not show yet what was written.
+    Lag,
     /// Ours was taken while we worked.
     TokenLost,
     /// Too much of the send window or of the handler's deadline is gone.
@@ -34,6 +36,7 @@ impl WaitCause {
         match self {
             Self::Lease => "another worker holds the record's lease",
             Self::Settle => "an earlier call may still take effect at the partner",
+            Self::Lag => "the partner does not show the record now; its look-ups may lag",
             Self::TokenLost => "the record's lease was taken meanwhile",
             Self::TooLate => "too little time left for the call",
             Self::Alone => "must run alone in its process",

@@ -80,7 +80,11 @@ pub enum Verdict<G> {
     /// Two claims of this event never came back: only alone in its process.
     Alone,
     /// The event cannot be claimed: its link waits for a person.
-    Hold { cause: HoldCause, reason: String },
+    Hold {
+        cause: HoldCause,
+        reason: String,
+        waits_for: Option<WaitsFor>,
+    },
     /// The event can never be claimed; decided before the link was touched.
     Dead {
         class: crate::DeadClass,

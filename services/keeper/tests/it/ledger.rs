@@ -235,6 +235,7 @@ pub(crate) fn claim(event: &serde_json::Value, connection: Uuid) -> ClaimItem {
         properties: json!({ "message_id": decoded.id }),
         headers: json!({}),
         claim_as: None,
+        content: None,
     }
 }
 

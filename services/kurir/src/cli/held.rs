@@ -94,7 +94,8 @@ Example:
     },
     /// Sends held events back to their worker
     #[command(after_help = "\
-One by its id, or all that match; --all alone means every one. What is still blocked is held again.
+One by its id, or all that match; --all alone means every one. What is still blocked is held again. What would be
+held again at once, because another record has its key, stays, and is named with what helps.
 
 Example:
   kurir held release 17

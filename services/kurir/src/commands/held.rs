@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use store::Pool;
-use store::held::{Count, Filter, Held as Row, HeldMessage};
-use store::links::Links;
+use store::held::{Count, Filter, Held as Row, HeldMessage, Released};
+use store::links::{ConflictCause, Links};
 use worker::HoldCause;
 
 use crate::cli::held::{Held, HeldFilter, Which};
+use crate::conflicts;
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet::worker_name;
-use crate::output::{at, at_both, at_or_empty, count, facts, short, table};
+use crate::output::{Output, at, at_both, at_or_empty, count, facts, short, table};
 
 const DETAIL_WIDTH: usize = 60;
 
@@ -55,9 +56,17 @@ pub(crate) async fn run(context: &Context, command: Held) -> Done {
         }
         Held::Show { id, tenant, output } => {
             let (row, message) = store::held::get(&pool, scope(tenant.as_ref()), id).await?;
-            output.show(&json!({ "held": row, "message": message }), |_| {
-                tell(&row, &message)
-            })
+            let link = match row.link_id {
+                Some(link) => {
+                    store::links_read::summary(&pool, scope(tenant.as_ref()), link).await?
+                }
+                None => None,
+            };
+            let conflict = link.and_then(|link| ConflictCause::parse(&link.conflict_cause?));
+            output.show(
+                &json!({ "held": row, "message": message, "conflict": conflict }),
+                |_| tell(&row, &message, conflict),
+            )
         }
         Held::Release { which, output } => {
             let (filter, causes) = meant(&pool, &which).await?;
@@ -65,14 +74,7 @@ pub(crate) async fn run(context: &Context, command: Held) -> Done {
             let released =
                 store::held::release(&pool, &context.prefix(), scope, &filter, &which.actor)
                     .await?;
-            let by_cause = json!({ "released": released.events, "by_cause": causes });
-            output.show(&by_cause, |_| {
-                format!(
-                    "released {}{}; the keeper sends them to their workers",
-                    count(released.events, "event"),
-                    in_words(&causes)
-                )
-            })
+            told(&released, causes, output)
         }
         Held::Discard {
             which,
@@ -129,6 +131,51 @@ pub(crate) async fn run(context: &Context, command: Held) -> Done {
     }
 }
 
+/// How a release ended. Refused where all that is meant would be held again at once.
+fn told(released: &Released, mut causes: BTreeMap<String, u64>, output: Output) -> Done {
+    let Some(first) = released.in_vain.first() else {
+        let by_cause = json!({ "released": released.events, "by_cause": causes });
+        return output.show(&by_cause, |_| let_go(released.events, &causes));
+    };
+    let conflict = HoldCause::Conflict.as_str();
+    let conflicts = causes.remove(conflict).unwrap_or_default();
+    if let Some(left) = conflicts
+        .checked_sub(released.left)
+        .filter(|left| *left > 0)
+    {
+        causes.insert(conflict.to_owned(), left);
+    }
+    let mut stays: Vec<String> = released.in_vain.iter().map(conflicts::in_vain).collect();
+    let unnamed = released.left.saturating_sub(stays.len() as u64);
+    if unnamed > 0 {
+        stays.push(format!("and {unnamed} more"));
+    }
+    let why = format!(
+        "{} would be held again at once:\n  {}",
+        count(released.left, "event"),
+        stays.join("\n  ")
+    );
+    if released.events == 0 {
+        return Err(
+            Failed::new(Exit::Refused, format!("nothing was released; {why}"))
+                .next(conflicts::instead(first)),
+        );
+    }
+    let all = json!({ "released": released.events, "by_cause": causes, "left": released.left, "in_vain": released.in_vain });
+    output.show(&all, |_| {
+        let gone = let_go(released.events, &causes);
+        format!("{gone}\n{why}\n next: {}", conflicts::instead(first))
+    })
+}
+
+fn let_go(events: u64, causes: &BTreeMap<String, u64>) -> String {
+    format!(
+        "released {}{}; the keeper sends them to their workers",
+        count(events, "event"),
+        in_words(causes)
+    )
+}
+
 /// What is meant, and how many of it wait for which cause.
 async fn meant(pool: &Pool, which: &Which) -> Done<(Filter, BTreeMap<String, u64>)> {
     let given = &which.filter;
@@ -174,7 +221,7 @@ fn row(row: &Row) -> Vec<String> {
     ]
 }
 
-fn tell(row: &Row, message: &HeldMessage) -> String {
+fn tell(row: &Row, message: &HeldMessage, conflict: Option<ConflictCause>) -> String {
     let known = facts(&[
         ("held event", row.id.to_string()),
         ("cause", row.reason.clone()),
@@ -212,11 +259,14 @@ fn tell(row: &Row, message: &HeldMessage) -> String {
         ("since", at_both(row.held_at)),
     ]);
     let body = serde_json::to_string_pretty(&message.body).unwrap_or_default();
-    format!("{known}\n\nMessage\n{body}\n\nNext: {}", next(row))
+    format!(
+        "{known}\n\nMessage\n{body}\n\nNext: {}",
+        next(row, conflict)
+    )
 }
 
 /// What lets it go.
-fn next(row: &Row) -> String {
+fn next(row: &Row, conflict: Option<ConflictCause>) -> String {
     let id = row.id;
     match HoldCause::parse(&row.reason) {
         Some(HoldCause::NoConnection) => format!(
@@ -232,9 +282,9 @@ fn next(row: &Row) -> String {
         Some(HoldCause::Budget | HoldCause::Circuit | HoldCause::Prerequisite) => {
             "nothing to do: it leaves by itself".to_owned()
         }
-        Some(HoldCause::Conflict) => format!(
-            "decide with the link's story which record is right, then `kurir held release {id}`"
-        ),
+        Some(HoldCause::Conflict) => {
+            conflicts::helps(conflict, &format!("kurir held release {id}"))
+        }
         Some(
             HoldCause::Poison
             | HoldCause::Panic

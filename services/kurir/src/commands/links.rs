@@ -1,10 +1,14 @@
 //! `kurir links`: records, their copies at partners, and their whole story.
 
+use serde_json::{Value, json};
 use store::Scope;
+use store::held::Settled;
+use store::links::ConflictCause;
 use store::links_read::{Change, Effect, Filter, LinkSummary, Story};
 
 use crate::cli::Links;
 use crate::commands::dead_letters::said;
+use crate::conflicts;
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
 use crate::output::{at, at_both, at_or_empty, facts, short, table};
@@ -63,6 +67,37 @@ pub(crate) async fn run(context: &Context, command: Links) -> Done {
             };
             let story = store::links_read::story(&pool, scope, id).await?;
             output.show(&story, tell)
+        }
+        Links::Settle {
+            record,
+            tenant,
+            actor,
+            output,
+        } => {
+            let scope = scope(tenant.as_ref());
+            let id = match record.parse() {
+                Ok(id) => id,
+                Err(_) => find(&pool, scope, &record).await?,
+            };
+            match store::held::settle_conflict(&pool, scope, id, &actor).await? {
+                Settled::Done => output.show(&json!({ "settled": id }), |_| {
+                    format!(
+                        "link {id} is in conflict no more; what was held for that leaves by itself"
+                    )
+                }),
+                Settled::NotInConflict => Err(Failed::new(
+                    Exit::Refused,
+                    format!("link {id} is in no conflict"),
+                )),
+                Settled::InVain(row) => Err(Failed::new(
+                    Exit::Refused,
+                    format!(
+                        "it would be a conflict again at once: {}",
+                        conflicts::in_vain(&row)
+                    ),
+                )
+                .next(conflicts::instead(&row))),
+            }
         }
     }
 }
@@ -162,10 +197,7 @@ fn tell(story: &Story) -> String {
             "its id there",
             link.target_id.clone().unwrap_or_else(|| "none".to_owned()),
         ),
-        (
-            "state",
-            format!("{}: {}", link.state, state_in_words(&link.state)),
-        ),
+        ("state", format!("{}: {}", link.state, state_in_words(link))),
         ("newest seen", version(&link.desired_k)),
         ("target holds", version(&link.applied_k)),
         (
@@ -182,6 +214,7 @@ fn tell(story: &Story) -> String {
         ),
         ("look again", at_or_empty(link.recheck_at)),
         ("last error", link.last_error.clone().unwrap_or_default()),
+        ("what helps", what_helps(story)),
         ("keys", story.natural_keys.join(", ")),
         ("since", at_both(link.created_at)),
     ])];
@@ -280,11 +313,30 @@ fn tell(story: &Story) -> String {
     parts.join("\n\n")
 }
 
-fn state_in_words(state: &str) -> &'static str {
-    match state {
+fn conflict(link: &LinkSummary) -> Option<ConflictCause> {
+    link.conflict_cause
+        .as_deref()
+        .and_then(ConflictCause::parse)
+}
+
+/// Of a conflict: by its held event, if there is one.
+fn what_helps(story: &Story) -> String {
+    if story.link.state != "conflict" {
+        return String::new();
+    }
+    let held = story.held.iter().find(|held| held.reason == "conflict");
+    let done = match held {
+        Some(held) => format!("kurir held release {}", held.id),
+        None => format!("kurir links settle {}", story.link.id),
+    };
+    conflicts::helps(conflict(&story.link), &done)
+}
+
+fn state_in_words(link: &LinkSummary) -> &'static str {
+    match link.state.as_str() {
         "pending" => "known, not at the target yet",
         "linked" => "both sides are joined",
-        "conflict" => "waits for a person; see the last error",
+        "conflict" => conflicts::means(conflict(link)),
         "deleted" => "gone at its source",
         "alias" => "merged into another record",
         _ => "unknown to this build",
@@ -325,8 +377,26 @@ fn change(change: &Change) -> Vec<String> {
             life(change.generation.unwrap_or(0))
         ),
         change.target_id.clone().unwrap_or_default(),
-        short(&said(&change.detail), DETAIL_WIDTH),
+        match change.what.as_str() {
+            "same_version" => same_version(&change.detail),
+            _ => short(&said(&change.detail), DETAIL_WIDTH),
+        },
     ]
+}
+
+/// Two changes with one version.
+fn same_version(detail: &Value) -> String {
+    let text = |name: &str| detail[name].as_str().unwrap_or("?");
+    let content = match detail["content"].as_str() {
+        Some("same") => "the same content",
+        Some("other") => "other content",
+        _ => "its own content",
+    };
+    format!(
+        "{} has this version, too, with {content}: the higher event id wins, {}",
+        text("other"),
+        text("wins")
+    )
 }
 
 fn life(generation: i32) -> String {
@@ -350,6 +420,11 @@ fn happened(what: &str) -> &str {
         "adopted" => "found there and adopted",
         "noted" => "read there",
         "conflict" => "conflict, waits for a person",
+        "missed" => "not shown by the partner, looked for again",
+        "seen" => "shown by the partner again",
+        "settled" => "conflict settled by hand",
+        "released" => "held event released",
+        "same_version" => "same version as another change",
         "resolved" => "unclear call cleared up",
         "rechecked" => "looked again",
         "dropped" => "call dropped, it never left",

@@ -167,6 +167,7 @@ impl Fleet {
             .setting("metakocka.read_timeout_seconds", 2)
             .setting("metakocka.create_settle_seconds", SETTLE.as_secs())
             .setting("metakocka.update_settle_seconds", SETTLE.as_secs())
+            .setting("metakocka.lookup_lag_seconds", 1)
             .setting("sync.lease_seconds", LEASE.as_secs())
             .setting("sync.send_window_seconds", WINDOW.as_secs())
             .setting("keeper.janitor_seconds", 1)

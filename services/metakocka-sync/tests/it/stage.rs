@@ -229,7 +229,7 @@ impl Stage {
         let grant = match verdicts.unwrap().remove(0) {
             Verdict::Granted(grant) => grant,
             Verdict::Ack(reason) => return End::Ack(reason),
-            Verdict::Hold { cause, reason } => return End::Held(cause, reason),
+            Verdict::Hold { cause, reason, .. } => return End::Held(cause, reason),
             Verdict::Dead { class, reason } => return End::Dead(class, reason),
             Verdict::Busy { .. } | Verdict::Alone => panic!("nobody else is at work"),
         };

@@ -38,6 +38,9 @@ pub struct Settings {
     /// Names of calls that the server runs one after another (§12).
     pub one_at_a_time: BTreeSet<String>,
     pub settle: Settle,
+    /// How long a look-up may not show what was written, or a record that was changed at all: none is known, so this is
+    /// assumed (§12). The settle times contain it.
+    pub lookup_lag: Duration,
     /// How long a quota answer that names no time keeps the whole connection away (§1.7).
     pub quota_backoff: Duration,
 }
@@ -66,6 +69,7 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(120),
             one_at_a_time: BTreeSet::from(["search".to_owned()]),
             settle: Settle::default(),
+            lookup_lag: Duration::from_secs(10),
             quota_backoff: Duration::from_secs(60),
         }
     }

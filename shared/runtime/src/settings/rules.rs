@@ -107,6 +107,7 @@ pub(super) const RULES: &[Rule] = &[
     whole("metakocka.read_timeout_seconds", 1, 600),
     whole("metakocka.create_settle_seconds", 1, 3600),
     whole("metakocka.update_settle_seconds", 1, 3600),
+    whole("metakocka.lookup_lag_seconds", 0, 600),
     whole("metakocka.in_flight", 1, 64),
     whole("metakocka.calls_per_second", 0, 1000),
     whole("metakocka.call_burst", 1, 1000),

@@ -22,9 +22,9 @@ pub use self::company::{Company, CompanyOptions, CompanyState, Finished, Quota, 
 pub(crate) use self::company::{ip_not_allowed, quota_exceeded, wrong_credentials};
 pub use self::partner::{Address, AddressType, Contact, MkId, Partner};
 pub use self::readings::{
-    Clearing, Code1OnWrite, DeletedInIndex, EmptyAddress, EmptyFilter, Extent, KeptForm, Lane,
-    Matching, Native, OverLong, PartnerListCount, PastEnd, ProvinceKey, QuotaAnswer, Readings,
-    SeveralFilters, TopLevelAddress, UpdateAnswer,
+    ChangedInIndex, Clearing, Code1OnWrite, DeletedInIndex, EmptyAddress, EmptyFilter, Extent,
+    KeptForm, Lane, Matching, Native, OverLong, PartnerListCount, PastEnd, ProvinceKey,
+    QuotaAnswer, ReadById, Readings, SeveralFilters, TopLevelAddress, UpdateAnswer,
 };
 pub use self::reply::{Body, Reply, Seen};
 pub(crate) use self::request::Ordered;

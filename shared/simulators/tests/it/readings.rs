@@ -449,6 +449,30 @@ fn searches_lag_and_reads_by_id_do_not() {
 }
 
 #[test]
+fn reads_by_id_may_lag_and_show_the_old_or_nothing() {
+    for (reading, meanwhile) in [(ChangedInIndex::Old, 1), (ChangedInIndex::Hidden, 0)] {
+        let mut books = books_with_zuzek(|readings| {
+            readings.index_lag_seconds = 10;
+            readings.changed_in_index = reading;
+            readings.read_by_id = ReadById::Lags;
+        });
+        assert_eq!(books.find(json!({"partner_id": ZUZEK})).len(), 0, "new");
+        books.later(10);
+        assert_eq!(books.find(json!({"partner_id": ZUZEK})).len(), 1);
+        books.update(json!({"mk_id": ZUZEK, "customer": "Nova"}));
+        let shown = books.find(json!({"partner_id": ZUZEK}));
+        assert_eq!(shown.len(), meanwhile, "{reading:?}");
+        assert!(shown.iter().all(|name| name != "Nova"));
+        assert_eq!(
+            books.find(json!({"partner_name": "žužek"})).len(),
+            meanwhile
+        );
+        books.later(10);
+        assert_eq!(books.find(json!({"partner_id": ZUZEK})), ["Nova"]);
+    }
+}
+
+#[test]
 fn a_deleted_partner_may_stay_in_the_index() {
     for (reading, at_once, after_lag) in [
         (DeletedInIndex::Gone, 0, 0),

@@ -1,12 +1,14 @@
 //! The way back to the worker: by hand, and when the cause has ended. Every release is one statement that deletes the row
 //! and writes the outbox, so an event is in exactly one place; rows that another releaser holds are left to it.
 
+use event::TenantId;
 use serde::Serialize;
 use serde_json::json;
 use sqlx::PgConnection;
 use worker::HoldCause;
 
 use super::{Filter, bind, matching};
+use crate::row::row;
 use crate::{Error, Pool, QueuePrefix, Scope, audit};
 
 /// Most rows one release statement moves; `release` repeats it until nothing is left.
@@ -14,15 +16,47 @@ pub const RELEASE_LIMIT: i64 = 1000;
 /// Most rows of one cause that one look of the keeper asks about.
 pub const LOOK_LIMIT: i64 = 1000;
 
+/// Most rows of [`Released::in_vain`] that are named.
+pub const NAMED_LIMIT: i64 = 20;
+
 /// What a release did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Released {
     pub events: u64,
+    /// How many stay, because they would be held again at once.
+    pub left: u64,
+    /// The first of those, at most [`NAMED_LIMIT`].
+    pub in_vain: Vec<InVain>,
+}
+
+row! {
+    /// A held event that a release does not help: its record is in conflict about a key, and another link has it still.
+    pub struct InVain {
+        pub held: i64,
+        pub link: i64,
+        /// `<kind>/<id>` at its source.
+        pub record: String,
+        pub key: String,
+        pub owner_link: i64,
+        /// As `record`.
+        pub owner: String,
+    }
+}
+
+/// Rows of `held` named `h` that a release would not help, with `l`, their link, and `o`, whose the key is.
+macro_rules! key_is_taken {
+    () => {
+        "link l join natural_key_claim c on c.tenant = l.tenant and c.connection_id = l.connection_id
+             and c.kind = l.kind and c.link_id <> l.id
+           join link o on o.id = c.link_id
+           where l.id = h.link_id and h.reason = 'conflict' and l.state = 'conflict' and l.conflict_cause = 'key_taken'
+             and c.natural_key = h.waits_key"
+    };
 }
 
 /// By hand: sends what matches back to its worker, with the counters of a first delivery and the same generation, and
 /// forgets its claims that never came back. Whoever releases a conflict says that it is settled: the link is looked at
-/// anew, and is a conflict again if it still is one. An empty filter means everything in scope. What is held anew
+/// anew, and is a conflict again if it still is one. What would be held again whatever a look shows stays. An empty filter means everything in scope. What is held anew
 /// meanwhile stays. The second time nothing is left to match. Each statement is audited.
 pub async fn release(
     pool: &Pool,
@@ -55,9 +89,115 @@ pub async fn release(
         transaction.commit().await?;
         events += moved;
         if moved < RELEASE_LIMIT as u64 {
-            return Ok(Released { events });
+            let (left, in_vain) = in_vain(pool, scope, &filter).await?;
+            return Ok(Released {
+                events,
+                left,
+                in_vain,
+            });
         }
     }
+}
+
+/// What of a filter a release would not help: how many, and the first of them.
+pub async fn in_vain(
+    pool: &Pool,
+    scope: Scope<'_>,
+    filter: &Filter,
+) -> Result<(u64, Vec<InVain>), Error> {
+    let count = sqlx::query_as(concat!(
+        "select count(*) from (select * from held where ",
+        matching!(),
+        ") h, ",
+        key_is_taken!()
+    ));
+    let (left,): (i64,) = bind(count, scope, filter).fetch_one(pool).await?;
+    if left == 0 {
+        return Ok((0, Vec::new()));
+    }
+    let first = sqlx::query_as(concat!(
+        "select h.id as held, l.id as link, l.kind || '/' || l.source_id as record, h.waits_key as key,
+           o.id as owner_link, o.kind || '/' || o.source_id as owner
+         from (select * from held where ",
+        matching!(),
+        ") h, ",
+        key_is_taken!(),
+        " order by h.id limit $11"
+    ));
+    let first = bind(first, scope, filter)
+        .bind(NAMED_LIMIT)
+        .fetch_all(pool)
+        .await?;
+    Ok((left.unsigned_abs(), first))
+}
+
+/// How a person's word about a conflict ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Settled {
+    /// Its held events leave by themselves now.
+    Done,
+    NotInConflict,
+    /// It would be a conflict again at once.
+    InVain(InVain),
+}
+
+/// A person says that the conflict of this link is settled; also where no event of it is held. Audited, and told in the
+/// link's history. Missing outside of the scope.
+pub async fn settle_conflict(
+    pool: &Pool,
+    scope: Scope<'_>,
+    link: i64,
+    actor: &str,
+) -> Result<Settled, Error> {
+    let mut transaction = pool.begin().await?;
+    let found: Option<(String, String, Option<String>)> = sqlx::query_as(
+        "select tenant, state, conflict_cause from link where id = $1 and ($2::text is null or tenant = $2) for update",
+    )
+    .bind(link)
+    .bind(scope.tenant())
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let (tenant, state, cause) = found.ok_or_else(|| Error::missing("link", link))?;
+    if state != "conflict" {
+        return Ok(Settled::NotInConflict);
+    }
+    let taken: Option<InVain> = sqlx::query_as(concat!(
+        "select h.id as held, l.id as link, l.kind || '/' || l.source_id as record, h.waits_key as key,
+           o.id as owner_link, o.kind || '/' || o.source_id as owner
+         from (select * from held where link_id = $1) h, ",
+        key_is_taken!(),
+        " order by h.id limit 1"
+    ))
+    .bind(link)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if let Some(taken) = taken {
+        return Ok(Settled::InVain(taken));
+    }
+    sqlx::query(
+        "with settled as (
+           update link set state = case when target_id is null then 'pending' else 'linked' end, conflict_cause = null,
+             missing_since = null, last_error = null, updated_at = kurir_now() where id = $1 returning id, tenant)
+         insert into link_history (link_id, tenant, at, what, detail)
+         select id, tenant, kurir_now(), 'settled', jsonb_build_object('actor', $2::text, 'conflict', $3::text) from settled",
+    )
+    .bind(link)
+    .bind(actor)
+    .bind(&cause)
+    .execute(&mut *transaction)
+    .await?;
+    let detail = json!({ "link": link, "conflict": cause });
+    let tenant = TenantId::parse(&tenant);
+    audit::write(
+        &mut transaction,
+        actor,
+        "link.settle",
+        tenant.as_ref().map_or(Scope::Everything, Scope::Tenant),
+        &detail,
+    )
+    .await?;
+    transaction.commit().await?;
+    Ok(Settled::Done)
 }
 
 /// Links before held rows, as every function of the link engine takes them.
@@ -91,9 +231,11 @@ pub(crate) async fn move_to_outbox(
 ) -> Result<u64, Error> {
     let query = sqlx::query_as::<_, (i64,)>(concat!(
         "select release_held(array(
-           select id from held where ",
+           select id from held h where ",
         matching!(),
-        " order by lane, id limit $11 for update skip locked), $12, '{}', $13)"
+        " and not exists (select 1 from ",
+        key_is_taken!(),
+        ") order by lane, id limit $11 for update of h skip locked), $12, '{}', $13)"
     ));
     let (moved,) = bind(query, scope, filter)
         .bind(limit)
@@ -180,9 +322,9 @@ fn has_ended(cause: HoldCause) -> Option<&'static str> {
         }
         HoldCause::Conflict => {
             "exists (select 1 from connection c where c.id = h.connection_id and c.state = 'ok' and c.enabled)
-             and (exists (select 1 from link l where l.id = h.link_id and l.state <> 'conflict')
-               or h.waits_key is not null and wait_is_over(h.tenant, h.target_system, h.connection_id, h.link_id, h.waits_kind,
-                 null, null, null, h.waits_key))"
+             and exists (select 1 from link l where l.id = h.link_id and (l.state <> 'conflict'
+               or (l.conflict_cause = 'key_taken' and h.waits_key is not null and wait_is_over(h.tenant, h.target_system,
+                 h.connection_id, h.link_id, h.waits_kind, null, null, null, h.waits_key))))"
         }
         HoldCause::Prerequisite => {
             "exists (select 1 from connection c where c.id = h.connection_id and c.state = 'ok' and c.enabled)

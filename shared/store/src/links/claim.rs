@@ -32,6 +32,8 @@ pub struct ClaimItem {
     pub headers: serde_json::Value,
     /// A request's claims count under this name: its event id holds the due time and is ever new.
     pub claim_as: Option<String>,
+    /// Digest of the content that it wants: equal ones are the same content.
+    pub content: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +77,8 @@ pub enum ClaimVerdict {
     Alone,
     Conflict {
         reason: Option<String>,
+        /// The key that it wants and another link owns, where that is the conflict.
+        key: Option<String>,
     },
 }
 
@@ -149,6 +153,7 @@ struct Row<'a> {
     properties: &'a serde_json::Value,
     headers: &'a serde_json::Value,
     claim_as: Option<&'a str>,
+    content: Option<&'a str>,
 }
 
 impl<'a> Row<'a> {
@@ -180,6 +185,7 @@ impl<'a> Row<'a> {
             properties: &item.properties,
             headers: &item.headers,
             claim_as: item.claim_as.as_deref(),
+            content: item.content.as_deref(),
         }
     }
 }
@@ -199,6 +205,7 @@ struct Detail {
     taken: Option<KeyTaken>,
     left_ms: Option<u64>,
     reason: Option<String>,
+    key: Option<String>,
 }
 
 fn read(verdict: &str, detail: Detail) -> Result<ClaimVerdict, Error> {
@@ -230,6 +237,7 @@ fn read(verdict: &str, detail: Detail) -> Result<ClaimVerdict, Error> {
         "alone" => ClaimVerdict::Alone,
         "conflict" => ClaimVerdict::Conflict {
             reason: detail.reason,
+            key: detail.key,
         },
         other => {
             return Err(Error::Unreadable(format!(

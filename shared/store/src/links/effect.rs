@@ -11,6 +11,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::answers::in_order;
+use super::conflict::ConflictCause;
 use super::rows::{EffectRow, LinkRow, hex_key};
 use crate::Error;
 
@@ -129,6 +130,10 @@ pub enum End {
     Adopted,
     /// Parts learned from a read; keeps the lease.
     Noted,
+    /// A look does not show the record; keeps the lease.
+    Missed,
+    /// A look shows the record again; keeps the lease.
+    Seen,
     Conflict,
     /// A request's end: nothing open is left, or it must wait.
     Resolved,
@@ -142,6 +147,8 @@ impl End {
             Self::Deleted => "deleted",
             Self::Adopted => "adopted",
             Self::Noted => "noted",
+            Self::Missed => "missed",
+            Self::Seen => "seen",
             Self::Conflict => "conflict",
             Self::Resolved => "resolved",
             Self::Rechecked => "rechecked",
@@ -169,6 +176,10 @@ pub struct Finish {
     /// When to look once more, and which look that will be.
     pub recheck: Option<Duration>,
     pub recheck_step: i32,
+    /// Of a conflict.
+    pub cause: Option<ConflictCause>,
+    /// Of the looks that this concludes from: the claim's time.
+    pub begun: DateTime<Utc>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -377,7 +388,7 @@ pub(super) async fn resolve(pool: &PgPool, item: Resolution) -> Result<Resolved,
 
 pub(super) async fn finish(pool: &PgPool, item: Finish) -> Result<Finished, Error> {
     let row: (Json<Finished>,) = sqlx::query_as(
-        "select finish_link($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+        "select finish_link($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
     )
     .bind(item.link)
     .bind(item.token)
@@ -395,6 +406,8 @@ pub(super) async fn finish(pool: &PgPool, item: Finish) -> Result<Finished, Erro
     .bind(item.despite_open)
     .bind(item.recheck.map(millis))
     .bind(item.recheck_step)
+    .bind(item.cause.map(ConflictCause::as_str))
+    .bind(item.begun)
     .fetch_one(pool)
     .await?;
     Ok(row.0.0)

@@ -40,6 +40,12 @@ pub struct LinkRow {
     pub recheck_step: i32,
     /// Target before a delete that made no partner call.
     pub former_target_id: Option<String>,
+    /// Last time that a call of ours was confirmed for the record, or that it was adopted.
+    pub written_at: Option<DateTime<Utc>>,
+    /// Beginning of the first look that counts and did not show the record.
+    pub missing_since: Option<DateTime<Utc>>,
+    /// Kind of the conflict, while there is one.
+    pub conflict_cause: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]

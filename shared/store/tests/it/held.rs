@@ -9,6 +9,14 @@ use crate::rows::{
     add_tenant, count, insert_held, insert_link, insert_unsettled, outbox, pool, prefix,
 };
 
+fn released(events: u64) -> Released {
+    Released {
+        events,
+        left: 0,
+        in_vain: Vec::new(),
+    }
+}
+
 #[tokio::test]
 async fn a_release_moves_exactly_what_was_asked_for() {
     let database = database().await;
@@ -51,19 +59,19 @@ async fn a_release_moves_exactly_what_was_asked_for() {
         release(&pool, &prefix(), scope, &one, "ana")
             .await
             .expect("released"),
-        Released { events: 1 }
+        released(1)
     );
     assert_eq!(
         release(&pool, &prefix(), scope, &one, "ana")
             .await
             .expect("again"),
-        Released { events: 0 }
+        released(0)
     );
     assert_eq!(
         release(&pool, &prefix(), scope, &poison, "ana")
             .await
             .expect("released"),
-        Released { events: 1 }
+        released(1)
     );
     let left: Vec<(String, i64)> = counts(&pool, Scope::Everything, &Filter::default())
         .await

@@ -14,6 +14,7 @@ mod v_dead;
 mod v_janitor;
 mod v_keys;
 mod v_kill;
+mod v_lag;
 mod v_order;
 mod v_poison;
 mod v_postgres;

@@ -11,9 +11,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use serde_json::json;
 use store::links::{
-    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, EffectRow, End, Finish,
-    Finished, Granted, HeldItem, HeldVerdict, KeyTaken, LinkRow, Reservation, Reserved, Resolution,
-    Resolved, Standing, dead_id,
+    Buried, ClaimItem, ClaimVerdict, Completed, Completion, ConflictCause, DeadItem, EffectRow,
+    End, Finish, Finished, Granted, HeldItem, HeldVerdict, KeyTaken, LinkRow, Reservation,
+    Reserved, Resolution, Resolved, Standing, dead_id,
 };
 use sync::Ledger;
 use uuid::Uuid;
@@ -106,6 +106,19 @@ impl Model {
     }
 }
 
+impl MLink {
+    fn settle_conflict(&mut self) {
+        self.row.state = if self.row.target_id.is_some() {
+            "linked"
+        } else {
+            "pending"
+        }
+        .into();
+        self.row.conflict_cause = None;
+        self.last_error = None;
+    }
+}
+
 fn delta(duration: Duration) -> TimeDelta {
     TimeDelta::milliseconds(i64::try_from(duration.as_millis()).expect("small"))
 }
@@ -157,6 +170,9 @@ impl State {
                 lease_until: None,
                 recheck_step: 0,
                 former_target_id: None,
+                written_at: None,
+                missing_since: None,
+                conflict_cause: None,
             },
             claim: None,
             recheck_at: None,
@@ -386,6 +402,7 @@ impl State {
                 self.give_back(id);
                 let link = self.link(id);
                 link.row.state = "conflict".into();
+                link.row.conflict_cause = Some("recheck_failed".into());
                 link.recheck_at = None;
                 return ClaimVerdict::Stale;
             };
@@ -411,10 +428,27 @@ impl State {
         if let Some(k) = &item.k {
             self.link(id).row.desired_k = Some(k.clone());
         }
-        if link.row.state == "conflict" {
+        let in_conflict = link.row.state == "conflict";
+        let about = |cause: &str| in_conflict && link.row.conflict_cause.as_deref() == Some(cause);
+        let mut wanted: Vec<&String> = item.natural_keys.iter().collect();
+        wanted.sort();
+        let of_another = |key: &&&String| self.keys.get(**key).is_some_and(|owner| *owner != id);
+        let taken = wanted
+            .iter()
+            .find(of_another)
+            .filter(|_| link.row.conflict_cause.as_deref() == Some("key_taken"))
+            .map(|key| (*key).clone());
+        let over = about("key_taken") && item.k.is_some() && taken.is_none();
+        if over {
+            let link = self.link(id);
+            link.settle_conflict();
+        }
+        let looks = about("gone") && item.claim_as.as_deref() == Some("recheck");
+        if in_conflict && !over && !looks {
             return match &item.k {
                 Some(_) => ClaimVerdict::Conflict {
                     reason: link.last_error,
+                    key: taken,
                 },
                 None => ClaimVerdict::Stale,
             };
@@ -573,6 +607,7 @@ impl State {
                 let link = self.link(item.link);
                 if doubled {
                     link.row.state = "conflict".into();
+                    link.row.conflict_cause = Some("late_create".into());
                     link.last_error = Some(format!(
                         "a create that was given up has been answered: two records may exist, {} and {}",
                         linked.as_deref().unwrap_or("none linked"),
@@ -597,6 +632,7 @@ impl State {
         if let Some(other) = self.owner_of(item.link, target.as_ref()) {
             let link = self.link(item.link);
             link.row.state = "conflict".into();
+            link.row.conflict_cause = Some("record_taken".into());
             link.last_error = Some(format!(
                 "the partner's record {} already belongs to link {other}",
                 target.unwrap_or_default()
@@ -623,6 +659,8 @@ impl State {
                 link.row.state = if gone { "deleted" } else { "linked" }.into();
             }
             link.last_error = None;
+            link.row.written_at = Some(now);
+            link.row.missing_since = None;
             if effect.last {
                 link.row.applied_k = link.row.applied_k.clone().max(effect.k.clone());
             }
@@ -712,6 +750,15 @@ impl State {
         if self.link(item.link).row.lease_token != Some(item.token)
             || (!item.despite_open && open.is_some())
             || (item.end == End::Adopted && self.link(item.link).row.target_id.is_some())
+            || (item.end == End::Missed
+                && self
+                    .link(item.link)
+                    .row
+                    .written_at
+                    .is_some_and(|at| at > item.begun))
+            || (item.end == End::Conflict
+                && item.cause == Some(ConflictCause::Gone)
+                && self.link(item.link).row.missing_since.is_none())
         {
             return Finished {
                 guarded: true,
@@ -736,6 +783,19 @@ impl State {
                 link.row.state = "linked".into();
                 link.row.base = item.base;
                 link.row.target_parts = item.parts;
+                link.row.written_at = Some(now);
+                link.row.missing_since = None;
+            }
+            End::Missed => {
+                let link = self.link(item.link);
+                link.row.missing_since = link.row.missing_since.or(Some(item.begun));
+            }
+            End::Seen => {
+                let link = self.link(item.link);
+                link.row.missing_since = None;
+                if link.row.conflict_cause.as_deref() == Some("gone") {
+                    link.settle_conflict();
+                }
             }
             End::Noted => self.link(item.link).row.target_parts = item.parts,
             end => {
@@ -750,9 +810,12 @@ impl State {
                         .or(link.row.former_target_id.take());
                     link.row.base = json!({});
                     link.row.target_parts = json!({});
+                    link.row.missing_since = None;
+                    link.row.conflict_cause = None;
                 }
                 if end == End::Conflict {
                     link.row.state = "conflict".into();
+                    link.row.conflict_cause = item.cause.map(|cause| cause.as_str().to_owned());
                     link.last_error = item.note["reason"].as_str().map(str::to_owned);
                 }
                 if covers {
@@ -762,7 +825,7 @@ impl State {
                 if matches!(end, End::Rechecked | End::Conflict) {
                     link.recheck_at = item.recheck.map(|wait| now + delta(wait));
                 }
-                if end == End::Rechecked {
+                if matches!(end, End::Rechecked | End::Conflict) {
                     link.row.recheck_step = item.recheck_step;
                 }
                 self.give_back(item.link);
@@ -1190,7 +1253,8 @@ impl SimStore for Model {
                 if settled && !live && link.row.state != "conflict" {
                     due.push((link.row.id, "resolve"));
                 } else if open.is_none()
-                    && link.row.state != "conflict"
+                    && (link.row.state != "conflict"
+                        || link.row.conflict_cause.as_deref() == Some("gone"))
                     && !live
                     && link.recheck_at.is_some_and(|at| at <= now)
                 {
@@ -1233,12 +1297,8 @@ impl SimStore for Model {
             if let Some(link) = held.link {
                 let link = state.link(link);
                 if link.row.state == "conflict" {
-                    link.row.state = if link.row.target_id.is_some() {
-                        "linked"
-                    } else {
-                        "pending"
-                    }
-                    .into();
+                    link.settle_conflict();
+                    link.row.missing_since = None;
                 }
             }
             state.outbox.push(OutRow {

@@ -9,6 +9,8 @@ use sync::{Answer, Call, Content, Fields, NaturalKey, Operation, Part, Record, R
 
 /// W + P + L of this partner: 5 s window, 50 s of work on a call given up, 10 s of index lag, and a margin.
 pub(crate) const SETTLE: Duration = Duration::from_secs(75);
+/// L: the longest `Partner::lag`.
+pub(crate) const LAG: Duration = Duration::from_secs(10);
 pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub(crate) struct Partner {
     pub(crate) calls: Vec<Operation>,
     pub(crate) looks: usize,
     pub(crate) lag: i64,
+    /// What was made or changed is away for the lag, to reads by id as well.
+    pub(crate) hides: bool,
     /// Names that are refused as data.
     pub(crate) refuses: Vec<String>,
     pub(crate) names_parts: bool,
@@ -117,8 +121,25 @@ impl Partner {
         });
     }
 
+    /// A person opens and saves it without changing anything.
+    pub(crate) fn person_saves(&mut self, id: &str, now: DateTime<Utc>) {
+        self.changed(id, now);
+    }
+
+    fn changed(&mut self, id: &str, now: DateTime<Utc>) {
+        let until = now + TimeDelta::seconds(self.lag);
+        let hides = self.hides;
+        let of = |stored: &&mut Stored| hides && stored.record.id == id;
+        if let Some(stored) = self.records.iter_mut().find(of) {
+            stored.visible_at = until;
+        }
+    }
+
     fn apply(&mut self, id: &str, call: &Call, now: DateTime<Utc>) {
         let part_id = self.id();
+        if let Some(target) = call.target_id() {
+            self.changed(target, now);
+        }
         match call {
             Call::Create { fields, parts } => self.store(id, fields.clone(), parts, now),
             Call::Update {
@@ -205,11 +226,13 @@ impl Partner {
         Vec::new()
     }
 
-    pub(crate) fn read(&mut self, id: &str) -> Option<Record> {
+    pub(crate) fn read(&mut self, id: &str, now: DateTime<Utc>) -> Option<Record> {
         self.looks += 1;
+        let hides = self.hides;
+        let shown = |stored: &&Stored| !stored.removed && (!hides || stored.visible_at <= now);
         self.records
             .iter()
-            .find(|stored| stored.record.id == id && !stored.removed)
+            .find(|stored| stored.record.id == id && shown(stored))
             .map(|stored| stored.record.clone())
     }
 

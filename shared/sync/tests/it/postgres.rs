@@ -160,7 +160,7 @@ impl SimStore for Postgres {
                 "select l.id, e.id is not null from link l
                  left join effect e on e.link_id = l.id and e.state in ('planned', 'sent', 'unknown')
                  where (l.lease_token is null or l.lease_until <= kurir_now())
-                   and l.state <> 'conflict'
+                   and (l.state <> 'conflict' or (l.conflict_cause = 'gone' and e.id is null))
                    and ((e.id is not null and coalesce(e.settle_at, kurir_now()) <= kurir_now())
                      or (e.id is null and l.recheck_at <= kurir_now()))
                  order by l.id",
@@ -192,7 +192,8 @@ impl SimStore for Postgres {
             let done = sqlx::query(
                 "with h as (delete from held where source = $1 and event_id = $2 returning *),
                  u as (delete from unsettled_claim where source = $1 and event_id = $2),
-                 l as (update link set state = case when link.target_id is null then 'pending' else 'linked' end from h
+                 l as (update link set state = case when link.target_id is null then 'pending' else 'linked' end,
+                         conflict_cause = null, last_error = null, missing_since = null from h
                        where link.id = h.link_id and link.state = 'conflict')
                  insert into outbox (tenant, exchange, routing_key, body, headers)
                  select tenant, '', 'kurir.' || worker, body, headers from h",

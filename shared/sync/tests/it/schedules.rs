@@ -226,6 +226,8 @@ struct Budget {
     replays: u64,
     releases: u64,
     renewals: u64,
+    /// Twice, at both looks, would be a conflict by right.
+    saves: u64,
 }
 
 /// One seed: what happened, or why it is wrong.
@@ -250,12 +252,14 @@ pub(crate) async fn run<S: SimStore + 'static>(
         replays: dice.roll(4),
         releases: dice.roll(3),
         renewals: dice.roll(2),
+        saves: dice.roll(2),
     };
     let calm = budget.crashes + budget.freezes + budget.closures + budget.renewals == 0;
     {
         let mut state = world.lock();
         let now = state.now;
         state.partner.lag = i64::try_from(dice.roll(3) * 5).expect("small");
+        state.partner.hides = dice.one_in(2);
         state.partner.names_parts = dice.one_in(2);
         state.partner.shows_record = dice.one_in(2);
         state.partner.refuses = situation.refuses.clone();
@@ -352,6 +356,20 @@ pub(crate) async fn run<S: SimStore + 'static>(
             }
             13 => {
                 world.janitor().await;
+            }
+            15 if budget.saves > 0 => {
+                // Ours, and made for certain: one look after the settle time is all that a create is given.
+                let linked = world.store.snapshot().await.links;
+                let id = linked
+                    .iter()
+                    .filter(|link| !link.open)
+                    .find_map(|link| link.row.target_id.clone());
+                if let Some(id) = id {
+                    budget.saves -= 1;
+                    let mut state = world.lock();
+                    let now = state.now;
+                    state.partner.person_saves(&id, now);
+                }
             }
             14 => {
                 if let Some((name, mail)) = racer.take_if(|_| world.unacked() > 0) {

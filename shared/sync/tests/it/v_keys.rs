@@ -111,4 +111,23 @@ both! {
         assert_eq!(world.calls(), ["create"]);
         assert_eq!(world.link(0).await.row.target_id.as_deref(), Some("p2"));
     }
+
+    /// The newest content of a record that was in conflict about a key wants none of another record any more.
+    async fn key_conflict_ends_when_the_newest_content_wants_no_key_of_another(lab) {
+        let other = |n: u64, mail: &str| event(&format!("o{n}"), 1, n, content(&format!("o{n}"), mail, &[]));
+        let mut world = lab.world(vec![v(1), other(1, "b@x"), other(2, MAIL), other(3, MAIL), other(4, "b@x")]).await;
+        for event in ["v1", "o1", "o2"] {
+            world.arrives(event);
+            world.rest().await;
+        }
+        let link = world.link(1).await.row;
+        assert_eq!((link.state.as_str(), link.conflict_cause.as_deref()), ("conflict", Some("key_taken")));
+        world.arrives("o3");
+        world.rest().await;
+        assert_eq!(world.held().await, ["o3 conflict"], "it wants the key, too");
+        world.arrives("o4");
+        world.ends_with("o4").await;
+        assert!(world.held().await.is_empty());
+        assert_eq!(world.link(1).await.row.conflict_cause, None);
+    }
 }

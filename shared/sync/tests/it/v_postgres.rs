@@ -67,6 +67,7 @@ fn claim(record: usize, version: i64) -> ClaimItem {
         properties: json!({}),
         headers: json!({}),
         claim_as: None,
+        content: None,
     }
 }
 
@@ -76,6 +77,7 @@ fn request(link: i64) -> ClaimItem {
         k: None,
         natural_keys: Vec::new(),
         claim_as: Some("recheck".into()),
+        content: None,
         ..claim(0, 0)
     }
 }

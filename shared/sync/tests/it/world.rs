@@ -27,7 +27,7 @@ use uuid::Uuid;
 use worker::decide::{Context, busy, decide, wait};
 use worker::{DeadClass, Failure, HoldCause, Outcome, RetryPolicy, Trail, WaitCause};
 
-use crate::partner::{Fault, LONGEST, Partner, SETTLE, Sent, parts_in_create};
+use crate::partner::{Fault, LAG, LONGEST, Partner, SETTLE, Sent, parts_in_create};
 use crate::sim_store::{SimStore, WORKER};
 
 pub(crate) const TENANT: &str = "acme";
@@ -328,7 +328,7 @@ impl<S: SimStore> Target for Ports<S> {
     }
 
     fn read<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, LookError>> {
-        self.look("read", move |partner, _now| partner.read(id))
+        self.look("read", move |partner, now| partner.read(id, now))
             .boxed()
     }
 
@@ -385,6 +385,10 @@ impl<S: SimStore> Target for Ports<S> {
 
     fn settle(&self, _operation: Operation) -> Duration {
         SETTLE
+    }
+
+    fn lag(&self) -> Duration {
+        LAG
     }
 
     fn longest(&self, _operation: Operation) -> Duration {
@@ -1205,6 +1209,7 @@ fn claim_item(state: &Shared, msg: &Msg) -> ClaimItem {
         properties: json!({}),
         headers: json!({}),
         claim_as,
+        content: None,
     };
     match &msg.what {
         What::Event { index, generation } => {
@@ -1347,7 +1352,7 @@ async fn handle<S: SimStore + 'static>(
             }),
             None,
         ),
-        ClaimVerdict::Conflict { reason } => (
+        ClaimVerdict::Conflict { reason, .. } => (
             Outcome::Hold {
                 cause: HoldCause::Conflict,
                 epoch: None,

@@ -9,7 +9,8 @@ use super::company::Company;
 use super::encode::Encoder;
 use super::partner::Partner;
 use super::readings::{
-    EmptyFilter, Extent, KeptForm, Matching, PartnerListCount, PastEnd, Readings, SeveralFilters,
+    DeletedInIndex, EmptyFilter, Extent, KeptForm, Matching, PartnerListCount, PastEnd, ReadById,
+    Readings, SeveralFilters,
 };
 use super::reply::{Reply, Seen};
 use super::request::{Request, text_of};
@@ -63,19 +64,23 @@ impl Company {
             .find(|(field, _)| *field == Field::Id)
             .map(|(_, id)| id);
         let hits: Vec<Arc<Partner>> = match by_id {
-            // Not through the index: a read by id always sees what is stored.
-            Some(id) => id
+            // Not through the index, where a read by id sees what is stored.
+            Some(id) if self.readings.read_by_id == ReadById::AtOnce => id
                 .parse()
                 .ok()
                 .and_then(|id| self.partners.get(&id).cloned())
                 .into_iter()
                 .collect(),
-            None => self
-                .index
-                .seen_at(now, &self.readings)
-                .values()
-                .cloned()
-                .collect(),
+            Some(id) => {
+                let stays = self.readings.deleted_in_index == DeletedInIndex::Stays;
+                self.index
+                    .seen_at(now, &self.readings)
+                    .filter(|seen| seen.mk_id.to_string() == id.trim())
+                    .filter(|seen| !stays || self.partners.contains_key(&seen.mk_id))
+                    .cloned()
+                    .collect()
+            }
+            None => self.index.seen_at(now, &self.readings).cloned().collect(),
         };
         let matches = |partner: &&Arc<Partner>| {
             filters

@@ -1,13 +1,13 @@
-//! What searches see: the partners as they were a while ago, if the index lags.
+//! What searches, and reads by id where they lag too, see: the partners as they were a while ago.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::partner::{MkId, Partner};
-use super::readings::{DeletedInIndex, Readings};
+use super::readings::{ChangedInIndex, DeletedInIndex, Readings};
 
 /// Most changes that may wait to become visible; the oldest then becomes visible early.
 const MAX_PENDING: usize = 50_000;
@@ -113,7 +113,7 @@ impl Index {
         &mut self,
         now: DateTime<Utc>,
         readings: &Readings,
-    ) -> &BTreeMap<MkId, Arc<Partner>> {
+    ) -> impl Iterator<Item = &Arc<Partner>> {
         let newest = now - TimeDelta::seconds(readings.index_lag_seconds.into());
         while self
             .pending
@@ -122,6 +122,12 @@ impl Index {
         {
             self.show_oldest();
         }
-        &self.visible
+        let changing: BTreeSet<MkId> = match readings.changed_in_index {
+            ChangedInIndex::Old => BTreeSet::new(),
+            ChangedInIndex::Hidden => self.pending.iter().map(|change| change.mk_id).collect(),
+        };
+        self.visible
+            .values()
+            .filter(move |partner| !changing.contains(&partner.mk_id))
     }
 }

@@ -42,8 +42,12 @@ pub struct Readings {
     pub province_key: ProvinceKey,
     /// Which calls of one company wait for each other (§1.7).
     pub lane: Lane,
-    /// How long a search doesn't see a change; a read by `partner_id` sees it at once.
+    /// How long a search doesn't see a change.
     pub index_lag_seconds: u32,
+    /// What is shown of a partner whose change is not visible yet. A new one is never shown before.
+    pub changed_in_index: ChangedInIndex,
+    /// Whether a read by `partner_id` lags as a search does.
+    pub read_by_id: ReadById,
     /// When searches stop showing a deleted partner.
     pub deleted_in_index: DeletedInIndex,
     /// A text longer than its field.
@@ -184,6 +188,24 @@ pub enum DeletedInIndex {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+pub enum ChangedInIndex {
+    /// What it was before.
+    Old,
+    /// Nothing: it is away until the change is visible.
+    Hidden,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadById {
+    /// What is stored.
+    AtOnce,
+    /// What a search sees.
+    Lags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OverLong {
     Refuse,
     Truncate,
@@ -250,6 +272,8 @@ impl Readings {
             province_key: ProvinceKey::Province,
             lane: Lane::SearchOnly,
             index_lag_seconds: 0,
+            changed_in_index: ChangedInIndex::Old,
+            read_by_id: ReadById::AtOnce,
             deleted_in_index: DeletedInIndex::Gone,
             over_long: OverLong::Refuse,
             empty_address: EmptyAddress::Made,
@@ -282,6 +306,8 @@ impl Readings {
             province_key: ProvinceKey::Provice,
             lane: Lane::AllReads,
             index_lag_seconds: 10,
+            changed_in_index: ChangedInIndex::Old,
+            read_by_id: ReadById::AtOnce,
             deleted_in_index: DeletedInIndex::AfterLag,
             over_long: OverLong::Truncate,
             empty_address: EmptyAddress::Made,
