@@ -42,7 +42,13 @@ pub fn check_file(path: &Path) -> Result<(), Error> {
 /// # Errors
 /// The file cannot be read, holds no certificate, or one that is none.
 pub fn of_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let unreadable = |error: std::io::Error| Error::Unreadable(error.kind().to_string());
+    let unreadable = |error: std::io::Error| {
+        Error::Unreadable(match error.kind() {
+            std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            std::io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+            other => other.to_string(),
+        })
+    };
     let about = std::fs::metadata(path).map_err(unreadable)?;
     if !about.is_file() {
         return Err(Error::Unreadable("it is no file".to_owned()));

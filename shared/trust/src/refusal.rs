@@ -65,7 +65,8 @@ fn of(error: &rustls::Error) -> Option<Refusal> {
     use rustls::AlertDescription as Alert;
     Some(match error {
         rustls::Error::InvalidCertificate(why) => match why {
-            CertificateError::UnknownIssuer => Refusal::Unknown,
+            // The second: one of the same name is believed, such as the authority before it was made anew.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Refusal::Unknown,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 Refusal::OtherHost
             }

@@ -45,7 +45,9 @@ impl Scene {
         let (gateway, worker, keeper) =
             tokio::join!(ready(gateway), fleet.working(), fleet.keeping());
         let http = gateway.http("gateway").with_token(&token);
-        let mut admin = PgConnection::connect(fleet.database.url()).await.unwrap();
+        // Not one of those that are disconnected.
+        let url = format!("{}?application_name=testkit", fleet.database.url());
+        let mut admin = PgConnection::connect(&url).await.unwrap();
         // So that it can end what it began.
         sqlx::raw_sql("set session characteristics as transaction read write")
             .execute(&mut admin)
@@ -68,8 +70,8 @@ impl Scene {
 
     /// New records by HTTP, side by side; each must be taken.
     async fn posts(&mut self, many: usize) {
-        let contacts: Vec<Contact> = (0..many).map(|_| plain(&mut self.source)).collect();
-        let events: Vec<Value> = contacts.iter().map(Contact::created).collect();
+        let mut contacts: Vec<Contact> = (0..many).map(|_| plain(&mut self.source)).collect();
+        let events: Vec<Value> = contacts.iter_mut().map(Contact::created).collect();
         let posts = events
             .iter()
             .map(|event| self.http.post_event("/v1/events", event));

@@ -13,20 +13,23 @@ use std::time::{Duration, Instant};
 /// opening sessions is the dearest thing one can ask of a database.
 pub(super) const AT_MOST_EVERY: Duration = Duration::from_millis(250);
 
+/// A line in the log is due for the first one after so long; readiness says that it lasts.
+const TELL_AFTER: Duration = Duration::from_secs(10);
+
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 static READ_ONLY: Moment = Moment::never();
 static LOST: Moment = Moment::never();
 
 /// A statement was refused because its session may only read.
 pub(crate) fn saw_read_only() {
-    if READ_ONLY.is_now() {
+    if READ_ONLY.is_now().is_some_and(|quiet| quiet >= TELL_AFTER) {
         tracing::warn!("the database is read-only: sessions that were open until now are closed");
     }
 }
 
 /// A session ended under a statement.
 pub(crate) fn saw_lost() {
-    LOST.is_now();
+    let _ = LOST.is_now();
 }
 
 /// Whether a session that was opened so long ago must be closed.
@@ -47,15 +50,18 @@ impl Moment {
         Self(AtomicU64::new(0))
     }
 
-    /// Whether it was remembered: else it was so a moment ago.
-    fn is_now(&self) -> bool {
+    /// How long ago it was remembered before; `None`: a moment ago, so that it is not remembered again.
+    fn is_now(&self) -> Option<Duration> {
         let now = micros(BEGAN.elapsed()).max(1);
-        let moved = |last: u64| {
-            (last == 0 || now.saturating_sub(last) >= micros(AT_MOST_EVERY)).then_some(now)
+        let ago = |last: u64| match last {
+            0 => u64::MAX,
+            last => now.saturating_sub(last),
         };
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved)
-            .is_ok()
+        let due = |last: u64| (ago(last) >= micros(AT_MOST_EVERY)).then_some(now);
+        let before = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, due);
+        before.ok().map(|last| Duration::from_micros(ago(last)))
     }
 
     fn was_within(&self, last: Duration) -> bool {
@@ -76,8 +82,8 @@ mod tests {
     fn a_session_is_unfit_if_it_is_older_than_the_last_moment() {
         let moment = Moment::never();
         assert!(!moment.was_within(Duration::from_secs(3600)), "never");
-        assert!(moment.is_now());
-        assert!(!moment.is_now(), "a moment ago");
+        assert!(moment.is_now().is_some_and(|quiet| quiet > TELL_AFTER));
+        assert_eq!(moment.is_now(), None, "a moment ago");
         std::thread::sleep(Duration::from_millis(20));
         assert!(moment.was_within(Duration::from_secs(60)));
         assert!(!moment.was_within(Duration::from_millis(10)));
