@@ -1,10 +1,11 @@
 //! What commands share: settings, the database, the key ring, the broker.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use event::TenantId;
-use runtime::{Loaded, Need, Settings, Sources};
+use runtime::{Check, Loaded, Need, Settings, Sources};
+use secrecy::ExposeSecret as _;
 use store::sealing::KeyRing;
 use store::{Pool, QueuePrefix, Scope};
 
@@ -12,6 +13,22 @@ use crate::exit::{Done, Exit, Failed};
 
 /// How long a command tries to reach the database or the broker; roles try for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the rooms that use them know of settings.
+const CHECKS: &[Check] = &[
+    Check {
+        path: "amqp.url",
+        check: |text| broker::Address::read(text).map(|_address| ()),
+    },
+    Check {
+        path: "amqp.ca_file",
+        check: |text| trust::check_file(Path::new(text)).map_err(|error| error.to_string()),
+    },
+    Check {
+        path: "database.url",
+        check: store::address::check,
+    },
+];
 
 /// Settings of this process, read once.
 pub(crate) struct Context {
@@ -28,7 +45,7 @@ impl Context {
     /// As `load`, where somebody has changed what the environment says.
     pub(crate) fn from_sources(sources: &Sources, needs: &[Need]) -> Done<Self> {
         Ok(Self {
-            loaded: runtime::load(sources, needs)?,
+            loaded: runtime::load(sources, needs, CHECKS)?,
         })
     }
 
@@ -38,6 +55,12 @@ impl Context {
 
     pub(crate) fn prefix(&self) -> QueuePrefix {
         QueuePrefix::new(&self.settings().amqp.prefix)
+    }
+
+    /// The broker's address, where one is set.
+    pub(crate) fn broker_address(&self) -> Option<broker::Address> {
+        let url = self.settings().amqp.url.as_ref()?;
+        broker::Address::read(url.expose_secret()).ok()
     }
 
     fn store_settings(&self) -> Done<store::Settings> {
@@ -54,7 +77,17 @@ impl Context {
 
     /// A pool that has reached the server, trying as long as `patience`.
     pub(crate) async fn pool_within(&self, patience: Duration) -> Done<Pool> {
-        Ok(store::connect(&self.store_settings()?, patience).await?)
+        self.pool_telling(patience, |_error| ()).await
+    }
+
+    /// As `pool_within`; `tell` hears of every try that is repeated.
+    pub(crate) async fn pool_telling(
+        &self,
+        patience: Duration,
+        tell: impl Fn(&store::Error),
+    ) -> Done<Pool> {
+        let settings = self.store_settings()?;
+        Ok(store::pool::connect_telling(&settings, patience, tell).await?)
     }
 
     /// A pool on a database that has this build's schema.

@@ -98,6 +98,12 @@ impl From<store::Error> for Failed {
         match error {
             store::Error::Unavailable(_) | store::Error::Transient(_) => Self::new(Exit::Unavailable, message)
                 .next("check KURIR_DATABASE_URL and that Postgres runs (`make dev` starts a local one)"),
+            store::Error::ReadOnly => Self::new(Exit::Unavailable, message).next(
+                "point KURIR_DATABASE_URL to the primary, or wait until it takes changes again; `kurir doctor` says why it does not",
+            ),
+            store::Error::Untrusted { why, .. } => {
+                Self::new(Exit::Unavailable, "the database cannot be reached").next(why)
+            }
             store::Error::Conflict(_) | store::Error::Invalid(_) => Self::new(Exit::Refused, message),
             store::Error::Missing { what, .. } => {
                 let failed = Self::new(Exit::NotFound, message);
@@ -143,8 +149,14 @@ impl From<broker::Error> for Failed {
         let message = error.to_string();
         match error {
             broker::Error::Topology(_) => Self::new(Exit::Configuration, message),
-            broker::Error::Address(_) => {
-                Self::new(Exit::Configuration, format!("amqp.url: {message}"))
+            broker::Error::Address(problem) => {
+                Self::new(Exit::Configuration, format!("amqp.url: {problem}"))
+            }
+            broker::Error::Authorities(problem) => {
+                Self::new(Exit::Configuration, format!("amqp.ca_file: {problem}"))
+            }
+            broker::Error::Untrusted(why) => {
+                Self::new(Exit::Unavailable, "not connected to the broker").next(why)
             }
             broker::Error::Disconnected(_)
             | broker::Error::TimedOut(_)

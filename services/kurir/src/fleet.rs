@@ -51,6 +51,7 @@ pub(crate) fn start_broker(context: &Context, name: &str) -> Done<Broker> {
         .clone()
         .ok_or_else(|| Failed::new(Exit::Configuration, "amqp.url is missing"))?;
     let settings = broker::Settings {
+        ca_file: amqp.ca_file.clone(),
         prefix: amqp.prefix.clone(),
         name: format!("kurir-{name}"),
         ..broker::Settings::new(url)

@@ -1,6 +1,7 @@
 //! The command line's own HTTP calls: the gateway, the management API, a simulator. Partners are called by workers
 //! only, through `outbound`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::exit::{Done, Exit, Failed};
@@ -10,14 +11,34 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One client per command.
 pub(crate) fn client(timeout: Duration) -> Done<reqwest::Client> {
+    client_believing(timeout, None)
+}
+
+/// As `client`; certificates of these authorities are believed beside those of the system.
+pub(crate) fn client_believing(
+    timeout: Duration,
+    authorities: Option<&Path>,
+) -> Done<reqwest::Client> {
     // A second call changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
+    let mut builder = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(timeout)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|error| Failed::new(Exit::Failed, error.to_string()))
+        .redirect(reqwest::redirect::Policy::none());
+    if let Some(file) = authorities {
+        let believed = trust::of_file(file)
+            .map_err(|error| Failed::new(Exit::Configuration, error.to_string()))?;
+        let believed = believed
+            .iter()
+            .map(|one| reqwest::Certificate::from_der(one));
+        let believed: Result<Vec<_>, _> = believed.collect();
+        builder = builder.tls_certs_merge(believed.map_err(unbuilt)?);
+    }
+    builder.build().map_err(unbuilt)
+}
+
+fn unbuilt(error: reqwest::Error) -> Failed {
+    Failed::new(Exit::Failed, error.to_string())
 }
 
 /// The body of a 2xx answer, at most `limit` bytes. Errors do not name the address, which may hold a password.

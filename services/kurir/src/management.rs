@@ -18,6 +18,7 @@ pub(crate) struct Management {
     client: reqwest::Client,
     /// May hold a password.
     base: String,
+    /// The one of the connection, as it stands in a path.
     virtual_host: String,
 }
 
@@ -34,13 +35,14 @@ impl Management {
     /// `None` where no address is set.
     pub(crate) fn of(context: &Context) -> Done<Option<Self>> {
         let amqp = &context.settings().amqp;
-        let (Some(management), Some(broker)) = (&amqp.management_url, &amqp.url) else {
+        let (Some(management), Some(address)) = (&amqp.management_url, context.broker_address())
+        else {
             return Ok(None);
         };
         Ok(Some(Self {
-            client: http::client(TIMEOUT)?,
+            client: http::client_believing(TIMEOUT, amqp.ca_file.as_deref())?,
             base: management.expose_secret().trim_end_matches('/').to_owned(),
-            virtual_host: virtual_host(broker.expose_secret()),
+            virtual_host: broker::as_segment(address.virtual_host()),
         }))
     }
 
@@ -78,8 +80,9 @@ impl Management {
         self.ask(&format!("{kind}/{}", self.virtual_host)).await
     }
 
-    /// `GET /api/permissions/<virtual host>/<user>`; the user as it stands in an address.
+    /// `GET /api/permissions/<virtual host>/<user>`
     pub(crate) async fn permissions(&self, user: &str) -> Done<Answer> {
+        let user = broker::as_segment(user);
         self.ask(&format!("permissions/{}/{user}", self.virtual_host))
             .await
     }
@@ -121,29 +124,4 @@ impl Management {
 fn unavailable(why: String) -> Failed {
     Failed::new(Exit::Unavailable, format!("the management API: {why}"))
         .next("check KURIR_RABBITMQ_MANAGEMENT_URL, or unset it")
-}
-
-/// As it stands in the address, percent-encoded; the default one is `/`.
-fn virtual_host(address: &str) -> String {
-    let path =
-        outbound::Url::parse(address).map(|url| url.path().trim_start_matches('/').to_owned());
-    path.ok()
-        .filter(|path| !path.is_empty())
-        .unwrap_or_else(|| "%2f".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::virtual_host;
-
-    #[test]
-    fn the_virtual_host_stays_encoded() {
-        for (address, expected) in [
-            ("amqp://u:p@h:5672/%2f", "%2f"),
-            ("amqp://h", "%2f"),
-            ("amqps://h/team%20a", "team%20a"),
-        ] {
-            assert_eq!(virtual_host(address), expected);
-        }
-    }
 }

@@ -166,7 +166,7 @@ impl Process {
         database.not_ready("connecting");
         let broker = fleet::start_broker(&context, name)?;
         let pool = tokio::select! {
-            pool = context.pool_within(FOR_EVER) => pool?,
+            pool = context.pool_telling(FOR_EVER, |error| database.not_ready(&error.to_string())) => pool?,
             () = shutdown.cancelled() => return Err(Failed::new(Exit::Unavailable, "asked to stop before the database could be reached")),
         };
         check_schema(&pool).await?;
@@ -316,6 +316,8 @@ fn verdict(ending: Ending) -> Done {
 fn needs_a_person(error: &TaskError) -> bool {
     matches!(
         error.downcast_ref(),
-        Some(broker::Error::Topology(_) | broker::Error::Address(_))
+        Some(
+            broker::Error::Topology(_) | broker::Error::Address(_) | broker::Error::Authorities(_)
+        )
     )
 }

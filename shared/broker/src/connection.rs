@@ -5,19 +5,22 @@
 //! ones. Instead each opening is a new `Session` with a new epoch, and what belonged to the old one ends.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use lapin::tcp::OwnedTLSConfig;
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{ConnectionProperties, Event};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use trust::Refusal;
 
+use crate::address::Address;
 use crate::error::Error;
 use crate::measures::Measures;
 use crate::pauses::Pauses;
@@ -25,7 +28,7 @@ use crate::publish::Publisher;
 use crate::topology::Topology;
 use crate::wire;
 
-/// Opening a connection, TCP and handshake together.
+/// Opening a connection, TCP and handshake together, unless the address says otherwise.
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// A session that lived this long starts the pauses from the shortest again.
 const STEADY: Duration = Duration::from_secs(10);
@@ -40,12 +43,15 @@ const FRAME_BYTES: u32 = 128 * 1024;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `amqp://user:password@host:port/vhost`, or `amqps://`.
+    /// As [`Address`] reads it.
     pub url: SecretString,
+    /// PEM of authorities that are believed beside the system's and the well-known ones, for `amqps://`.
+    pub ca_file: Option<PathBuf>,
     /// First part of every exchange and queue name.
     pub prefix: String,
     /// Shown in the broker's list of connections, with `-consume` or `-publish` after it.
     pub name: String,
+    /// Unless the address says otherwise.
     pub heartbeat: Duration,
 }
 
@@ -56,6 +62,7 @@ impl Settings {
     pub fn new(url: SecretString) -> Self {
         Self {
             url,
+            ca_file: None,
             prefix: Self::DEFAULT_PREFIX.to_owned(),
             name: "kurir".to_owned(),
             heartbeat: Self::DEFAULT_HEARTBEAT,
@@ -63,23 +70,29 @@ impl Settings {
     }
 
     fn address(&self) -> Result<AMQPUri, Error> {
-        // The parser's message can repeat the address, and with it the password.
-        let mut address: AMQPUri =
-            self.url
-                .expose_secret()
-                .parse()
-                .map_err(|_unsaid: String| {
-                    Error::Address("expected amqp://user:password@host:port/vhost".to_owned())
-                })?;
-        address.query.heartbeat = Some(
-            u16::try_from(self.heartbeat.as_secs())
-                .unwrap_or(u16::MAX)
-                .max(1),
-        );
+        let mut address = Address::read(self.url.expose_secret())
+            .map_err(Error::Address)?
+            .uri();
+        let heartbeat = u16::try_from(self.heartbeat.as_secs()).unwrap_or(u16::MAX);
+        address.query.heartbeat.get_or_insert(heartbeat.max(1));
         address.query.frame_max.get_or_insert(FRAME_BYTES);
-        address.query.connection_timeout =
-            Some(u64::try_from(CONNECT_LIMIT.as_millis()).unwrap_or(u64::MAX));
         Ok(address)
+    }
+
+    /// Whom an encrypted connection believes. Read once: a new authority is believed after a restart.
+    fn authorities(&self, address: &AMQPUri) -> Result<OwnedTLSConfig, Error> {
+        if address.scheme == AMQPScheme::AMQP {
+            return Ok(OwnedTLSConfig::default());
+        }
+        // The library adds the well-known ones.
+        let mut believed = trust::of_system();
+        if let Some(file) = &self.ca_file {
+            believed.extend(trust::of_file(file).map_err(Error::Authorities)?);
+        }
+        Ok(OwnedTLSConfig {
+            cert_chain: Some(trust::pem(&believed)),
+            ..OwnedTLSConfig::default()
+        })
     }
 }
 
@@ -90,6 +103,9 @@ pub enum Health {
     #[default]
     Connecting,
     Failing(String),
+    /// As `Failing`, and trying again does not help: what stands between is TLS. In words that name the setting, and hold no
+    /// secret.
+    Untrusted(&'static str),
     Connected,
     /// Open, but the broker takes no messages (memory or disk alarm): confirms wait.
     Blocked(String),
@@ -172,6 +188,7 @@ impl Broker {
     /// never work.
     pub fn start(settings: Settings) -> Result<Self, Error> {
         let address = settings.address()?;
+        let authorities = settings.authorities(&address)?;
         let status = watch::Sender::new(Status::default());
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -180,6 +197,7 @@ impl Broker {
             let (sender, receiver) = watch::channel(None);
             let keeper = Keeper {
                 address: address.clone(),
+                authorities: authorities.clone(),
                 name: settings.name.clone(),
                 line,
                 current: sender,
@@ -234,12 +252,9 @@ impl Broker {
             return Ok(());
         }
         let now = self.0.status.borrow();
-        Err(match (&now.consume, &now.publish) {
-            (Health::Failing(reason), _) | (_, Health::Failing(reason)) => {
-                Error::Disconnected(reason.clone())
-            }
-            _ => Error::TimedOut(within.as_secs()),
-        })
+        Err(failure(&now.consume)
+            .or_else(|| failure(&now.publish))
+            .unwrap_or(Error::TimedOut(within.as_secs())))
     }
 
     /// Closes both connections in order and waits for it: acks written last would be left behind otherwise. Stop the
@@ -260,10 +275,8 @@ impl Broker {
         match timeout(within, self.session()).await {
             Ok(Some(session)) => Ok(session),
             Ok(None) => Err(Error::Disconnected("closed".to_owned())),
-            Err(_) => match &self.0.status.borrow().consume {
-                Health::Failing(reason) => Err(Error::Disconnected(reason.clone())),
-                _ => Err(Error::TimedOut(within.as_secs())),
-            },
+            Err(_) => Err(failure(&self.0.status.borrow().consume)
+                .unwrap_or(Error::TimedOut(within.as_secs()))),
         }
     }
 
@@ -290,6 +303,15 @@ impl Drop for Inner {
     }
 }
 
+/// Why a connection that cannot be opened is not there.
+fn failure(health: &Health) -> Option<Error> {
+    match health {
+        Health::Failing(reason) => Some(Error::Disconnected(reason.clone())),
+        Health::Untrusted(why) => Some(Error::Untrusted(why)),
+        Health::Connecting | Health::Connected | Health::Blocked(_) | Health::Closed => None,
+    }
+}
+
 async fn wait_for_session(mut current: Current) -> Option<Arc<Session>> {
     loop {
         {
@@ -306,6 +328,7 @@ async fn wait_for_session(mut current: Current) -> Option<Arc<Session>> {
 
 struct Keeper {
     address: AMQPUri,
+    authorities: OwnedTLSConfig,
     name: String,
     line: Line,
     current: watch::Sender<Option<Arc<Session>>>,
@@ -318,10 +341,12 @@ impl Keeper {
     async fn keep_open(self) {
         let mut pauses = Pauses::default();
         let mut epoch = 0;
+        let limit = self.address.query.connection_timeout;
+        let limit = limit.map_or(CONNECT_LIMIT, Duration::from_millis);
         loop {
             epoch += 1;
             let opened = tokio::select! {
-                opened = timeout(CONNECT_LIMIT, self.open()) => opened,
+                opened = timeout(limit, self.open()) => opened,
                 () = self.closing.cancelled() => break,
             };
             match opened {
@@ -332,8 +357,11 @@ impl Keeper {
                         pauses.reset();
                     }
                 }
-                Ok(Err(error)) => self.failing(error.to_string()),
-                Err(_) => self.failing(format!("no answer within {} s", CONNECT_LIMIT.as_secs())),
+                Ok(Err(error)) => match trust::refusal(&error).map(untrusted) {
+                    Some(why) => self.untrusted(why, &error),
+                    None => self.failing(error.to_string()),
+                },
+                Err(_) => self.failing(format!("no answer within {} s", limit.as_secs_f32())),
             }
             tokio::select! {
                 () = sleep(pauses.next()) => {}
@@ -346,7 +374,7 @@ impl Keeper {
     async fn open(&self) -> lapin::Result<lapin::Connection> {
         let name = format!("{}-{}", self.name, self.line.as_str());
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        wire::connect(self.address.clone(), properties, OwnedTLSConfig::default()).await
+        wire::connect(self.address.clone(), properties, self.authorities.clone()).await
     }
 
     /// Returns when this opening is over.
@@ -406,6 +434,11 @@ impl Keeper {
         self.show(Health::Failing(reason));
     }
 
+    fn untrusted(&self, why: &'static str, error: &lapin::Error) {
+        tracing::warn!(line = ?self.line, reason = why, %error, "not connected to the broker");
+        self.show(Health::Untrusted(why));
+    }
+
     fn show(&self, health: Health) {
         let blocked = matches!(health, Health::Blocked(_));
         self.measures.is(self.line, health.connected(), blocked);
@@ -413,6 +446,22 @@ impl Keeper {
             Line::Consume => status.consume = health,
             Line::Publish => status.publish = health,
         });
+    }
+}
+
+/// What helps against it.
+fn untrusted(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Unknown => {
+            "its certificate is signed by an authority that is not believed here: set amqp.ca_file to the PEM file with that authority's certificate"
+        }
+        Refusal::OtherHost => {
+            "its certificate is not for the host that amqp.url names: use the name that stands in the certificate"
+        }
+        Refusal::NotTls => {
+            "it does not speak TLS at this port: amqps is usually port 5671, amqp 5672"
+        }
+        Refusal::Expired | Refusal::Unusable | Refusal::WantsCertificate => refusal.what(),
     }
 }
 

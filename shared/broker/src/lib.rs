@@ -3,6 +3,7 @@
 //! Surprising: nothing is ever nacked. Waiting is a rung queue or a row; giving back is closing the channel.
 
 mod acks;
+mod address;
 mod admit;
 mod alone;
 mod claim;
@@ -29,6 +30,7 @@ mod topology;
 mod traced;
 mod wire;
 
+pub use address::{Address, as_segment};
 pub use alone::Alone;
 pub use connection::{Broker, Health, Settings, Status};
 pub use consume::{ConsumeSettings, Worker, run};

@@ -8,8 +8,8 @@ mod tasks;
 pub mod telemetry;
 
 pub use settings::{
-    Amqp, DEFAULTS, Database, Gateway, Health, Keeper, Keys, Loaded, Log, LogFormat, Metakocka,
-    Mistake, Mistakes, Need, Reserve, Role, Settings, Shown, Sources, Sync, Worker, hide_password,
-    load,
+    Amqp, Check, DEFAULTS, Database, Gateway, Health, Keeper, Keys, Loaded, Log, LogFormat,
+    Metakocka, Mistake, Mistakes, Need, Reserve, Role, Settings, Shown, Sources, Sync, Worker,
+    hide_password, load,
 };
 pub use tasks::{DRAIN_LIMIT, Ended, Ending, TaskError, Tasks};

@@ -6,12 +6,13 @@ mod show;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
-pub use load::{Loaded, Mistake, Mistakes, Need, Sources, load};
+pub use load::{Check, Loaded, Mistake, Mistakes, Need, Sources, load};
 pub use show::{Shown, hide_password};
 
 /// The commented file that is compiled in: every setting with its default.
@@ -40,6 +41,9 @@ pub struct Amqp {
     pub url: Option<SecretString>,
     #[serde(deserialize_with = "secret")]
     pub management_url: Option<SecretString>,
+    /// PEM of authorities that are believed beside the system's.
+    #[serde(deserialize_with = "path")]
+    pub ca_file: Option<PathBuf>,
     pub prefix: String,
 }
 
@@ -203,6 +207,10 @@ fn minutes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, 
 
 fn filled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     String::deserialize(deserializer).map(|text| Some(text).filter(|text| !text.is_empty()))
+}
+
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    filled(deserializer).map(|text| text.map(PathBuf::from))
 }
 
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {

@@ -4,6 +4,7 @@
 //!
 //! Without a collector nothing of the second half exists: no layer, no thread, no allocation.
 
+mod client;
 mod context;
 mod counts;
 mod export;

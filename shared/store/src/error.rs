@@ -1,11 +1,26 @@
 //! Why the store could not do it, by what the caller can do about it.
 
+use trust::Refusal;
+
+use crate::pool::fitness;
+
 /// Errors of the store. `is_transient` says whether the same call may succeed later by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server cannot be reached, is starting, stopping or out of connections: wait.
     #[error("the database cannot be reached")]
     Unavailable(#[source] sqlx::Error),
+    /// It answers, and may only be read: a standby, or one that is kept from changes for a while. The sessions that saw it
+    /// are closed; wait.
+    #[error("the database is read-only")]
+    ReadOnly,
+    /// It is not believed: its certificate, or no TLS where the address asks for it. The text names what to set.
+    #[error("the database cannot be reached: {why}")]
+    Untrusted {
+        why: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
     /// Lost against a concurrent transaction, or took longer than the statement time-out: repeat.
     #[error("the database asks to repeat the statement")]
     Transient(#[source] sqlx::Error),
@@ -35,7 +50,10 @@ pub enum Error {
 
 impl Error {
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Transient(_))
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::ReadOnly | Self::Untrusted { .. } | Self::Transient(_)
+        )
     }
 
     pub(crate) fn missing(what: &'static str, id: impl ToString) -> Self {
@@ -61,19 +79,50 @@ impl Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) => match trust::refusal(&error) {
+                Some(refusal) => Self::Untrusted {
+                    why: untrusted(refusal),
+                    source: error,
+                },
+                None => {
+                    fitness::saw_lost();
+                    Self::Unavailable(error)
+                }
+            },
+            sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed
             // A server that cannot even begin a session, for want of memory or processes, answers outside the protocol.
             | sqlx::Error::Protocol(_) => Self::Unavailable(error),
             sqlx::Error::Database(refusal) => match Class::of(refusal.code().as_deref()) {
                 Class::Unavailable => Self::Unavailable(error),
+                Class::Lost => {
+                    fitness::saw_lost();
+                    Self::Unavailable(error)
+                }
+                Class::ReadOnly => {
+                    fitness::saw_read_only();
+                    Self::ReadOnly
+                }
                 Class::Transient => Self::Transient(error),
                 Class::Refused => Self::Refused(error),
             },
             _ => Self::Refused(error),
+        }
+    }
+}
+
+/// What helps against it.
+fn untrusted(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Unknown => {
+            "its certificate is signed by an authority that is not believed here: add sslrootcert=<PEM file with that authority's certificate> to database.url"
+        }
+        Refusal::OtherHost => {
+            "its certificate is not for the host that database.url names: use the name that stands in the certificate"
+        }
+        Refusal::Expired | Refusal::Unusable | Refusal::NotTls | Refusal::WantsCertificate => {
+            refusal.what()
         }
     }
 }
@@ -87,6 +136,9 @@ impl From<Error> for worker::PortError {
 #[derive(Debug, PartialEq, Eq)]
 enum Class {
     Unavailable,
+    /// As `Unavailable`: the session is gone, and others may be.
+    Lost,
+    ReadOnly,
     Transient,
     Refused,
 }
@@ -95,11 +147,14 @@ impl Class {
     /// By SQLSTATE (PostgreSQL manual, appendix A).
     fn of(code: Option<&str>) -> Self {
         match code {
-            // Connection exceptions; too few resources; shutdown and start-up; a fail-over's read-only server;
-            // a session that was ended because its transaction stood still; a database closed for a while (55000, which
-            // no statement of ours raises).
-            Some("57P01" | "57P02" | "57P03" | "25006" | "25P03" | "55000") => Self::Unavailable,
-            Some(code) if code.starts_with("08") || code.starts_with("53") => Self::Unavailable,
+            // A server that may only be read: a standby after a fail-over.
+            Some("25006") => Self::ReadOnly,
+            // The session was ended: shutdown, crash of another, its transaction or it itself stood still too long.
+            Some("57P01" | "57P02" | "57P05" | "25P03" | "25P04") => Self::Lost,
+            Some(code) if code.starts_with("08") => Self::Lost,
+            // Start-up; too few resources; a database closed for a while (55000, which no statement of ours raises).
+            Some("57P03" | "55000") => Self::Unavailable,
+            Some(code) if code.starts_with("53") => Self::Unavailable,
             // Serialization failure, deadlock, lock not available, statement time-out.
             Some("40001" | "40P01" | "55P03" | "57014") => Self::Transient,
             _ => Self::Refused,
@@ -114,9 +169,13 @@ mod tests {
     #[test]
     fn classifies_by_what_helps() {
         for (code, class) in [
-            ("57P01", Class::Unavailable),
+            ("25006", Class::ReadOnly),
+            ("57P01", Class::Lost),
+            ("57P02", Class::Lost),
+            ("57P05", Class::Lost),
+            ("08006", Class::Lost),
+            ("57P03", Class::Unavailable),
             ("53300", Class::Unavailable),
-            ("08006", Class::Unavailable),
             ("40P01", Class::Transient),
             ("57014", Class::Transient),
             ("23505", Class::Refused),

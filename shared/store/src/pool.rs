@@ -1,6 +1,7 @@
 //! The connection pool and its limits.
 
-use std::str::FromStr;
+pub(crate) mod fitness;
+
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
-use crate::Error;
+use crate::{Error, address};
 
 /// Cheap to clone; all clones share the same connections.
 pub type Pool = PgPool;
@@ -27,7 +28,7 @@ pub struct Settings {
     /// A statement that runs longer is ended by the server.
     #[serde(default = "default_statement_timeout_ms")]
     pub statement_timeout_ms: u64,
-    /// What `pg_stat_activity` shows.
+    /// What `pg_stat_activity` shows, unless the address says otherwise.
     #[serde(default = "default_application_name")]
     pub application_name: String,
 }
@@ -62,45 +63,26 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A connection that lay idle for longer is asked whether it still lives before it is used. A younger one was asked when
-/// it was given back: to ask again would add a round trip to each of an event's three.
+/// it was given back: to ask again would add a round trip to each of an event's three. Unless a session was lost since.
 pub const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// A pool that has proven one connection. With `patience` an unreachable server is tried again until that time is
 /// over; a wrong password or database is an error at once.
 pub async fn connect(settings: &Settings, patience: Duration) -> Result<Pool, Error> {
-    let url = settings.url.expose_secret();
-    // The parser takes any scheme, and then waits for a server that is none.
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err(Error::Invalid(
-            "the database url does not begin with postgres://".to_owned(),
-        ));
-    }
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|error| Error::Invalid(format!("the database url is not usable: {error}")))?
-        .application_name(&settings.application_name)
-        .options([
-            (
-                "statement_timeout",
-                settings.statement_timeout_ms.to_string(),
-            ),
-            // Our statements are short: to compile one takes longer than to run it.
-            ("jit", "off".to_owned()),
-        ]);
+    connect_telling(settings, patience, |_error| ()).await
+}
+
+/// As [`connect`]; `tell` hears of every try that failed and is repeated.
+pub async fn connect_telling(
+    settings: &Settings,
+    patience: Duration,
+    tell: impl Fn(&Error),
+) -> Result<Pool, Error> {
+    let options = options(settings)?;
     let started = tokio::time::Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
-        let tried = PgPoolOptions::new()
-            .max_connections(settings.max_connections)
-            .acquire_timeout(Duration::from_millis(settings.acquire_timeout_ms))
-            .test_before_acquire(false)
-            .before_acquire(|connection, about| {
-                Box::pin(async move {
-                    if about.idle_for > TRUSTED_FOR {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
+        let tried = pool(settings)
             .connect_with(options.clone())
             .await
             .map_err(Error::from);
@@ -108,6 +90,7 @@ pub async fn connect(settings: &Settings, patience: Duration) -> Result<Pool, Er
             Ok(pool) => return Ok(pool),
             Err(error) if error.is_transient() && started.elapsed() + pause < patience => {
                 tracing::warn!(error = %error.with_causes(), "database not reachable yet");
+                tell(&error);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -116,8 +99,58 @@ pub async fn connect(settings: &Settings, patience: Duration) -> Result<Pool, Er
     }
 }
 
+fn options(settings: &Settings) -> Result<PgConnectOptions, Error> {
+    let options = address::options(settings.url.expose_secret())
+        .map_err(|problem| Error::Invalid(format!("the database's address {problem}")))?;
+    let options = match options.get_application_name() {
+        Some(_given) => options,
+        None => options.application_name(&settings.application_name),
+    };
+    let given = options.get_options().unwrap_or_default().to_owned();
+    let ours = [
+        (
+            "statement_timeout",
+            settings.statement_timeout_ms.to_string(),
+        ),
+        // Our statements are short: to compile one takes longer than to run it.
+        ("jit", "off".to_owned()),
+    ];
+    Ok(options.options(ours.into_iter().filter(|(name, _)| !given.contains(name))))
+}
+
+/// Gives out sessions that live and may write.
+fn pool(settings: &Settings) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(settings.max_connections)
+        .acquire_timeout(Duration::from_millis(settings.acquire_timeout_ms))
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                if fitness::is_unfit(about.age) {
+                    return Ok(false);
+                }
+                if about.idle_for > TRUSTED_FOR || fitness::is_doubtful(about.idle_for) {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .after_release(|_connection, about| {
+            Box::pin(async move { Ok(!fitness::is_unfit(about.age)) })
+        })
+}
+
 /// One cheap question: readiness asks it.
+///
+/// # Errors
+/// The database does not answer, or may only be read: sessions that were open until now are closed then.
 pub async fn ping(pool: &Pool) -> Result<(), Error> {
-    sqlx::query("select 1").execute(pool).await?;
+    let read_only: String = sqlx::query_scalar("show transaction_read_only")
+        .fetch_one(pool)
+        .await?;
+    if read_only == "on" {
+        fitness::saw_read_only();
+        return Err(Error::ReadOnly);
+    }
     Ok(())
 }

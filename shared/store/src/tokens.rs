@@ -104,10 +104,15 @@ pub async fn authenticate(pool: &Pool, presented: &SecretString) -> Result<Optio
         return Ok(None);
     };
     if note_use {
-        sqlx::query("update api_token set last_used_at = now() where id = $1")
+        let noted = sqlx::query("update api_token set last_used_at = now() where id = $1")
             .bind(token)
             .execute(pool)
-            .await?;
+            .await;
+        match noted.map_err(Error::from) {
+            // A use that cannot be noted for a while is still one.
+            Ok(_) | Err(Error::ReadOnly) => {}
+            Err(error) => return Err(error),
+        }
     }
     let tenant = TenantId::parse(&tenant)
         .ok_or_else(|| Error::Invalid(format!("stored tenant id '{tenant}' is not one")))?;

@@ -102,13 +102,14 @@ impl Management {
     }
 
     /// The user of this client has all rights in it.
-    pub(crate) async fn make_vhost(&self, name: &str) -> anyhow::Result<()> {
+    pub async fn make_vhost(&self, name: &str) -> anyhow::Result<()> {
         self.request(reqwest::Method::PUT, &["vhosts", name], Some(json!({})))
             .await
             .map(drop)
     }
 
-    pub(crate) async fn delete_vhost(&self, name: &str) -> anyhow::Result<()> {
+    /// With everything in it.
+    pub async fn delete_vhost(&self, name: &str) -> anyhow::Result<()> {
         self.request(reqwest::Method::DELETE, &["vhosts", name], None)
             .await
             .map(drop)

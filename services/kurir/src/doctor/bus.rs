@@ -1,7 +1,5 @@
 //! The broker itself: reachable, recent enough, not out of memory or disk.
 
-use outbound::Url;
-use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use super::Ground;
@@ -62,20 +60,14 @@ pub(super) async fn check(ground: &Ground<'_>) -> Vec<Finding> {
 }
 
 fn reached(ground: &Ground<'_>) -> String {
-    let url = ground.context.settings().amqp.url.as_ref();
-    let url = url.and_then(|url| Url::parse(url.expose_secret()).ok());
-    let Some(url) = url else {
+    let Some(address) = ground.context.broker_address() else {
         return "connected".to_owned();
     };
-    let host = match url.path() {
-        "" | "/" | "/%2f" | "/%2F" => "/",
-        path => path.trim_start_matches('/'),
-    };
-    let user = match url.username() {
-        "" => "guest",
-        user => user,
-    };
-    format!("connected as {user}, virtual host {host}")
+    format!(
+        "connected as {}, virtual host {}",
+        address.user(),
+        address.virtual_host()
+    )
 }
 
 /// `memory at rabbit@one, disk at rabbit@two`

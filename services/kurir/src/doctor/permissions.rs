@@ -1,7 +1,6 @@
 //! What the broker's user and the database's role may do, beside what each role of the fleet needs.
 
 use regex::Regex;
-use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use worker::RUNGS;
 
@@ -72,11 +71,12 @@ async fn of_user(ground: &Ground<'_>) -> Vec<Finding> {
         Ok(management) => management,
         Err(because) => return vec![Finding::not_checked(SUBJECT, "broker user", because)],
     };
-    let Some(user) = user(ground) else {
-        let because = "amqp.url names no user";
+    let Some(address) = ground.context.broker_address() else {
+        let because = "amqp.url is not set";
         return vec![Finding::not_checked(SUBJECT, "broker user", because)];
     };
-    match given(management, &user).await {
+    let user = address.user();
+    match given(management, user).await {
         Err(finding) => vec![finding],
         Ok(given) => {
             let topology = fleet::topology(ground.context);
@@ -93,20 +93,10 @@ async fn of_user(ground: &Ground<'_>) -> Vec<Finding> {
             ]
             .into_iter()
             .chain(workers)
-            .map(|(role, needed)| compare(&user, &role, &needed, &given))
+            .map(|(role, needed)| compare(user, &role, &needed, &given))
             .collect()
         }
     }
-}
-
-/// As it stands in the address.
-fn user(ground: &Ground<'_>) -> Option<String> {
-    let url = ground.context.settings().amqp.url.as_ref()?;
-    let url = outbound::Url::parse(url.expose_secret()).ok()?;
-    Some(match url.username() {
-        "" => "guest".to_owned(),
-        user => user.to_owned(),
-    })
 }
 
 /// Patterns of configure, write and read.

@@ -220,7 +220,7 @@ impl Default for Ping {
         Self(made(Histogram::with_opts(
             HistogramOpts::new(
                 "kurir_db_ping_duration_seconds",
-                "How long the database took to answer `select 1`, the wait for a free connection of the pool included. Asked every two seconds.",
+                "How long the database took to answer one small question, the wait for a free connection of the pool included. Asked every two seconds.",
             )
             .buckets(PING_BUCKETS.to_vec()),
         )))

@@ -71,6 +71,10 @@ pub(super) async fn broker(
                 check.not_ready("takes no messages: memory or disk alarm");
                 false
             }
+            (Health::Untrusted(why), _) | (_, Health::Untrusted(why)) => {
+                check.not_ready(&format!("not connected: {why}"));
+                false
+            }
             _ => {
                 check.not_ready("not connected");
                 false

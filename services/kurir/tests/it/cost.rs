@@ -29,10 +29,9 @@ const CLAIM: &str = "claim_links";
 const OF_EVENTS: [&str; 3] = [CLAIM, "reserve_effects", "complete_effects"];
 /// What runs by the clock, whatever there is to do: readiness, changed connections, the database's time, the
 /// prolonging of leases.
-const BY_THE_CLOCK: [&str; 7] = [
-    // Readiness; with or without its value, as the server has written it down.
-    "select $1",
-    "select 1",
+const BY_THE_CLOCK: [&str; 6] = [
+    // Readiness.
+    "show transaction_read_only",
     "select clock_timestamp()",
     "from connection where updated_at >=",
     "select kurir_now()",

@@ -7,9 +7,11 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 /// What a crate may depend on in production code. Tests may use anything, `testkit` and `simulators` included.
 fn allowed(from: &str) -> &'static [&'static str] {
     match from {
-        "event" | "runtime" | "simulators" | "testkit" => &[],
+        "event" | "trust" | "simulators" | "testkit" => &[],
+        "runtime" => &["trust"],
         "worker" => &["event"],
-        "broker" | "inbound" | "outbound" | "store" => &["event", "worker"],
+        "broker" | "store" => &["event", "worker", "trust"],
+        "inbound" | "outbound" => &["event", "worker"],
         "sync" => &["event", "worker", "store"],
         // Clients of partners.
         "metakocka" => &["outbound"],
@@ -27,6 +29,7 @@ fn allowed(from: &str) -> &'static [&'static str] {
             "outbound",
             "inbound",
             "runtime",
+            "trust",
             "metakocka",
             "simulators",
             "gateway",
@@ -41,8 +44,8 @@ fn allowed(from: &str) -> &'static [&'static str] {
 const OWNED: &[(&str, &[&str])] = &[
     ("lapin", &["broker", "testkit"]),
     ("sqlx", &["store", "testkit"]),
-    // kurir: its own calls to the gateway and the management API.
-    ("reqwest", &["outbound", "testkit", "kurir"]),
+    // kurir: its own calls to the gateway and the management API. runtime: the collector of traces.
+    ("reqwest", &["outbound", "testkit", "kurir", "runtime"]),
     ("axum", &["inbound", "gateway", "simulators", "testkit"]),
     ("opentelemetry", &["runtime"]),
     ("opentelemetry_sdk", &["runtime"]),

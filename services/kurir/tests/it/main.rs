@@ -1,6 +1,7 @@
 //! The binary as a person and as a script use it, and the rules of the house that only a look at the whole shows.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod addresses;
 mod bad_input;
 mod budgets;
 mod cli;
@@ -15,6 +16,7 @@ mod doctor;
 mod edges;
 mod endurance;
 mod expected;
+mod failover;
 mod fleet;
 mod held;
 mod lag;

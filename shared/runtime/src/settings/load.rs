@@ -35,6 +35,16 @@ pub enum Need {
     Keys,
 }
 
+/// What only whoever uses a setting can know of its value, such as what an address may hold. Asked for text that is not
+/// empty, before the setting's own rule: it knows better words.
+#[derive(Clone, Copy)]
+pub struct Check {
+    /// The setting.
+    pub path: &'static str,
+    /// Errs with what it "must" be, without the value where that may be a secret.
+    pub check: fn(&str) -> Result<(), String>,
+}
+
 /// Where settings come from besides the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
@@ -99,11 +109,12 @@ impl Loaded {
     }
 }
 
-/// Reads all settings. Opens nothing but the settings file.
+/// Reads all settings. Opens nothing but the settings file, and the files that a check looks into.
 ///
 /// # Errors
-/// Every mistake at once: unknown names, wrong values, missing settings that `needs` asks for, an unreadable file.
-pub fn load(sources: &Sources, needs: &[Need]) -> Result<Loaded, Mistakes> {
+/// Every mistake at once: unknown names, wrong values, missing settings that `needs` asks for, an unreadable file, and what
+/// `checks` object to.
+pub fn load(sources: &Sources, needs: &[Need], checks: &[Check]) -> Result<Loaded, Mistakes> {
     let mut mistakes = Vec::new();
     let tree = layered(sources, &mut mistakes)?;
     let mut leaves = Vec::new();
@@ -123,7 +134,8 @@ pub fn load(sources: &Sources, needs: &[Need]) -> Result<Loaded, Mistakes> {
             });
             continue;
         };
-        match rule.kind.read(&leaf.value) {
+        let read = checked(rule, &leaf.value, checks).and_then(|()| rule.kind.read(&leaf.value));
+        match read {
             Ok(value) => {
                 if needs.iter().any(|need| rule.needed == Some(*need)) && value.as_str() == Some("")
                 {
@@ -180,6 +192,16 @@ pub fn load(sources: &Sources, needs: &[Need]) -> Result<Loaded, Mistakes> {
         shown: shown_settings,
         given,
     })
+}
+
+fn checked(rule: &Rule, value: &Value, checks: &[Check]) -> Result<(), String> {
+    let Some(text) = value.as_str().filter(|text| !text.is_empty()) else {
+        return Ok(());
+    };
+    checks
+        .iter()
+        .filter(|check| check.path == rule.path)
+        .try_for_each(|check| (check.check)(text))
 }
 
 const DEFAULT_ORIGIN: &str = "default";

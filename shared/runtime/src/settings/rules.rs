@@ -69,6 +69,7 @@ pub(super) const RULES: &[Rule] = &[
         needed: Some(Need::Amqp),
     },
     rule("amqp.management_url", Kind::UrlOrNone(&["http", "https"])),
+    rule("amqp.ca_file", Kind::Text),
     rule("amqp.prefix", Kind::Name { max: 60 }),
     Rule {
         path: "database.url",

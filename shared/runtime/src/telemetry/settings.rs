@@ -2,7 +2,7 @@
 //! queue, limits of spans); here is what they leave out, and what must not depend on how they were compiled.
 
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{Protocol, WithExportConfig as _};
+use opentelemetry_otlp::{Protocol, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::EnvResourceDetector;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::export::Counted;
 use super::sampling::{self, Chosen};
-use super::{Error, Service};
+use super::{Error, Service, client};
 
 const DISABLED: &str = "OTEL_SDK_DISABLED";
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
@@ -28,7 +28,7 @@ const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 const NAMESPACE: &str = "kurir";
 
 /// A variable; empty is absent, as the specification has it.
-type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(super) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// `None`: nothing is exported.
 pub(super) fn provider(service: Service<'_>) -> Result<Option<SdkTracerProvider>, Error> {
@@ -38,10 +38,14 @@ pub(super) fn provider(service: Service<'_>) -> Result<Option<SdkTracerProvider>
     };
     // The exporter's client needs a provider of cryptography for https. A second call changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
+    let mut exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
         // Else features of other crates in the same build choose it.
-        .with_protocol(Protocol::HttpBinary)
+        .with_protocol(Protocol::HttpBinary);
+    if let Some(client) = client::of(variables)? {
+        exporter = exporter.with_http_client(client);
+    }
+    let exporter = exporter
         .build()
         .map_err(|_may_hold_a_password| Error::Exporter)?;
     let processor = BatchSpanProcessor::builder(Counted::new(exporter)).build();

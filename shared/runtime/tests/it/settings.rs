@@ -39,7 +39,7 @@ impl Drop for Written {
 
 #[test]
 fn the_defaults_are_valid_and_nothing_needs_to_be_set_for_them() {
-    let loaded = load(&Sources::default(), &[]).unwrap();
+    let loaded = load(&Sources::default(), &[], &[]).unwrap();
     assert_eq!(loaded.settings.worker.slots, 16);
     assert_eq!(loaded.settings.sync.recheck_after.len(), 3);
     assert_eq!(loaded.settings.health.of(Role::Up).unwrap().port(), 9090);
@@ -61,7 +61,7 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
             ("KURIR_AMQP__PREFIX", "007"),
         ]),
     };
-    let loaded = load(&sources, &[]).unwrap();
+    let loaded = load(&sources, &[], &[]).unwrap();
     assert_eq!(loaded.settings.worker.slots, 8);
     assert_eq!(loaded.settings.worker.prefetch, 64);
     assert_eq!(loaded.settings.sync.recheck_after.len(), 3);
@@ -78,13 +78,13 @@ fn plain_names_work_and_are_refused_beside_the_general_form() {
         ("KURIR_DATABASE_URL", "postgres://h/db"),
         ("KURIR_LOG_FORMAT", "json"),
     ]);
-    let loaded = load(&plain, &[Need::Amqp, Need::Database]).unwrap();
+    let loaded = load(&plain, &[Need::Amqp, Need::Database], &[]).unwrap();
     assert!(loaded.settings.database.url.is_some());
     let twice = with(&[
         ("KURIR_AMQP_URL", "amqp://h"),
         ("KURIR_AMQP__URL", "amqp://h"),
     ]);
-    insta::assert_snapshot!(load(&twice, &[]).unwrap_err(), @"
+    insta::assert_snapshot!(load(&twice, &[], &[]).unwrap_err(), @"
     1 mistake in the settings:
       amqp.url: is given twice: KURIR_AMQP_URL and KURIR_AMQP__URL; unset one
     `kurir config --help` explains where settings come from
@@ -98,6 +98,7 @@ fn variables_of_others_are_left_alone() {
             ("KURIR_GATEWAY_PORT", "tcp://10.0.0.1:80"),
             ("KURIR_FAILPOINT", "x:kill"),
         ]),
+        &[],
         &[],
     );
     assert!(loaded.is_ok());
@@ -119,7 +120,7 @@ fn all_mistakes_are_named_at_once_and_no_secret_with_them() {
             ("KURIR_SYNC", "x"),
         ]),
     };
-    let mistakes = load(&sources, &[Need::Amqp, Need::Database, Need::Keys])
+    let mistakes = load(&sources, &[Need::Amqp, Need::Database, Need::Keys], &[])
         .unwrap_err()
         .to_string();
     let text = mistakes.replace(&file.0.display().to_string(), "FILE");
@@ -137,7 +138,7 @@ fn a_broken_file_is_named_with_its_line_and_not_quoted() {
         file: Some(file.0.clone()),
         environment: BTreeMap::new(),
     };
-    let text = load(&sources, &[]).unwrap_err().to_string();
+    let text = load(&sources, &[], &[]).unwrap_err().to_string();
     assert!(
         text.contains("is not valid TOML, line 2") && !text.contains("geheim"),
         "{text}"
@@ -147,7 +148,7 @@ fn a_broken_file_is_named_with_its_line_and_not_quoted() {
         environment: BTreeMap::new(),
     };
     assert!(
-        load(&missing, &[])
+        load(&missing, &[], &[])
             .unwrap_err()
             .to_string()
             .contains("does-not-exist.toml: the settings file cannot be read")
@@ -165,7 +166,7 @@ fn settings_must_agree_with_each_other() {
         ),
         ("KURIR_METAKOCKA__CREATE_SETTLE_SECONDS", "120"),
     ]);
-    insta::assert_snapshot!(load(&sources, &[]).unwrap_err());
+    insta::assert_snapshot!(load(&sources, &[], &[]).unwrap_err());
 }
 
 #[test]
@@ -182,7 +183,7 @@ fn what_is_shown_hides_passwords_and_keys() {
             "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
         ),
     ]);
-    let loaded = load(&sources, &[Need::Amqp, Need::Database, Need::Keys]).unwrap();
+    let loaded = load(&sources, &[Need::Amqp, Need::Database, Need::Keys], &[]).unwrap();
     let shown: Vec<String> = loaded
         .shown
         .iter()
