@@ -4,6 +4,7 @@
 mod discard;
 mod paced;
 mod release;
+mod suspended;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -26,6 +27,7 @@ pub use paced::{
 pub use release::{
     Ended, LOOK_LIMIT, RELEASE_LIMIT, Released, release, release_ended, without_cause,
 };
+pub use suspended::{STEP, hold_for_suspension};
 
 /// Which rows; `None` matches all.
 #[derive(Clone, Debug, Default, PartialEq)]
