@@ -70,7 +70,7 @@ GUARDS = [
     # The functions in SQL: compared step by step with the model.
     ("claim: a stale generation is acknowledged", SQL, "if i.dead_state is not null and (i.generation < i.dead_generation\n", "if false and (i.generation < i.dead_generation\n", False),
     ("claim: an event that is held already", SQL, "if i.is_held then", "if false then", False),
-    ("claim: duplicate", SQL, "            if i.key <= l.applied_k then\n                update dead_letter", "            if false then\n                update dead_letter", False),
+    ("claim: duplicate", SQL, "                if i.key <= l.applied_k then\n                    update dead_letter", "                if false then\n                    update dead_letter", False),
     ("claim: superseded", SQL, "            if i.key < l.desired_k then", "            if false then", False),
     ("claim: the superseded envelope is kept", SQL, "                perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);\n", "", False),
     ("claim: a live lease", SQL, "if (l.state = 'conflict' and not looks) or live or (n = 2", "if (l.state = 'conflict' and not looks) or (n = 2", False),

@@ -85,9 +85,12 @@ def name(record, version):
 class Stage:
     def __init__(self, options, extra=None):
         self.options = options
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.gateway_port = free.getsockname()[1]
+        # Kept bound without listening: the kernel gives it to nobody else, and the gateway, which sets SO_REUSEADDR too, may
+        # listen on it.
+        self.reserved = socket.socket()
+        self.reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.reserved.bind(("127.0.0.1", 0))
+        self.gateway_port = self.reserved.getsockname()[1]
         self.kurir = binary()
         self.psql = psql()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="kurir-load-"))

@@ -78,6 +78,16 @@ begin
     return kept.k;
 end $$;
 
+-- A letter whose replay is under way: sent, or sent and held since.
+create function lives_on(p_state text, p_resolved_by text, p_note text) returns boolean language sql immutable as $$
+    select coalesce(p_state = 'replaying' or (p_state = 'resolved' and p_resolved_by = 'kurir' and p_note like 'held: %'), false)
+$$;
+
+-- What is left of a letter's note when it is held no more, be it of a former life: whoever reads `held: ` believes it.
+create function closed_note(p_note text) returns text language sql immutable as $$
+    select case when p_note like 'held: %' then null else p_note end
+$$;
+
 -- After applied_k rose: what it covers is finished. The caller has locked the link.
 create function close_covered(p_link bigint, p_source text, p_event text) returns void language plpgsql volatile as $$
 declare l link;
@@ -87,7 +97,7 @@ begin
     update link_history set body = null where link_id = p_link and what = 'kept_out' and body is not null and k <= l.applied_k;
     update dead_letter set state = case when source = p_source and event_id = p_event then 'resolved' else 'overtaken' end,
         resolved_by = 'kurir', resolved_at = kurir_now(), row_version = row_version + 1,
-        note = case when state = 'resolved' then null else note end
+        note = closed_note(note)
         where link_id = p_link and k <= l.applied_k and (state in ('open', 'replaying')
             or (state = 'discarded' and source = p_source and event_id = p_event)
             -- A replay of it was held, and has come home or was overtaken meanwhile.
@@ -143,6 +153,11 @@ end $$;
 -- before it had a connection, or unreadable: a replay names it.
 create function letter_of(p_headers jsonb, p_dead_id uuid) returns uuid language sql immutable as $$
     select coalesce((p_headers ->> 'x-letter')::uuid, p_dead_id)
+$$;
+
+-- What the gate says of a suspended connection (`worker::gate`).
+create function suspended_words() returns text language sql immutable as $$
+    select 'the connection is suspended; repair its credentials, then run `kurir connection test`'
 $$;
 
 -- The links that a batch names, by id or by key: those that are missing are made in the order of their keys (p_make),
@@ -282,8 +297,9 @@ begin
                     verdict := 'already_held'; return next; continue;
                 end if;
                 if i.key <= l.applied_k then
-                    update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1
-                        where id = i.letter and state = 'replaying' and generation = i.generation;
+                    update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
+                        note = closed_note(note)
+                        where id = i.letter and generation = i.generation and lives_on(state, resolved_by, note);
                     perform tell_same_version(l, i.key, l.applied_k, i.source, i.event_id, i.generation, i.content, t);
                     verdict := 'duplicate'; return next; continue;
                 end if;
@@ -291,14 +307,15 @@ begin
                     perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);
                     update dead_letter set state = 'overtaken', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
                         note = 'superseded by ' || convert_from(substring(l.desired_k from 22 for length(l.desired_k) - 26), 'utf8')
-                        where id = i.letter and state = 'replaying' and generation = i.generation;
+                        where id = i.letter and generation = i.generation and lives_on(state, resolved_by, note);
                     perform tell_same_version(l, i.key, l.desired_k, i.source, i.event_id, i.generation, i.content, t);
                     verdict := 'superseded'; return next; continue;
                 end if;
             else
                 -- A request has no version by which an end could close its letter: who takes it up closes it.
-                update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1
-                    where id = i.letter and state = 'replaying' and generation = i.generation;
+                update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
+                    note = closed_note(note)
+                    where id = i.letter and generation = i.generation and lives_on(state, resolved_by, note);
             end if;
             n := i.unsettled + own::int;
             if n >= 3 and not (own and live) then
@@ -323,7 +340,7 @@ begin
                     where id = l.id and own;
                 update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
                     note = 'held: poison'
-                    where id = i.letter and state = 'replaying' and generation = i.generation;
+                    where id = i.letter and generation = i.generation and lives_on(state, resolved_by, note);
                 perform fall_back(l.id, i.key, p_queue);
                 insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
                 values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{"reason": "poison"}');
@@ -798,7 +815,7 @@ begin
             fingerprint = excluded.fingerprint, message = excluded.message, partly_applied = excluded.partly_applied,
             last_at = excluded.last_at, k = excluded.k, link_id = excluded.link_id,
             connection_id = coalesce(excluded.connection_id, v.connection_id), resolved_at = null, resolved_by = null,
-            headers = excluded.headers, row_version = v.row_version + 1;
+            headers = excluded.headers, note = closed_note(v.note), row_version = v.row_version + 1;
         if links is not null and i.key is not null then
             foreach x in array links loop
                 delete from unsettled_claim where link_id = x and source = i.source and event_id = i.event_id;
@@ -818,7 +835,8 @@ end $$;
 -- Hold a batch. p_items: {idx, worker, queue, tenant, target_system, connection_id?, epoch?, cause, person, detail, kind?,
 -- source_system?, source_account?, source_id?, k?, link_id?, source, event_id, generation, type, subject, properties, headers,
 -- release_at?, lane?, waits_kind?, waits_system?, waits_account?, waits_id?, waits_key?}. A request of ours names its link,
--- and is held for that link's connection. Verdicts: held | cause_gone | covered.
+-- and is held for that link's connection. A budget and a circuit are known from a worker's memory: where the connection is
+-- suspended by now, that is what holds the event. Verdicts: held | cause_gone | covered.
 create function hold_events(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
 declare i record; l link; h held; t timestamptz; key_text text; coalesces boolean; done boolean; n_headers jsonb;
 begin
@@ -849,6 +867,10 @@ begin
             if not done and not exists (select 1 from connection where id = i.at_connection and tenant = i.tenant and state = 'suspended' for share) then
                 verdict := 'cause_gone'; return next; continue;
             end if;
+        elsif i.cause in ('budget', 'circuit')
+            and exists (select 1 from connection where id = i.at_connection and tenant = i.tenant and state = 'suspended') then
+            -- One that is suspended a moment later: `hold_for_suspension`.
+            i.cause := 'suspended'; i.detail := suspended_words(); i.release_at := null;
         end if;
         if i.cause = 'prerequisite' and wait_is_over(i.tenant, i.target_system, i.at_connection, null, i.waits_kind, i.waits_system,
             i.waits_account, i.waits_id, i.waits_key) then
@@ -862,6 +884,10 @@ begin
                 and connection_id = i.at_connection;
             t := kurir_now();
             if i.key <= l.applied_k then
+                update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
+                    note = closed_note(note)
+                    where id = (i.headers ->> 'x-letter')::uuid and tenant = i.tenant and worker = i.worker
+                      and generation = i.generation and lives_on(state, resolved_by, note);
                 verdict := 'covered'; return next; continue;
             end if;
             if i.cause = 'conflict' and l.state <> 'conflict' then
@@ -875,6 +901,11 @@ begin
             if found and h.k > i.key then
                 if l.id is not null then
                     perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, n_headers);
+                    -- Its letter waits for what the newer one waits for.
+                    update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, note = 'held: ' || h.reason,
+                        link_id = l.id, k = i.key, row_version = row_version + 1
+                        where id = (i.headers ->> 'x-letter')::uuid and tenant = i.tenant and worker = i.worker
+                          and generation = i.generation and lives_on(state, resolved_by, note);
                     verdict := 'covered'; return next; continue;
                 end if;
             elsif found and h.k < i.key and l.id is not null then
@@ -923,10 +954,17 @@ begin
             insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
             values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, jsonb_build_object('reason', i.cause, 'detail', i.detail));
         end if;
+        -- Held again for another cause, the letter says the new one. Its link closes it, whatever it knew when it died.
         update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, note = 'held: ' || i.cause,
-            row_version = row_version + 1
+            link_id = coalesce(l.id, link_id), k = coalesce(i.key, k), row_version = row_version + 1
             where id = (i.headers ->> 'x-letter')::uuid and tenant = i.tenant and worker = i.worker
-              and state = 'replaying' and generation = i.generation;
+              and generation = i.generation and lives_on(state, resolved_by, note);
+        if key_text is not null then
+            -- Older ones of this record that gave way here wait for the same.
+            update dead_letter set note = 'held: ' || i.cause, row_version = row_version + 1
+                where link_id = l.id and k < i.key and state = 'resolved' and resolved_by = 'kurir' and note like 'held: %'
+                  and note <> 'held: ' || i.cause;
+        end if;
         verdict := 'held'; return next;
     end loop;
 end $$;
@@ -957,6 +995,10 @@ begin
         h.generation, h.reason, 'held:' || h.reason, h.detail, h.body, h.properties, h.headers, h.held_at, t, p_actor, t, p_note)
     on conflict (id) do update set state = 'discarded', generation = excluded.generation, last_at = excluded.last_at,
         resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at, note = excluded.note, row_version = v.row_version + 1;
+    -- A replay's letter may have died before it had a connection, and has another id then.
+    update dead_letter set state = 'discarded', resolved_by = p_actor, resolved_at = t, note = p_note, row_version = row_version + 1
+        where id = (h.headers ->> 'x-letter')::uuid and id <> p_dead_id and tenant = h.tenant and worker = h.worker
+          and generation = h.generation and lives_on(state, resolved_by, note);
     insert into audit (actor, what, tenant, detail, at)
     values (p_actor, 'held.discard', h.tenant, jsonb_build_object('held', h.id, 'source', h.source, 'event', h.event_id,
         'generation', h.generation, 'cause', h.reason, 'dead_letter', p_dead_id, 'note', p_note), t);

@@ -54,6 +54,8 @@ create table circuit (
     primary key (connection_id, operation)
 );
 
+-- What is held for a moment, and for longer once its connection is suspended.
+create index held_briefly on held (connection_id) where reason in ('budget', 'circuit');
 create index held_paced on held (connection_id, lane, id) where reason in ('budget', 'suspended', 'circuit');
 
 -- Longest pauses: a cooldown that was not named by the partner, an open circuit.

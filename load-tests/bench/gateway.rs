@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use testkit::Port;
+
 use crate::contacts::TENANT;
-use crate::process::{Process, client, free_address, run};
+use crate::process::{Process, address, client, run};
 use crate::report::Report;
 use crate::stage::Stage;
 use crate::{Size, cpu};
@@ -36,13 +38,13 @@ pub(crate) async fn measure(stage: &mut Stage, size: Size, report: &mut Report) 
     ]));
     let token: serde_json::Value = serde_json::from_str(&token).unwrap();
     let token = token["secret"].as_str().unwrap().to_owned();
-    let (health, address) = (free_address(), free_address());
+    let (health, port) = (Port::reserve(), Port::reserve());
     let mut command = stage.kurir(&["gateway"]);
     command
-        .env("KURIR_HEALTH__GATEWAY", &health)
-        .env("KURIR_GATEWAY__LISTEN", &address);
-    let gateway = Process::ready(command, &health).await;
-    let url = format!("http://{address}/v1/events");
+        .env("KURIR_HEALTH__GATEWAY", address(&health))
+        .env("KURIR_GATEWAY__LISTEN", address(&port));
+    let gateway = Process::ready(command, health).await;
+    let url = format!("http://{}/v1/events", address(&port));
     let numbers = stage.unknown(DIFFERENT);
     let events: Vec<Vec<u8>> = stage
         .messages(numbers, 1)

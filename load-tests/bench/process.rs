@@ -1,11 +1,10 @@
 //! `kurir` processes and contenders: as an operator starts them, with their log in a file.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use testkit::wait_for;
+use testkit::{Port, wait_for};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_kurir");
 const READY_PATH: &str = "/readyz";
@@ -41,16 +40,17 @@ pub(crate) fn run(mut command: Command) -> String {
     String::from_utf8(ended.stdout).unwrap()
 }
 
-/// A free port of 127.0.0.1. Whoever takes it first has it.
-pub(crate) fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+/// What a process is told to listen at.
+pub(crate) fn address(port: &Port) -> String {
+    format!("127.0.0.1:{}", port.number())
 }
 
 /// A process that runs until it is stopped or dropped.
 pub(crate) struct Process {
     child: Child,
     log: tempfile::NamedTempFile,
+    /// Its health routes', where it has any.
+    _health: Option<Port>,
     /// From start to ready.
     pub(crate) ready_after: Duration,
 }
@@ -64,14 +64,15 @@ impl Process {
         Self {
             child,
             log,
+            _health: None,
             ready_after: Duration::ZERO,
         }
     }
 
     /// A role whose health routes listen at `health`; returns when it says that it is ready.
-    pub(crate) async fn ready(command: Command, health: &str) -> Self {
+    pub(crate) async fn ready(command: Command, health: Port) -> Self {
         let client = client();
-        let url = format!("http://{health}{READY_PATH}");
+        let url = format!("http://{}{READY_PATH}", address(&health));
         let begun = Instant::now();
         let mut process = Self::spawn(command);
         loop {
@@ -86,6 +87,7 @@ impl Process {
             tokio::time::sleep(LOOK).await;
         }
         process.ready_after = begun.elapsed();
+        process._health = Some(health);
         process
     }
 

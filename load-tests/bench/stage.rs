@@ -4,12 +4,12 @@
 use std::ops::Range;
 use std::process::Command;
 
-use testkit::{Broker, Database};
+use testkit::{Broker, Database, Port};
 
 use crate::contacts::{BODY, Source, TENANT, event_id, routing_key};
 use crate::fill::{Filler, Message};
 use crate::partner::Partner;
-use crate::process::{Process, free_address, kurir, run};
+use crate::process::{Process, address, kurir, run};
 
 pub(crate) const WORKER: &str = "metakocka-sync";
 /// Of Kurir's worker and of the hand-written loop: Kurir's defaults.
@@ -114,13 +114,13 @@ impl Stage {
     }
 
     pub(crate) async fn role_on(&self, database: &Database, arguments: &[&str]) -> Process {
-        let health = free_address();
+        let health = Port::reserve();
         let mut command = self.kurir_on(database, arguments);
         command.env(
             format!("KURIR_HEALTH__{}", arguments[0].to_uppercase()),
-            &health,
+            address(&health),
         );
-        Process::ready(command, &health).await
+        Process::ready(command, health).await
     }
 
     pub(crate) async fn worker(&self) -> Process {

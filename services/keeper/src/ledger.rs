@@ -106,8 +106,9 @@ impl Ledger {
                     Ok(Some((_, consumers))) if consumers > 0 => {}
                     Ok(Some(_)) => obstacle = Some(format!("nobody reads {queue}")),
                     Ok(None) => {
-                        obstacle =
-                            Some(format!("there is no queue {queue}; its worker declares it"))
+                        obstacle = Some(format!(
+                            "there is no queue {queue}; it is declared again soon"
+                        ))
                     }
                     Err(error) => obstacle = Some(error.to_string()),
                 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use store::held::{LaneShares, Waiting, release_paced, waiting_connections};
+use store::held::{LaneShares, Waiting, hold_for_suspension, release_paced, waiting_connections};
 use store::{Error, Pool, QueuePrefix, budgets};
 use tokio_util::sync::CancellationToken;
 use worker::failpoint;
@@ -54,6 +54,13 @@ impl Pace<'_> {
 
     /// Whether anything waits.
     async fn round(&self, workers: &[String]) -> Result<bool, Error> {
+        let renamed = hold_for_suspension(self.pool).await?;
+        if renamed > 0 {
+            tracing::info!(
+                events = renamed,
+                "what waited for requests waits for its suspended connection now"
+            );
+        }
         let waiting = waiting_connections(self.pool, workers).await?;
         for connection in &waiting {
             self.let_go(connection).await?;

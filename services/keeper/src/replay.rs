@@ -17,6 +17,8 @@ use crate::readiness::{Part, Readiness};
 const TICK: Duration = Duration::from_millis(250);
 /// How often neighbours of a crash are looked for.
 const NEIGHBOURS: Duration = Duration::from_secs(5);
+/// How often it is looked for letters that nothing lets go any more.
+const STANDSTILLS: Duration = Duration::from_secs(1);
 /// How often replays that ended long ago are removed.
 const PRUNE: Duration = Duration::from_secs(3600);
 /// After an error of the database.
@@ -34,6 +36,7 @@ pub(crate) struct Replays<'a> {
 #[derive(Default)]
 struct Done {
     neighbours: Option<Instant>,
+    standstills: Option<Instant>,
     pruned: Option<Instant>,
 }
 
@@ -71,6 +74,9 @@ impl Replays<'_> {
             && let Some((replay, letters)) = replay::order_neighbours(self.pool).await?
         {
             tracing::info!(%replay, letters, "neighbours of a crash are replayed once");
+        }
+        if due(&mut done.standstills, STANDSTILLS) {
+            replay::stand_still(self.pool).await?;
         }
         if due(&mut done.pruned, PRUNE) {
             let pruned = replay::prune(self.pool).await?;

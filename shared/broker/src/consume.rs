@@ -109,6 +109,8 @@ pub(crate) struct Shared<H: Handler, C: Claims<Grant = H::Grant>> {
     pub(crate) pins: Arc<dyn Pins>,
     pub(crate) connections: Arc<dyn Connections>,
     pub(crate) budgets: Option<Arc<dyn Budgets>>,
+    /// For what must be declared again.
+    pub(crate) broker: Broker,
     pub(crate) publisher: Publisher,
     pub(crate) holder: Holder,
     pub(crate) cuts: Arc<dyn Cuts>,
@@ -256,6 +258,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
             pins: worker.pins,
             connections: worker.connections,
             budgets: worker.budgets,
+            broker: worker.broker.clone(),
             publisher: worker.publisher,
             alone: worker.alone,
             leases: Arc::default(),

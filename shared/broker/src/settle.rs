@@ -22,6 +22,7 @@ use crate::alone::Presence;
 use crate::consume::Shared;
 use crate::headers::{Destination, forward};
 use crate::intake::{Subject, Work};
+use crate::publish::PublishError;
 use crate::receipt::Receipt;
 
 /// Pauses between repeats of a failed step.
@@ -243,14 +244,30 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         failpoint::hit_for("before_settle_copy", subject.event_id());
         let delivery = subject.delivery();
         let properties = forward(delivery, to, self.now());
-        let publish = || {
-            self.publisher
-                .publish("", queue, delivery.body.clone(), &properties)
+        let publish = || async {
+            let body = delivery.body.clone();
+            let sent = self.publisher.publish("", queue, body, &properties).await;
+            if let Err(PublishError::Returned { .. }) = &sent {
+                self.declare_again(queue).await;
+            }
+            sent
         };
         let (receipt, event) = (subject.receipt(), subject.event_id());
         self.persist("copy", receipt, event, since, publish).await?;
         failpoint::hit_for("after_copy", subject.event_id());
         Some(())
+    }
+
+    /// Somebody deleted a queue of ours under its worker, or the broker came back without it. The copy is sent again.
+    async fn declare_again(&self, queue: &str) {
+        let (name, consumes) = (self.handler.name(), self.handler.consumes());
+        let declared = self.topology.declare_worker(&self.broker, name, consumes);
+        match declared.await {
+            Ok(()) => tracing::warn!(handler = name, queue, "a missing queue is declared again"),
+            Err(error) => {
+                tracing::warn!(handler = name, queue, %error, "a missing queue cannot be declared")
+            }
+        }
     }
 
     /// Repeats a step while the delivery is ours. `None`: it is not any more, or the process stops; the broker has it.

@@ -4,6 +4,7 @@
 mod discard;
 mod paced;
 mod release;
+mod suspended;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -27,6 +28,7 @@ pub use release::{
     Ended, InVain, LOOK_LIMIT, NAMED_LIMIT, RELEASE_LIMIT, Released, Settled, in_vain, release,
     release_ended, settle_conflict, without_cause,
 };
+pub use suspended::{STEP, hold_for_suspension};
 
 /// Which rows; `None` matches all.
 #[derive(Clone, Debug, Default, PartialEq)]

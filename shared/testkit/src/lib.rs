@@ -30,6 +30,7 @@ pub use database::{Database, Statement, Statements, database};
 pub use front::{Authority, Front};
 pub use http::{Answer, Http};
 pub use management::{Management, QueueState};
+pub use ports::{ClosedPort, Port, closed_port};
 pub use process::{Ended, Kurir, Running};
 pub use publish::{CONTENT_TYPE, Publisher, Route, structured_properties};
 pub use wait::{stays, wait_for, wait_until};

@@ -1,4 +1,5 @@
-//! Puts up at the broker what a role needs, as soon as the broker is there.
+//! Puts up at the broker what a role needs, as soon as the broker is there, and again where it is missing later: somebody
+//! may delete it under a running process, and a broker may come back without its data.
 
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use crate::fleet::queues;
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Between two looks whether it is still there; each is some declarations that change nothing, about 10 ms.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// What is put up.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +49,30 @@ pub(super) async fn until_done(
             () = sleep(PAUSE) => {}
             () = shutdown.cancelled() => return Ok(()),
         }
+    }
+}
+
+/// After [`until_done`], until `shutdown`. What another topology is in the way of is told by the check, and the process
+/// goes on: it was well when it started.
+pub(super) async fn kept_up(
+    what: What,
+    broker: &Broker,
+    check: &Check,
+    shutdown: &CancellationToken,
+) {
+    let topology = broker.topology();
+    let keeping = async {
+        loop {
+            sleep(AGAIN).await;
+            match once(what, &topology, broker).await {
+                Ok(()) => check.ready("declared"),
+                Err(error) => check.not_ready(&error.to_string()),
+            }
+        }
+    };
+    tokio::select! {
+        () = keeping => {}
+        () = shutdown.cancelled() => {}
     }
 }
 

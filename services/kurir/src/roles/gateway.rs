@@ -48,7 +48,7 @@ pub(super) async fn add(process: &mut Process) -> Done {
     let (broker, shutdown) = (process.broker.clone(), process.shutdown.clone());
     process.tasks.spawn("gateway topology", async move {
         declare::until_done(What::Events, &broker, &check, &shutdown).await?;
-        shutdown.cancelled().await;
+        declare::kept_up(What::Events, &broker, &check, &shutdown).await;
         Ok::<_, broker::Error>(())
     });
     Ok(())

@@ -47,7 +47,10 @@ pub(super) async fn add(process: &mut Process) -> Done {
     );
     process.tasks.spawn("keeper", async move {
         declare::until_done(What::Workers, &deps.broker, &queues, &shutdown).await?;
-        Box::pin(keeper::run(deps, settings, readiness, shutdown)).await;
+        let broker = deps.broker.clone();
+        let keeping = declare::kept_up(What::Workers, &broker, &queues, &shutdown);
+        let work = Box::pin(keeper::run(deps, settings, readiness, shutdown.clone()));
+        tokio::join!(work, keeping);
         Ok::<_, broker::Error>(())
     });
     Ok(())

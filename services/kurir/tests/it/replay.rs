@@ -4,7 +4,7 @@
 use serde_json::Value;
 use simulators::metakocka::{Call, CommitPoint, Fault, ScriptedFault};
 use testkit::instance::Postgres;
-use testkit::{Contact, Contacts, Ended, wait_for, wait_until};
+use testkit::{Contact, Contacts, Ended, Running, wait_for, wait_until};
 
 use crate::fleet::{self, END, Fate, Fleet, SOON, TENANT, id_of, plain, rename};
 
@@ -240,10 +240,12 @@ async fn a_replay_says_what_is_retried_and_what_is_held() {
     let (worker, keeper) = tokio::join!(fleet.working(), fleet.keeping());
     let (contacts, events) = dead(&fleet, 2).await;
     fleet.simulator.clear_faults();
+    // Until the repair: back before the suspension, it would be done and not held.
     fleet.fault(
         ScriptedFault::new(Fault::Maintenance)
             .on(Call::AddPartner)
-            .containing(contacts[0].name()),
+            .containing(contacts[0].name())
+            .always(),
     );
     fleet.fault(
         ScriptedFault::new(Fault::Auth { code: 3 })
@@ -279,6 +281,103 @@ async fn a_replay_says_what_is_retried_and_what_is_held() {
     for contact in &contacts {
         fleet.has_one(contact).await;
     }
+}
+
+/// Its budget lets nobody do anything for an hour.
+async fn exhausted(fleet: &Fleet) {
+    fleet
+        .sql("update budget set cooldown_until = clock_timestamp() + interval '1 hour', cooldown_reason = 'enough'")
+        .await;
+}
+
+async fn suspended(fleet: &Fleet) {
+    fleet
+        .sql("select suspend_connection(tenant, id, epoch, 'refused') from connection")
+        .await;
+}
+
+/// A replay whose only letter is held for the budget; the worker stands still at `point` of it, if any.
+async fn held_for_the_budget(
+    fleet: &Fleet,
+    point: Option<&str>,
+) -> (Running, Contact, Value, String) {
+    let worker = fleet.working().await;
+    let (mut contacts, mut events) = dead(fleet, 1).await;
+    let (contact, event) = (contacts.remove(0), events.remove(0));
+    fleet.simulator.clear_faults();
+    worker.terminate();
+    worker.ended(END).await;
+    exhausted(fleet).await;
+    // A new one: it has to ask before it knows what it may.
+    let worker = match point {
+        Some(point) => fleet
+            .worker()
+            .failpoint(&format!("{point}:stop:1:{}", id_of(&event))),
+        None => fleet.worker(),
+    };
+    let worker = fleet::ready(worker).await;
+    let replay = ordered(fleet).await;
+    (worker, contact, event, replay)
+}
+
+/// The end of both orders: held for the suspension, told so, and done; after the repair it goes home.
+async fn ends_for_the_suspension(fleet: &Fleet, replay: &str, event: &Value) {
+    let (ended, progress) = followed(fleet, replay).await;
+    ended.expect(1);
+    let counts = &progress["counts"];
+    assert_eq!(
+        (&progress["state"], &counts["held"], &counts["held_briefly"]),
+        (&Value::from("done"), &Value::from(1), &Value::from(0)),
+        "{progress}"
+    );
+    assert_eq!(progress["failures"][0]["detail"], "suspended", "{progress}");
+    wait_until(
+        "the row says the suspension",
+        SOON,
+        async || fleet.held(event).await,
+        |reason| reason.as_deref() == Some("suspended"),
+    )
+    .await;
+    fleet.sql("update budget set cooldown_until = null").await;
+    fleet.repair().await;
+    fleet.becomes(event, Fate::Covered).await;
+    let home = self::progress(fleet, replay).await;
+    assert_eq!(home["counts"]["done"], 1, "{home}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_ends_when_the_connection_of_what_waits_for_its_budget_is_suspended() {
+    let fleet = Fleet::start().await;
+    let keeper = fleet.keeping().await;
+    let (worker, contact, event, replay) = held_for_the_budget(&fleet, None).await;
+    wait_until(
+        "it is held for the budget",
+        SOON,
+        async || fleet.held(&event).await,
+        |reason| reason.as_deref() == Some("budget"),
+    )
+    .await;
+    // It is waited for, and not told as ended.
+    let show = ["dead-letters", "replays", "show", &replay];
+    let shown = fleet.command(&show).await.expect(0).stdout;
+    assert!(shown.contains("  held briefly  1"), "{shown}");
+    suspended(&fleet).await;
+    ends_for_the_suspension(&fleet, &replay, &event).await;
+    fleet.ends([worker, keeper], [&event]).await;
+    fleet.has_one(&contact).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_ends_when_the_connection_is_suspended_between_admission_and_hold() {
+    let fleet = Fleet::start().await;
+    let keeper = fleet.keeping().await;
+    let (worker, contact, event, replay) = held_for_the_budget(&fleet, Some("before_hold")).await;
+    worker.frozen(SOON).await;
+    suspended(&fleet).await;
+    worker.thaw();
+    ends_for_the_suspension(&fleet, &replay, &event).await;
+    fleet.ends([worker, keeper], [&event]).await;
+    fleet.has_one(&contact).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

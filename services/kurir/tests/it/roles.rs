@@ -3,7 +3,7 @@
 use std::io::BufRead as _;
 use std::time::Duration;
 
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::json;
 use testkit::{Http, Kurir, Running, wait_for};
@@ -114,6 +114,82 @@ async fn the_keeper_becomes_ready_and_ends_in_order() {
     keeper
         .line("its last line", END, |line| line.contains("\"stopped\""))
         .await;
+}
+
+/// By a person's hand, or because the broker came back without its data: nobody has to be restarted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_at_the_broker_is_declared_again_by_gateway_and_keeper() {
+    let servers = servers().await;
+    let token = servers.tenant("acme").await;
+    let gateway = servers.gateway().start();
+    let keeper = servers
+        .role(&["keeper"])
+        .listen("health", "health.keeper")
+        .start();
+    gateway.ready(READY).await;
+    keeper.ready(READY).await;
+    let channel = servers.broker.channel().await.unwrap();
+    let queues = [
+        "unrouted",
+        "metakocka-sync",
+        "metakocka-sync.retry.1s",
+        "metakocka-sync.dead",
+    ]
+    .map(|queue| servers.broker.queue(queue));
+    for queue in &queues {
+        channel
+            .queue_delete(queue.as_str().into(), QueueDeleteOptions::default())
+            .await
+            .unwrap();
+    }
+    for exchange in ["events", "unrouted"] {
+        let exchange = servers.broker.queue(exchange);
+        channel
+            .exchange_delete(exchange.as_str().into(), ExchangeDeleteOptions::default())
+            .await
+            .unwrap();
+    }
+    let event = json!({
+        "specversion": "1.0", "id": "e1", "source": "urn:kurir:acme:crm:default", "type": "crm.contact.created.v1",
+        "tenantid": "acme", "data": { "contact": { "id": "1", "kind": "person", "name": "Živa Čuk" } },
+    });
+    let http = gateway.http("gateway").with_token(&token);
+    wait_for("the gateway takes events", END, async || {
+        match http.post_event("/v1/events", &event).await {
+            Ok(answer) if answer.status == 202 => Ok(()),
+            Ok(answer) => Err(answer.text),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await;
+    for queue in &queues {
+        wait_for(queue, END, async || {
+            match servers.broker.depth(queue).await {
+                Ok(Some(_)) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+    // Bound again, and the ledger reads again.
+    wait_for("the event is routed", END, async || {
+        http.post_event("/v1/events", &event)
+            .await
+            .unwrap()
+            .expect(202);
+        match servers.broker.depth(&queues[1]).await.unwrap() {
+            Some(depth) if depth > 0 => Ok(()),
+            depth => Err(depth),
+        }
+    })
+    .await;
+    wait_for("the ledger reads again", END, async || {
+        match servers.broker.consumers(&queues[3]).await.unwrap() {
+            Some(1) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use lapin::options::QueueDeleteOptions;
 use serde_json::Value;
 use testkit::instance::Rabbit;
 use testkit::wait_until;
-use worker::AckReason;
+use worker::{AckReason, RUNGS};
 
 use crate::ports::{Act, Ports};
 use crate::scene::{SOON, Scene, created, id};
@@ -35,6 +35,38 @@ async fn a_deleted_queue_is_declared_and_consumed_again() {
     scene.publish(&created(3)).await;
     scene.handles(3).await;
     assert_eq!(consuming.readiness.problems(), Vec::<String>::new());
+    consuming.stop().await.unwrap();
+}
+
+/// The consumer hears nothing of it, and its channel lives on: only the copy comes back.
+#[tokio::test]
+async fn a_deleted_retry_or_dead_letter_queue_is_declared_again_by_the_copy_for_it() {
+    let scene = Scene::new().await;
+    let events = created(2);
+    scene.ports.act(id(&events[0]), Act::FailOnce);
+    scene.ports.act(id(&events[1]), Act::Refuse);
+    let consuming = scene.consume().await;
+    let channel = scene.kit.channel().await.unwrap();
+    let rungs = RUNGS.map(|rung| format!(".retry.{}", rung.name));
+    for queue in rungs.iter().map(String::as_str).chain([".dead"]) {
+        let options = QueueDeleteOptions::default();
+        channel
+            .queue_delete(scene.queue(queue).as_str().into(), options)
+            .await
+            .unwrap();
+    }
+    scene.publish(&events).await;
+    // One of them twice.
+    scene.handles(3).await;
+    scene.holds(&scene.queue(".dead"), 1).await;
+    wait_until(
+        "nothing in hand",
+        SOON,
+        async || consuming.readiness.in_flight(),
+        |left| *left == 0,
+    )
+    .await;
+    assert_eq!(consuming.counters.consumers_opened.get(), 1);
     consuming.stop().await.unwrap();
 }
 

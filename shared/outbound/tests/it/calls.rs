@@ -1,7 +1,6 @@
 use std::time::{Duration, Instant};
 
 use outbound::{Call, CallError, NotSent, StatusClass, StatusCode, TRIES, Unknown, WINDOW};
-use tokio::net::TcpListener;
 
 use crate::partner::{LONG, Partner, SECRET, SHORT, call, connection, settings};
 
@@ -40,9 +39,8 @@ async fn an_answer_comes_back_whole() {
 
 #[tokio::test]
 async fn a_refused_connection_is_proven_unsent() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    drop(listener);
+    let closed = testkit::closed_port();
+    let url = format!("http://{}/", closed.address());
     let start = Instant::now();
     let outcome = connection(settings())
         .call(call(url.parse().unwrap()))
@@ -365,9 +363,8 @@ async fn debug_shows_neither_query_nor_body() {
 
 #[tokio::test]
 async fn errors_carry_no_secret() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let dead = listener.local_addr().unwrap();
-    drop(listener);
+    let closed = testkit::closed_port();
+    let dead = closed.address();
     for url in [
         format!("http://{SECRET}.invalid/?secret_key={SECRET}"),
         format!("http://{dead}/{SECRET}?secret_key={SECRET}"),

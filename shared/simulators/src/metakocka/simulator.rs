@@ -14,9 +14,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -36,6 +37,8 @@ use super::{Error, control};
 const MAX_CONNECTIONS: usize = 1_024;
 /// Between two tries to listen again after an outage, or to accept after a failure.
 const LISTEN_AGAIN: Duration = Duration::from_millis(20);
+/// Connections that wait to be accepted, after an outage as before it.
+const BACKLOG: u32 = 1_024;
 
 /// A running simulator. Stops when it is dropped.
 pub struct Simulator {
@@ -77,9 +80,7 @@ async fn listen(
             accepted = accept(&listener, &room) => accepted,
             lasting = outages.recv() => {
                 open.cancel();
-                drop(listener);
-                tokio::time::sleep(lasting.unwrap_or_default()).await;
-                listener = listen_again(address).await;
+                listener = away(listener, address, lasting.unwrap_or_default()).await;
                 open = shared.stopped.child_token();
                 continue;
             }
@@ -119,13 +120,34 @@ async fn accept(
     Ok((stream, from, permit))
 }
 
-async fn listen_again(address: SocketAddr) -> TcpListener {
+/// Connections are refused for so long. The port stays bound meanwhile: it comes back, so nobody else may be given it.
+async fn away(listener: TcpListener, address: SocketAddr, lasting: Duration) -> TcpListener {
+    drop(listener);
+    let end = Instant::now() + lasting;
     loop {
-        match TcpListener::bind(address).await {
-            Ok(listener) => return listener,
-            Err(_) => tokio::time::sleep(LISTEN_AGAIN).await,
+        match bound(address) {
+            Ok(socket) => {
+                tokio::time::sleep_until(end).await;
+                match socket.listen(BACKLOG) {
+                    Ok(listener) => return listener,
+                    Err(error) => tracing::warn!(%error, %address, "cannot listen again"),
+                }
+            }
+            Err(error) => tracing::warn!(%error, %address, "somebody took the port"),
         }
+        tokio::time::sleep(LISTEN_AGAIN).await;
     }
+}
+
+fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Connections of before may still be ending.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 async fn connection(

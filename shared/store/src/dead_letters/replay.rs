@@ -8,6 +8,7 @@ mod pace;
 mod plan;
 mod progress;
 mod prune;
+mod standstill;
 mod turn;
 
 pub use control::{Resumed, cancel, pause, resume};
@@ -17,4 +18,5 @@ pub use pace::{FIRST_RATE, HIGHEST_RATE, RATES, seconds_for};
 pub use plan::{Plan, Share, plan};
 pub use progress::{Counts, Failures, Progress, Replay, list, show};
 pub use prune::{REPLAYS_KEPT, prune};
+pub use standstill::stand_still;
 pub use turn::{IN_FLIGHT, LEASE, LOST_AFTER, Moved, Turn, release, take_turn, waiting};

@@ -14,4 +14,5 @@ mod pool;
 mod replays;
 mod rows;
 mod scopes;
+mod standstill;
 mod tokens;

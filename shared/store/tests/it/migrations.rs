@@ -65,11 +65,10 @@ async fn a_role_does_not_wait_for_a_wrong_address_or_password() {
 async fn an_unreachable_server_is_waited_for_and_then_named() {
     use secrecy::SecretString;
     use std::time::Duration;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = free.local_addr().expect("its address").port();
-    drop(free);
+    let closed = testkit::closed_port();
     let settings = store::Settings::new(SecretString::from(format!(
-        "postgres://a:b@127.0.0.1:{port}/c"
+        "postgres://a:b@{}/c",
+        closed.address()
     )));
     let error = store::connect(&settings, Duration::from_millis(500))
         .await

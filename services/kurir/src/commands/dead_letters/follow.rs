@@ -121,7 +121,10 @@ fn words(counts: &Counts, rate: f32) -> String {
         (counts.done, "done"),
         (counts.overtaken, "overtaken"),
         (counts.failed, "failed"),
-        (counts.held, "held"),
+        (counts.held - counts.held_briefly, "held"),
+        (counts.skipped, "skipped"),
+        (counts.cancelled, "cancelled"),
+        (counts.held_briefly, "held briefly"),
         (counts.retrying, "retrying"),
         (counts.sent, "on their way"),
         (counts.waiting, "waiting"),
@@ -161,9 +164,10 @@ pub(super) fn tell(progress: &Progress) -> String {
         ("  done", number(counts.done)),
         ("  overtaken", number(counts.overtaken)),
         ("  failed", number(counts.failed)),
-        ("  held", number(counts.held)),
+        ("  held", number(counts.held - counts.held_briefly)),
         ("  skipped", number(counts.skipped)),
         ("  retrying", number(counts.retrying)),
+        ("  held briefly", number(counts.held_briefly)),
         ("  on their way", number(counts.sent)),
         ("  waiting", number(counts.waiting)),
         ("  cancelled", number(counts.cancelled)),
@@ -242,4 +246,34 @@ fn verdict(progress: &Progress) -> Done {
         Some(next) => failed.next(next),
         None => failed.next(look(id)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line that says "1 of 2 ended; 2 held" contradicts itself.
+    #[test]
+    fn the_words_of_a_line_add_up_to_what_it_says_has_ended() {
+        let counts = Counts {
+            waiting: 1,
+            sent: 1,
+            retrying: 1,
+            done: 2,
+            overtaken: 1,
+            failed: 1,
+            held: 3,
+            held_briefly: 2,
+            skipped: 1,
+            cancelled: 1,
+        };
+        let said = words(&counts, 1.0);
+        let (ended, under_way) = said.split_once(", 2 held briefly, ").expect("both parts");
+        assert_eq!(
+            ended,
+            "2 done, 1 overtaken, 1 failed, 1 held, 1 skipped, 1 cancelled"
+        );
+        assert_eq!(under_way, "1 retrying, 1 on their way, 1 waiting, 1/s");
+        assert_eq!((counts.ended(), counts.all()), (7, 12));
+    }
 }

@@ -258,9 +258,8 @@ async fn the_examples_of_the_contract_are_understood() {
 
 #[tokio::test]
 async fn an_unreachable_root_stores_nothing() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let root = format!("http://{}/", listener.local_addr().unwrap());
-    drop(listener);
+    let closed = testkit::closed_port();
+    let root = format!("http://{}/", closed.address());
     let error = client(&root, KEY, settings())
         .add_partner(&beekeeper(), window())
         .await
