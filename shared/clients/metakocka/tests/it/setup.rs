@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use metakocka::{
-    AddressFields, AddressKind, ContactFields, MainAddress, Metakocka, NewPartner, Settings,
+    AddressFields, AddressKind, ContactFields, MainAddress, Metakocka, NewPartner, PartnerKey,
+    Settings, TaxNumber,
 };
 use outbound::address::Private;
 use outbound::{Client, Limits, Url};
@@ -16,6 +17,11 @@ pub(crate) const KEY: &str = "sim-key";
 
 /// Longer than any look-up of the simulator lags.
 pub(crate) const LAG: Duration = Duration::from_secs(60);
+
+/// Of a Slovenian record.
+pub(crate) fn tax(text: &str) -> Option<PartnerKey> {
+    TaxNumber::read(text, "SI").and_then(PartnerKey::tax_number)
+}
 
 pub(crate) fn settings() -> Settings {
     Settings {
