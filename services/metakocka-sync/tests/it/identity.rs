@@ -97,9 +97,24 @@ async fn eight_digits_are_slovenian_only_where_the_record_is() {
             .by_hand(partner("Mlin", &format!("SI{mill}"), "Slovenija"))
             .await;
         stage.by_hand(partner("Abroad", &abroad, country)).await;
-        let there = contact(&format!("there-{at}"), "Bakery", &mill, country);
-        let here = contact(&format!("here-{at}"), "Pekarna", &abroad, "SI");
-        let prefixed = contact(&format!("si-{at}"), "Pek", &format!("SI{abroad}"), country);
+        let there = contact(
+            &format!("there-{at}"),
+            &format!("Bakery {at}"),
+            &mill,
+            country,
+        );
+        let here = contact(
+            &format!("here-{at}"),
+            &format!("Pekarna {at}"),
+            &abroad,
+            "SI",
+        );
+        let prefixed = contact(
+            &format!("si-{at}"),
+            &format!("Pek {at}"),
+            &format!("SI{abroad}"),
+            country,
+        );
         stage.deliver_until_done(&saved(1, &there)).await;
         stage.deliver_until_done(&saved(1, &here)).await;
         assert_eq!(stage.partners().len(), before + 4, "{country}");
