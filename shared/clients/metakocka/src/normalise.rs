@@ -25,8 +25,9 @@ pub fn tax_number(text: &str) -> String {
     }
     text.nfkc()
         .flat_map(char::to_uppercase)
-        .nfc()
+        .nfkc()
         .filter(|letter| letter.is_alphanumeric() || matches!(letter, '/' | '+' | '*' | '&'))
+        .nfkc()
         .collect()
 }
 

@@ -11,7 +11,7 @@ mod shapes;
 #[cfg(test)]
 mod tests;
 
-use self::shapes::{area, by_ending, fits, letters_and_digits, national, prefixed};
+use self::shapes::{FEWEST_DIGITS, area, by_ending, fits, letters_and_digits, national, prefixed};
 use crate::country;
 use crate::normalise;
 
@@ -144,7 +144,7 @@ impl TaxNumber {
                 format!("{number}MVA"),
                 format!("NO{number}"),
             ],
-            Some("SE") if number.len() == 10 => vec![
+            Some("SE") if fits("9999999999", number) => vec![
                 format!("SE{number}01"),
                 number.to_owned(),
                 format!("{}-{}", &number[..6], &number[6..]),
@@ -154,7 +154,8 @@ impl TaxNumber {
             None if fits("99999999", number) => vec![number.to_owned(), format!("SI{number}")],
             None => vec![number.to_owned()],
         };
-        if short.len() < number.len() {
+        // A shorter text would be in everybody's number, where the search is for a part.
+        if short.len() < number.len() && short.len() >= FEWEST_DIGITS {
             let country = self.country().unwrap_or_default();
             spellings.extend([format!("{country}{short}"), short.to_owned()]);
         }

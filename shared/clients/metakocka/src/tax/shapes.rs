@@ -5,15 +5,16 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use crate::country;
 
-/// Of a number behind a country whose numbers have no known shape.
-const FEWEST_DIGITS: usize = 5;
+/// Fewer digits say nothing by themselves.
+pub(super) const FEWEST_DIGITS: usize = 5;
 
 /// Upper case. Nothing else is kept, as in `IE 1+34567 L` and `&` of other countries' numbers.
 pub(super) fn letters_and_digits(text: &str) -> String {
     text.nfkc()
         .flat_map(char::to_uppercase)
-        .nfc()
+        .nfkc()
         .filter(|letter| letter.is_alphanumeric() || matches!(letter, '+' | '*' | '&'))
+        .nfkc()
         .collect()
 }
 
