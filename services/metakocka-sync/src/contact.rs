@@ -8,7 +8,7 @@
 //! An absent field of the event is absent here (left alone at Metakocka), null and `[]` are "none".
 
 use event::{AddressKind as Purpose, ContactKind, Field};
-use metakocka::{AddressKind, length, normalise};
+use metakocka::{AddressKind, TaxNumber, country_of_record, length, normalise};
 use sync::{Content, Fields, Part};
 
 use crate::keys::{Identity, Who};
@@ -55,23 +55,15 @@ pub fn content(contact: &event::Contact) -> Result<Content, String> {
         BUSINESS_ENTITY.to_owned(),
         Some(who.business_entity().to_string()),
     );
-    let mut tax = None;
-    if let Some(given) = managed(&contact.tax_id) {
-        let number = normalise::tax_number(given.map(String::as_str).unwrap_or_default());
-        tax = text("/contact/tax_id", length::NUMBER, number)?;
-        fields.insert(TAX_ID.to_owned(), tax.clone());
-        if who == Who::Organization {
-            fields.insert(TAXPAYER.to_owned(), Some(tax.is_some().to_string()));
-        }
-    }
     if let Some(given) = managed(&contact.registration_number) {
-        let number = normalise::clean(given.map(String::as_str).unwrap_or_default());
+        let number = normalise::registration_number(given.map(String::as_str).unwrap_or_default());
         let number = text("/contact/registration_number", length::NUMBER, number)?;
         fields.insert(REGISTRATION.to_owned(), number);
     }
     if let Some(given) = managed(&contact.addresses) {
         addresses(given.map(Vec::as_slice).unwrap_or_default(), &mut content)?;
     }
+    let tax = tax(contact, who, &mut content)?;
     let mut email = None;
     if managed_fields(contact).any() {
         let reachable = reachable(contact, customer.clone())?;
@@ -97,17 +89,55 @@ pub(crate) fn managed_fields(contact: &event::Contact) -> Managed {
     }
 }
 
+/// The country that says whose a number without a prefix is; none where the publisher says nothing about it.
+pub(crate) fn country(content: &Content) -> Option<&'static str> {
+    let main = content.fields.get(COUNTRY).and_then(Option::as_deref);
+    let further = content.parts.get(parts::ADDRESS).into_iter().flatten();
+    let others = further.filter_map(|part| part.fields.get(parts::COUNTRY));
+    country_of_record(main, others.map(String::as_str))
+}
+
+/// A filler (`N/A`, `0`) is no number: like an empty text. Comes after the addresses, because of their country.
+fn tax(
+    contact: &event::Contact,
+    who: Who,
+    content: &mut Content,
+) -> Result<Option<TaxNumber>, String> {
+    let Some(given) = managed(&contact.tax_id) else {
+        return Ok(None);
+    };
+    let given = given.map(String::as_str).unwrap_or_default();
+    let number = TaxNumber::read(given, country(content).unwrap_or_default());
+    let sent = match number {
+        Some(_) => text(
+            "/contact/tax_id",
+            length::NUMBER,
+            normalise::tax_number(given),
+        )?,
+        None => None,
+    };
+    let taxpayer = sent.is_some();
+    content.fields.insert(TAX_ID.to_owned(), sent);
+    if who == Who::Organization {
+        let taxpayer = Some(taxpayer.to_string());
+        content.fields.insert(TAXPAYER.to_owned(), taxpayer);
+    }
+    Ok(number)
+}
+
 /// A person's tax number is data and no key: it may be that of an organization. A name without a whole address is a key
 /// only where there is no stronger one, because many people share a name.
 fn keys(
     who: Who,
     customer: &str,
-    tax: Option<String>,
+    tax: Option<TaxNumber>,
     email: Option<String>,
     fields: &Fields,
 ) -> Vec<Identity> {
     let text = |name: &str| fields.get(name).cloned().flatten().unwrap_or_default();
-    let tax = tax.filter(|_| who == Who::Organization).map(Identity::Tax);
+    let tax = tax
+        .filter(|_| who == Who::Organization)
+        .map(|number| Identity::of_number(number, customer));
     let mut keys: Vec<Identity> = tax
         .into_iter()
         .chain(email.map(Identity::Email))

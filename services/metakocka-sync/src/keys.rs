@@ -3,7 +3,7 @@
 //! A key is a text that begins with person or organization, so that keys of the two never meet. Every key of a record is
 //! claimed; which of them are looked up is bounded, see `target.rs`.
 
-use metakocka::{Partner, PartnerKey, normalise};
+use metakocka::{Compared, Partner, PartnerKey, TaxNumber, normalise};
 use sync::NaturalKey;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,13 @@ impl Who {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Identity {
-    Tax(String),
+    /// Of a country that is known.
+    Tax(TaxNumber),
+    /// Of an unknown country: two companies may have these digits, so the name belongs to it.
+    Number {
+        number: TaxNumber,
+        customer: String,
+    },
     Email(String),
     /// Empty texts count: they are those of a partner that has none.
     Name {
@@ -38,13 +44,26 @@ pub(crate) enum Identity {
 }
 
 impl Identity {
+    pub(crate) fn of_number(number: TaxNumber, customer: &str) -> Self {
+        match number.country() {
+            Some(_) => Self::Tax(number),
+            None => Self::Number {
+                number,
+                customer: customer.to_owned(),
+            },
+        }
+    }
+
     /// The same text for every spelling of it.
     pub(crate) fn natural(&self, who: Who) -> NaturalKey {
         let (by, parts) = match self {
             Self::Tax(number) => {
-                let digits = normalise::slovenian_digits(number);
-                let number = digits.unwrap_or_else(|| normalise::tax_number(number));
-                ("tax", vec![number])
+                let country = number.country().unwrap_or_default().to_owned();
+                ("tax", vec![country, number.national().to_owned()])
+            }
+            Self::Number { number, customer } => {
+                let parts = vec![number.national().to_owned(), normalise::name(customer)];
+                ("number", parts)
             }
             Self::Email(email) => ("email", vec![normalise::email(email)]),
             Self::Name {
@@ -83,7 +102,11 @@ impl Identity {
             .into_iter()
             .find(|known| known.as_str() == *who)?;
         let identity = match (*by, rest) {
-            ("tax", [number]) => Self::Tax((*number).to_owned()),
+            ("tax", [country, number]) => Self::Tax(TaxNumber::from_parts(Some(country), number)),
+            ("number", [number, customer]) => Self::Number {
+                number: TaxNumber::from_parts(None, number),
+                customer: (*customer).to_owned(),
+            },
             ("email", [email]) => Self::Email((*email).to_owned()),
             ("name", [customer, street, post_number]) => Self::Name {
                 customer: (*customer).to_owned(),
@@ -98,7 +121,10 @@ impl Identity {
     /// None for what identifies nobody.
     pub(crate) fn key(&self) -> Option<PartnerKey> {
         match self {
-            Self::Tax(number) => PartnerKey::tax_number(number),
+            Self::Tax(number) => PartnerKey::tax_number(number.clone()),
+            Self::Number { number, customer } => {
+                PartnerKey::tax_number(number.clone()).map(|key| key.of_somebody_called(customer))
+            }
             Self::Email(email) => PartnerKey::email(email),
             Self::Name {
                 customer,
@@ -111,17 +137,17 @@ impl Identity {
     /// The strongest is 0.
     pub(crate) fn rank(&self) -> u8 {
         match self {
-            Self::Tax(_) => 0,
+            Self::Tax(_) | Self::Number { .. } => 0,
             Self::Email(_) => 1,
             Self::Name { .. } => 2,
         }
     }
 
-    /// Calls of a look-up that finds few: a Slovenian tax number is asked for with and without `SI`.
-    pub(crate) fn lookups(&self) -> usize {
+    /// None for any other key.
+    pub(crate) fn tax_number(&self) -> Option<&TaxNumber> {
         match self {
-            Self::Tax(number) if normalise::slovenian_digits(number).is_some() => 2,
-            Self::Tax(_) | Self::Email(_) | Self::Name { .. } => 1,
+            Self::Tax(number) | Self::Number { number, .. } => Some(number),
+            Self::Email(_) | Self::Name { .. } => None,
         }
     }
 }
@@ -132,10 +158,15 @@ pub(crate) fn may_be(hit: &Partner, who: Who) -> bool {
         .is_none_or(|business| business == who.business_entity())
 }
 
-/// The hit has something that the stronger key is about, and it is something else.
+/// The hit has something that the stronger key is about, and it is something else. Numbers that may be one are no
+/// contradiction: equal digits where one side doesn't say their country.
 pub(crate) fn contradicts(hit: &Partner, stronger: &Identity) -> bool {
     let has = match stronger {
-        Identity::Tax(_) => hit.tax_id_number.is_some(),
+        Identity::Tax(number) | Identity::Number { number, .. } => {
+            return hit
+                .tax_number()
+                .is_some_and(|own| number.compare(&own) == Compared::Different);
+        }
         Identity::Email(_) => hit.contacts.iter().any(|contact| contact.email.is_some()),
         Identity::Name { .. } => hit.customer.is_some(),
     };
@@ -156,15 +187,30 @@ mod tests {
         }
     }
 
+    fn number(text: &str, country: &str, customer: &str) -> Identity {
+        Identity::of_number(TaxNumber::read(text, country).expect("a number"), customer)
+    }
+
     #[test]
     fn every_spelling_is_one_key() {
         for (spellings, key) in [
             (
                 vec![
-                    Identity::Tax("SI99999901".to_owned()),
-                    Identity::Tax("9999 9901".to_owned()),
+                    number("SI99999901", "", "Žužek d.o.o."),
+                    number("9999 9901", "Slovenia", "Kos d.o.o."),
                 ],
-                "organization|tax|99999901",
+                "organization|tax|SI|99999901",
+            ),
+            (
+                vec![number("99999901", "Češka", "Žužek d.o.o.")],
+                "organization|tax|CZ|99999901",
+            ),
+            (
+                vec![
+                    number("9999.9901", "", "Žužek D.O.O."),
+                    number("99999901", "", "Žužek  d.o.o."),
+                ],
+                "organization|number|99999901|žužek d.o.o.",
             ),
             (
                 vec![
@@ -197,7 +243,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_key_says_what_it_was_made_of(customer in "\\PC{1,20}", street in "\\PC{0,20}", post_number in "\\PC{0,8}") {
-            for identity in [named(&customer, &street, &post_number), Identity::Tax(customer.clone()), Identity::Email(street.clone())] {
+            let tax = TaxNumber::from_parts(Some("SI"), &customer);
+            let number = Identity::Number { number: TaxNumber::from_parts(None, &street), customer: customer.clone() };
+            for identity in [named(&customer, &street, &post_number), Identity::Tax(tax), number, Identity::Email(street.clone())] {
                 let key = identity.natural(Who::Person);
                 let (who, parsed) = Identity::parse(&key).expect("our own key");
                 prop_assert_eq!(who, Who::Person);

@@ -25,4 +25,4 @@ pub use handler::{CONSUMES, Deps, MetakockaSync, NAME, SYSTEM};
 pub use planner::ContactPlanner;
 pub use record::View;
 pub use settings::{People, Settings};
-pub use target::{LOOKUPS, PartnerTarget};
+pub use target::{LOOKUPS, LOOKUPS_WITH_NAME, PartnerTarget};

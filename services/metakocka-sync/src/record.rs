@@ -3,21 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use event::Payload;
-use metakocka::{Address, AddressKind, Partner, normalise};
-use sync::{Content, Grant, Part, Record, RecordPart, Wish};
+use metakocka::{Address, AddressKind, Compared, Partner, PartnerKey, TaxNumber, normalise};
+use store::links::EffectRow;
+use sync::{Base, Content, Fields, Grant, Part, Record, RecordPart, Request, Wish};
 
 use crate::contact::{
-    BUSINESS_ENTITY, COUNTRY, CUSTOMER, FOREIGN, PLACE, POST_NUMBER, PROVINCE, REGISTRATION,
+    self, BUSINESS_ENTITY, COUNTRY, CUSTOMER, FOREIGN, PLACE, POST_NUMBER, PROVINCE, REGISTRATION,
     STREET, TAX_ID, TAXPAYER, managed_fields,
 };
+use crate::keys::Identity;
 use crate::parts::{self, Managed};
 
 /// How one handling looks at partners: what it wants decides the spelling of what differs in nothing else, and only for
-/// things that are not ours. A tax number with or without `SI`, an address in capitals are not changed and not added
-/// again. What we sent ourselves is compared as it was sent.
+/// things that are not ours. A tax number with or without its country, an address in capitals are not changed and not
+/// added again. What we sent ourselves is compared as it was sent.
 #[derive(Clone, Debug)]
 pub struct View {
-    tax: Option<String>,
+    /// The number, and how it is wanted.
+    tax: Option<(TaxNumber, String)>,
+    /// Names and tax numbers of the record, as they are wanted and as they were sent: how a look-up knows it.
+    names: BTreeSet<String>,
+    numbers: BTreeSet<String>,
     parts: Vec<Part>,
     /// Ids of parts that the link knows.
     known: BTreeSet<String>,
@@ -27,12 +33,24 @@ pub struct View {
 impl View {
     /// For an event that wants this content, of a record without a link so far.
     pub fn of_content(content: &Content) -> Self {
-        Self {
-            tax: content.fields.get(TAX_ID).cloned().flatten(),
+        let country = contact::country(content).unwrap_or_default();
+        let tax = content.fields.get(TAX_ID).cloned().flatten();
+        let mut view = Self {
+            tax: tax.and_then(|text| Some((TaxNumber::read(&text, country)?, text))),
+            names: BTreeSet::new(),
+            numbers: BTreeSet::new(),
             parts: content.parts.values().flatten().cloned().collect(),
             known: BTreeSet::new(),
             managed: Managed::ALL,
-        }
+        };
+        view.knows(&content.fields);
+        view
+    }
+
+    fn knows(&mut self, fields: &Fields) {
+        let told = |name: &str| fields.get(name).cloned().flatten();
+        self.names.extend(told(CUSTOMER));
+        self.numbers.extend(told(TAX_ID));
     }
 
     pub(crate) fn of(grant: &Grant, payload: &Payload) -> Self {
@@ -42,6 +60,14 @@ impl View {
                 Self::of_content(&Content::default())
             }
         };
+        if let Ok(base) = serde_json::from_value::<Base>(grant.granted.link.base.clone()) {
+            view.knows(&base.fields());
+        }
+        let sent = |row: &EffectRow| serde_json::from_value::<Request>(row.request.clone()).ok();
+        let calls = grant.granted.given_up.iter().chain(&grant.granted.open);
+        for request in calls.filter_map(sent) {
+            view.knows(&request.fields);
+        }
         if grant.granted.open.is_some() {
             // Whether that call was made must be seen exactly.
             view.tax = None;
@@ -62,12 +88,29 @@ impl View {
     /// As found or read.
     pub fn record(&self, partner: &Partner) -> Record {
         let mut record = self.answered(partner);
-        if let (Some(wanted), Some(shown)) = (&self.tax, record.fields.get_mut(TAX_ID))
-            && normalise::same_tax_number(wanted, shown)
+        if let (Some((number, wanted)), Some(own)) = (&self.tax, partner.tax_number())
+            && number.compare(&own) != Compared::Different
         {
-            shown.clone_from(wanted);
+            record.fields.insert(TAX_ID.to_owned(), wanted.clone());
         }
         record
+    }
+
+    /// What to look for, with the spellings and names that only the record itself knows.
+    pub(crate) fn key(&self, identity: &Identity) -> Option<PartnerKey> {
+        let mut key = identity.key()?;
+        if let Some(number) = identity.tax_number() {
+            for name in &self.names {
+                key = key.of_somebody_called(name);
+            }
+            let country = number.country().unwrap_or_default();
+            for text in &self.numbers {
+                if TaxNumber::read(text, country).as_ref() == Some(number) {
+                    key = key.also_spelled(text);
+                }
+            }
+        }
+        Some(key)
     }
 
     /// As answered to a call of ours: its fields are exactly those stored.
@@ -120,16 +163,21 @@ fn fields(partner: &Partner, main: Option<&Address>) -> BTreeMap<String, String>
     let flag = |flag: Option<bool>| flag.map(|flag| flag.to_string());
     let place = |pick: fn(&Address) -> &Option<String>| main.and_then(|main| clean(pick(main)));
     let country = main.and_then(|main| main.country.as_deref().map(normalise::country_name));
+    let tax = partner.tax_number().and(partner.tax_id_number.as_deref());
+    let tax = tax.map(normalise::tax_number);
     let shown = [
         (CUSTOMER, clean(&partner.customer)),
         (BUSINESS_ENTITY, flag(partner.business_entity)),
         (TAXPAYER, flag(partner.taxpayer)),
         (FOREIGN, flag(partner.foreign)),
+        (TAX_ID, tax),
         (
-            TAX_ID,
-            partner.tax_id_number.as_deref().map(normalise::tax_number),
+            REGISTRATION,
+            partner
+                .registration_number
+                .as_deref()
+                .map(normalise::registration_number),
         ),
-        (REGISTRATION, clean(&partner.registration_number)),
         (STREET, place(|address| &address.street)),
         (POST_NUMBER, place(|address| &address.post_number)),
         (PLACE, place(|address| &address.city)),

@@ -1,9 +1,10 @@
 //! Partners of one Metakocka company as the link engine's target, for one handling.
 //!
 //! * A look-up tries keys strongest first (tax number, e-mail address, exact name and address) and makes at most
-//!   [`LOOKUPS`] calls: a Slovenian tax number is asked for in two spellings and counts twice, so that with tax number
-//!   and e-mail address the name is left out. A create therefore costs at most four calls, and one more for each address
-//!   beyond the first further one.
+//!   [`LOOKUPS`] calls: a tax number is asked for in each spelling under which it may stand there, two for most
+//!   countries and never more than four. The name is asked only where it is at most call [`LOOKUPS_WITH_NAME`], so with a
+//!   tax number and an e-mail address it is left out. A create therefore costs at most [`LOOKUPS`] calls and one (a
+//!   Slovenian one four), and one more for each address beyond the first further one.
 //! * A hit counts only if we find the key on it ourselves, if it is not of the other kind (person, organization), and if
 //!   it does not carry another value of a stronger key.
 //! * An update sends scalars by `mk_id`, all fields of the main address or none. Where the answer does not show what
@@ -16,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use metakocka::{AddedPartner, Error, MainFields, Metakocka, MkId, Partner, PartnerUpdate};
+use metakocka::{
+    AddedPartner, Error, MainFields, Metakocka, MkId, Partner, PartnerUpdate, TAX_SPELLINGS,
+};
 use sync::{
     Answer, Call, Content, Fields, LookError, NaturalKey, Operation, Part, Record, SendError,
     Target,
@@ -29,8 +32,10 @@ use crate::parts;
 use crate::record::{View, main_address};
 use crate::sending::{address_id, as_sent, filled, main_fields, new_partner};
 
-/// Most look-up calls before a create, paging aside.
-pub const LOOKUPS: usize = 3;
+/// Most look-up calls before a create, paging aside: every spelling of a tax number, and an e-mail address.
+pub const LOOKUPS: usize = TAX_SPELLINGS + 1;
+/// Where a name is asked for, too.
+pub const LOOKUPS_WITH_NAME: usize = 3;
 
 /// See the module.
 pub struct PartnerTarget {
@@ -98,28 +103,34 @@ impl PartnerTarget {
         let mut known: Vec<(Who, Identity)> = keys.iter().filter_map(Identity::parse).collect();
         // A re-check brings them in no order.
         known.sort_by_key(|(_, identity)| identity.rank());
-        let mut left = LOOKUPS;
+        let mut asked = 0;
         for (at, (who, identity)) in known.iter().enumerate() {
-            let Some(key) = identity.key() else { continue };
-            let Some(rest) = left.checked_sub(identity.lookups()) else {
+            let Some(key) = self.view.key(identity) else {
                 continue;
             };
-            left = rest;
-            let hits = self
+            let most = match identity {
+                Identity::Name { .. } => LOOKUPS_WITH_NAME,
+                Identity::Tax(_) | Identity::Number { .. } | Identity::Email(_) => LOOKUPS,
+            };
+            if asked + key.lookups() > most {
+                continue;
+            }
+            asked += key.lookups();
+            let found = self
                 .client
                 .find_partners(&key)
                 .await
                 .map_err(|error| self.look_failed(error))?;
-            let hits: Vec<Record> = hits
+            let stronger = &known[..at];
+            let mut hits: Vec<&Partner> = found
                 .iter()
                 .filter(|hit| may_be(hit, *who))
-                .filter(|hit| {
-                    !known[..at]
-                        .iter()
-                        .any(|(_, stronger)| contradicts(hit, stronger))
-                })
-                .map(|hit| self.view.record(hit))
+                .filter(|hit| !stronger.iter().any(|(_, key)| contradicts(hit, key)))
                 .collect();
+            if hits.iter().any(|hit| key.is_certain(hit)) {
+                hits.retain(|hit| key.is_certain(hit));
+            }
+            let hits: Vec<Record> = hits.into_iter().map(|hit| self.view.record(hit)).collect();
             if !hits.is_empty() {
                 return Ok(hits);
             }

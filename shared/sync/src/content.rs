@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 /// Field → normalised text; `None` is "cleared". A field that is absent is not managed by the publisher.
 pub type Fields = BTreeMap<String, Option<String>>;
 
-/// What finds the record at the partner without its id: `organization|tax|12345678`. Unique per connection and kind.
+/// What finds the record at the partner without its id: `organization|tax|SI|12345678`. Unique per connection and kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NaturalKey(pub String);

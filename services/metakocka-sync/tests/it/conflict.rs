@@ -1,7 +1,7 @@
 //! Who a record may be: ambiguous keys, twins, and partners that only look like it.
 
 use serde_json::{Value, json};
-use simulators::metakocka::{PartnerEdit, PersonContact, Readings};
+use simulators::metakocka::{AddressType, PartnerEdit, PersonAddress, PersonContact, Readings};
 
 use crate::stage::{LAG, Stage, beekeeper, both, person, requested, saved};
 
@@ -11,6 +11,20 @@ fn company(customer: &str, tax: &str) -> PartnerEdit {
         business_entity: Some(true),
         tax_id_number: Some(tax.to_owned()),
         ..PartnerEdit::default()
+    }
+}
+
+fn company_in(customer: &str, tax: &str, country: &str) -> PartnerEdit {
+    PartnerEdit {
+        addresses: Some(vec![PersonAddress {
+            address_type: AddressType::Billing,
+            street: "Glavni trg 1".to_owned(),
+            post_number: "4000".to_owned(),
+            city: "Kranj".to_owned(),
+            country: country.to_owned(),
+            ..PersonAddress::default()
+        }]),
+        ..company(customer, tax)
     }
 }
 
@@ -30,7 +44,9 @@ async fn two_partners_with_one_key_are_for_a_person_to_decide() {
     for readings in both() {
         let stage = Stage::new(readings).await;
         stage.by_hand(company("Žužek", "SI99999901")).await;
-        stage.by_hand(company("Žužek nov", "99999901")).await;
+        stage
+            .by_hand(company_in("Žužek nov", "99999901", "Slovenija"))
+            .await;
         let end = stage.deliver(&saved(1, &beekeeper())).await;
         assert_eq!(end.word(), "blocked conflict");
         assert!(end.text().contains("2 records"), "{}", end.text());
@@ -117,7 +133,9 @@ async fn a_second_partner_that_appears_later_is_seen_by_a_re_check() {
         assert_eq!(end.word(), "ack rechecked");
         assert_eq!(stage.link().await.0, "linked");
 
-        stage.by_hand(company("Dvojnik", "99999901")).await;
+        stage
+            .by_hand(company_in("Dvojnik", "99999901", "Slovenija"))
+            .await;
         let end = stage.deliver(&requested("recheck", id)).await;
         assert_eq!(end.word(), "ack rechecked");
         assert_eq!(stage.link().await.0, "conflict");

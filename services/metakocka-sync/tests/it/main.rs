@@ -4,6 +4,7 @@
 
 mod conflict;
 mod connection;
+mod identity;
 mod mapping;
 mod readings;
 mod records;

@@ -264,7 +264,7 @@ async fn match_tax() {
                 .by_hand(PartnerEdit {
                     business_entity: Some(true),
                     tax_id_number: Some(theirs.to_owned()),
-                    ..hand("Naša")
+                    ..lives("Naša", "Lipova 3")
                 })
                 .await;
             stage.deliver_until_done(&saved(1, &beekeeper())).await;

@@ -1,153 +1,245 @@
-//! Countries by code, Slovenian and English name: Metakocka answers in either language, CRMs mostly in codes.
+//! Countries by any code or name: Metakocka answers in Slovenian or English, CRMs in codes, in their users' language, or
+//! as it stands on an envelope (`SLO`). The tables are those of the crate `keshvar` (ISO 3166, CLDR's names in all
+//! languages, the codes on cars and at the Olympics); [`OURS`] is what it lacks or spells as nobody in Slovenia does.
 
-use crate::normalise;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::LazyLock;
+
+use keshvar::CountryIterator;
+use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::char::is_combining_mark;
 
 pub(crate) struct Country {
-    pub(crate) iso: &'static str,
+    /// ISO 3166 alpha-2, or one that is used like it (`XK`, `XI`).
+    pub(crate) iso: String,
+    /// As Metakocka's partner addresses spell it.
     pub(crate) slovenian: &'static str,
-    others: &'static [&'static str],
 }
 
-pub(crate) fn find(text: &str) -> Option<&'static Country> {
-    let wanted = normalise::name(text);
-    if wanted.is_empty() {
-        return None;
-    }
-    COUNTRIES.iter().find(|country| {
-        let mut spellings = [country.iso, country.slovenian]
-            .into_iter()
-            .chain(country.others.iter().copied());
-        spellings.any(|spelling| normalise::name(spelling) == wanted)
+/// By its two letters, where they are part of something else: ISO's, and those that numbers for VAT begin with.
+pub(crate) fn by_code(code: &str) -> Option<&'static Country> {
+    let code = code.to_ascii_uppercase();
+    let known = TABLE.found(&folded(&code))?;
+    (known.iso == code || ["EL", "UK"].contains(&code.as_str())).then_some(known)
+}
+
+/// The country of a record, as code: that of its main address; where that doesn't say it, the one that its other
+/// addresses agree on. Countries in any spelling; one that is not known counts as not said.
+pub fn of_record<'a>(
+    main: Option<&str>,
+    others: impl IntoIterator<Item = &'a str>,
+) -> Option<&'static str> {
+    let known = |text: &str| find(text).map(|country| country.iso.as_str());
+    main.and_then(known).or_else(|| {
+        let mut others = others.into_iter().filter_map(known);
+        let first = others.next()?;
+        others.all(|other| other == first).then_some(first)
     })
 }
 
-const fn country(
-    iso: &'static str,
-    slovenian: &'static str,
-    others: &'static [&'static str],
-) -> Country {
-    Country {
-        iso,
-        slovenian,
-        others,
-    }
+/// None for an empty text, an unknown name, and one that two countries share.
+pub(crate) fn find(text: &str) -> Option<&'static Country> {
+    let table = &*TABLE;
+    let wanted = folded(text);
+    table
+        .found(&wanted)
+        .or_else(|| table.found(without_form_of_state(&wanted)?))
 }
 
-/// Europe, and the larger trading partners beyond; any other country keeps the spelling it came with.
-const COUNTRIES: &[Country] = &[
-    country(
-        "SI",
-        "Slovenija",
-        &["Slovenia", "SVN", "Republika Slovenija"],
-    ),
-    country("AL", "Albanija", &["Albania"]),
-    country("AD", "Andora", &["Andorra"]),
-    country("AT", "Avstrija", &["Austria", "AUT", "Österreich"]),
-    country("BE", "Belgija", &["Belgium"]),
-    country("BY", "Belorusija", &["Belarus"]),
-    country("BG", "Bolgarija", &["Bulgaria"]),
-    country(
-        "BA",
-        "Bosna in Hercegovina",
-        &["Bosnia and Herzegovina", "BIH"],
-    ),
-    country("CY", "Ciper", &["Cyprus"]),
-    country(
-        "CZ",
-        "Češka",
-        &["Czechia", "Czech Republic", "Češka republika"],
-    ),
-    country("ME", "Črna gora", &["Montenegro"]),
-    country("DK", "Danska", &["Denmark"]),
-    country("EE", "Estonija", &["Estonia"]),
-    country("FI", "Finska", &["Finland"]),
-    country("FR", "Francija", &["France"]),
-    country("GR", "Grčija", &["Greece", "EL"]),
-    country("HR", "Hrvaška", &["Croatia", "HRV", "Hrvatska"]),
-    country("IE", "Irska", &["Ireland"]),
-    country("IS", "Islandija", &["Iceland"]),
-    country("IT", "Italija", &["Italy", "ITA", "Italia"]),
-    country("XK", "Kosovo", &[]),
-    country("LV", "Latvija", &["Latvia"]),
-    country("LI", "Lihtenštajn", &["Liechtenstein"]),
-    country("LT", "Litva", &["Lithuania"]),
-    country("LU", "Luksemburg", &["Luxembourg"]),
-    country("HU", "Madžarska", &["Hungary", "HUN"]),
-    country("MT", "Malta", &[]),
-    country("MD", "Moldavija", &["Moldova"]),
-    country("MC", "Monako", &["Monaco"]),
-    country("DE", "Nemčija", &["Germany", "DEU", "Deutschland"]),
-    country("NL", "Nizozemska", &["Netherlands", "The Netherlands"]),
-    country("NO", "Norveška", &["Norway"]),
-    country("PL", "Poljska", &["Poland"]),
-    country("PT", "Portugalska", &["Portugal"]),
-    country("RO", "Romunija", &["Romania"]),
-    country(
-        "RU",
-        "Rusija",
-        &["Russia", "Russian Federation", "Ruska federacija"],
-    ),
-    country(
-        "MK",
-        "Severna Makedonija",
-        &["North Macedonia", "Makedonija"],
-    ),
-    country("XI", "Severna Irska", &["Northern Ireland"]),
-    country("SK", "Slovaška", &["Slovakia"]),
-    country("RS", "Srbija", &["Serbia", "SRB"]),
-    country("ES", "Španija", &["Spain"]),
-    country("SE", "Švedska", &["Sweden"]),
-    country("CH", "Švica", &["Switzerland"]),
-    country("TR", "Turčija", &["Turkey", "Türkiye"]),
-    country("UA", "Ukrajina", &["Ukraine"]),
-    country(
-        "GB",
-        "Velika Britanija",
-        &[
-            "United Kingdom",
-            "UK",
-            "Great Britain",
-            "Združeno kraljestvo",
-        ],
-    ),
-    country(
-        "US",
-        "Združene države Amerike",
-        &["United States", "United States of America", "USA", "ZDA"],
-    ),
-    country("AU", "Avstralija", &["Australia"]),
-    country("BR", "Brazilija", &["Brazil"]),
-    country("CA", "Kanada", &["Canada"]),
-    country("CN", "Kitajska", &["China"]),
-    country("IL", "Izrael", &["Israel"]),
-    country("IN", "Indija", &["India"]),
-    country("JP", "Japonska", &["Japan"]),
-    country("KR", "Južna Koreja", &["South Korea"]),
-    country("NZ", "Nova Zelandija", &["New Zealand"]),
-    country(
-        "AE",
-        "Združeni arabski emirati",
-        &["United Arab Emirates", "UAE"],
-    ),
-];
+struct Table {
+    countries: Vec<Country>,
+    /// Index by folded spelling; none where two countries share it.
+    spellings: HashMap<String, Option<usize>>,
+}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
+/// Made once, some milliseconds and one to two MB.
+static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
 
-    #[test]
-    fn no_spelling_means_two_countries() {
-        let mut seen = BTreeSet::new();
-        for country in COUNTRIES {
-            let own: BTreeSet<String> = [country.iso, country.slovenian]
-                .into_iter()
-                .chain(country.others.iter().copied())
-                .map(normalise::name)
-                .collect();
-            for spelling in own {
-                assert!(seen.insert(spelling.clone()), "{spelling}");
+impl Table {
+    fn new() -> Self {
+        let known: Vec<keshvar::Country> = CountryIterator::new().collect();
+        let mut table = Self {
+            countries: Vec::new(),
+            spellings: HashMap::new(),
+        };
+        let mut codes = HashMap::new();
+        for (iso, slovenian, _) in OURS {
+            codes.insert((*iso).to_owned(), table.add((*iso).to_owned(), slovenian));
+        }
+        for country in &known {
+            let iso = country.alpha2().to_string();
+            if let Entry::Vacant(free) = codes.entry(iso.clone()) {
+                let slovenian = country.translations().get("sl").copied();
+                free.insert(table.add(iso, slovenian.unwrap_or(country.iso_short_name())));
             }
         }
+        // What is told first is not shadowed by what comes later.
+        for (iso, slovenian, others) in OURS {
+            let spellings = [*iso, *slovenian].into_iter().chain(others.iter().copied());
+            table.spell(spellings.map(|spelling| (codes[*iso], spelling.to_owned())));
+        }
+        for level in [iso_codes, usual_names, other_codes, all_names] {
+            let told = known.iter().flat_map(|country| {
+                let at = codes[&country.alpha2().to_string()];
+                level(country).into_iter().map(move |text| (at, text))
+            });
+            table.spell(told);
+        }
+        table
+    }
+
+    fn add(&mut self, iso: String, slovenian: &'static str) -> usize {
+        self.countries.push(Country { iso, slovenian });
+        self.countries.len() - 1
+    }
+
+    /// Spellings of one level: those of an earlier one stay, those that two countries share name none.
+    fn spell(&mut self, told: impl Iterator<Item = (usize, String)>) {
+        let mut level: HashMap<String, Option<usize>> = HashMap::new();
+        for (country, text) in told {
+            let text = folded(&text);
+            match level.entry(text) {
+                Entry::Vacant(free) => {
+                    free.insert(Some(country));
+                }
+                Entry::Occupied(mut taken) if *taken.get() != Some(country) => {
+                    taken.insert(None);
+                }
+                Entry::Occupied(_) => {}
+            }
+        }
+        for (text, country) in level {
+            self.spellings.entry(text).or_insert(country);
+        }
+    }
+
+    fn found(&self, folded: &str) -> Option<&Country> {
+        let at = (*self.spellings.get(folded)?)?;
+        self.countries.get(at)
     }
 }
+
+fn iso_codes(country: &keshvar::Country) -> Vec<String> {
+    vec![
+        country.alpha2().to_string(),
+        country.alpha3().to_string(),
+        country.number().to_owned(),
+    ]
+}
+
+/// In Slovenian, in its neighbours' languages and English, in its own languages, and the official ones.
+fn usual_names(country: &keshvar::Country) -> Vec<String> {
+    let own = country.maybe_official_language_list().unwrap_or_default();
+    let translated = ["sl", "en", "de", "hr", "it", "hu"]
+        .iter()
+        .chain(own)
+        .filter_map(|language| country.translations().get(language));
+    let told = [country.iso_short_name(), country.iso_long_name()];
+    let names = told.iter().chain(country.unofficial_name_list());
+    names
+        .chain(translated)
+        .map(|&name| name.to_owned())
+        .collect()
+}
+
+/// On cars and at the Olympics.
+fn other_codes(country: &keshvar::Country) -> Vec<String> {
+    let car = country.maybe_vehicle_registration_code();
+    let olympic = country.maybe_ioc().map(|code| code.to_string());
+    car.map(str::to_owned).into_iter().chain(olympic).collect()
+}
+
+fn all_names(country: &keshvar::Country) -> Vec<String> {
+    let names = country.translations().values();
+    names.map(|&name| name.to_owned()).collect()
+}
+
+/// What is left of a name when case, marks over letters, punctuation and "the" don't count.
+fn folded(text: &str) -> String {
+    let mut letters = String::new();
+    for letter in text.nfkd().flat_map(char::to_lowercase) {
+        match letter {
+            mark if is_combining_mark(mark) => {}
+            // No mark over a letter, but left out like one.
+            'đ' => letters.push('d'),
+            'ł' => letters.push('l'),
+            'ø' => letters.push('o'),
+            '&' => letters.push_str(" and "),
+            letter if letter.is_alphanumeric() => letters.push(letter),
+            // `U.S.A.` and `d'Ivoire`, and what has no width.
+            '.' | '\'' | '’' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' => {}
+            _ => letters.push(' '),
+        }
+    }
+    let words: Vec<&str> = letters
+        .split_whitespace()
+        .filter(|word| *word != "the")
+        .collect();
+    words.join(" ")
+}
+
+/// `Republika Slovenija`, `Republik Slowenien`: the name alone. None where it doesn't begin like that.
+fn without_form_of_state(folded: &str) -> Option<&str> {
+    const FORMS: [&str; 12] = [
+        "republic",
+        "republika",
+        "republik",
+        "repubblica",
+        "republica",
+        "republique",
+        "rep",
+        "r",
+        "kingdom",
+        "kraljevina",
+        "konigreich",
+        "kraljestvo",
+    ];
+    const LINKS: [&str; 8] = ["of", "di", "de", "du", "do", "da", "della", "la"];
+    let (form, name) = folded.split_once(' ')?;
+    if !FORMS.contains(&form) {
+        return None;
+    }
+    match name.split_once(' ') {
+        Some((link, name)) if LINKS.contains(&link) => Some(name),
+        _ => Some(name),
+    }
+}
+
+/// Code, Slovenian spelling, and spellings that are in no table or would mean another country there.
+const OURS: &[(&str, &str, &[&str])] = &[
+    ("AE", "Združeni arabski emirati", &[]),
+    ("CZ", "Češka", &["Češka republika"]),
+    ("GB", "Velika Britanija", &["UK", "Great Britain"]),
+    // The European Union's code for Greece, in numbers for VAT.
+    ("GR", "Grčija", &["EL"]),
+    (
+        "KR",
+        "Južna Koreja",
+        &["Korea", "Koreja", "South Korea", "Republika Koreja"],
+    ),
+    (
+        "MK",
+        "Severna Makedonija",
+        &["Makedonija", "Macedonia", "FYROM"],
+    ),
+    ("RU", "Rusija", &["Ruska federacija"]),
+    (
+        "SK",
+        "Slovaška",
+        &["Slovaška republika", "Slovenská republika"],
+    ),
+    ("SX", "Sint Maarten (nizozemski del)", &["Sint Maarten"]),
+    ("TW", "Tajvan", &["Republic of China", "Republika Kitajska"]),
+    ("US", "Združene države Amerike", &["ZDA", "U.S.", "America"]),
+    // Northern Ireland is not the UK (§9.18).
+    ("XI", "Severna Irska", &["Northern Ireland", "Nordirland"]),
+    (
+        "XK",
+        "Kosovo",
+        &["XKX", "RKS", "Kosova", "Republika Kosovo", "KOS"],
+    ),
+];

@@ -2,6 +2,7 @@
 
 use crate::normalise;
 use crate::partner::{MkId, Partner};
+use crate::tax::{Compared, TAX_SPELLINGS, TaxNumber};
 
 /// The one filter of a `get_partner` (§2.2). There is no empty one: it would mean everybody (§12).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +51,10 @@ pub struct PartnerKey(Kind);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     TaxNumber {
+        number: TaxNumber,
         spellings: Vec<FilterText>,
+        /// Normalised.
+        names: Vec<String>,
     },
     Email {
         spellings: Vec<FilterText>,
@@ -63,13 +67,40 @@ enum Kind {
 }
 
 impl PartnerKey {
-    /// None without a letter or digit. A number of Slovenian shape is looked for with and without `SI`.
-    pub fn tax_number(text: &str) -> Option<Self> {
-        let spellings = match normalise::slovenian_digits(text) {
-            Some(digits) => vec![format!("SI{digits}"), digits],
-            None => vec![normalise::tax_number(text)],
-        };
-        spelled(spellings).map(|spellings| Self(Kind::TaxNumber { spellings }))
+    /// Looked for in its usual spellings ([`TaxNumber::spellings`]), at most [`TAX_SPELLINGS`]. None if there is none.
+    pub fn tax_number(number: TaxNumber) -> Option<Self> {
+        let spellings = spelled(number.spellings()).filter(|spellings| !spellings.is_empty())?;
+        Some(Self(Kind::TaxNumber {
+            number,
+            spellings,
+            names: Vec::new(),
+        }))
+    }
+
+    /// A tax number is looked for in this spelling, too; the least likely one of too many is left out.
+    #[must_use]
+    pub fn also_spelled(mut self, text: &str) -> Self {
+        if let (Kind::TaxNumber { spellings, .. }, Some(text)) =
+            (&mut self.0, FilterText::new(text))
+            && !spellings.contains(&text)
+        {
+            spellings.truncate(TAX_SPELLINGS - 1);
+            spellings.push(text);
+        }
+        self
+    }
+
+    /// Of whose tax number this is: by name it is found, too, where only the digits are equal and the country of one
+    /// side is not known.
+    #[must_use]
+    pub fn of_somebody_called(mut self, name: &str) -> Self {
+        let name = normalise::name(name);
+        if let Kind::TaxNumber { names, .. } = &mut self.0
+            && !name.is_empty()
+        {
+            names.push(name);
+        }
+        self
     }
 
     /// None for what is no single mailbox. Looked for as given too, where that isn't lower case: whether Metakocka
@@ -100,10 +131,9 @@ impl PartnerKey {
     /// The same text for every spelling of the same key: what a claim on the key is made of.
     pub fn normalised(&self) -> String {
         match &self.0 {
-            Kind::TaxNumber { spellings } => {
-                let number = spellings[0].as_str();
-                let digits = normalise::slovenian_digits(number);
-                format!("tax:{}", digits.as_deref().unwrap_or(number))
+            Kind::TaxNumber { number, .. } => {
+                let country = number.country().unwrap_or_default();
+                format!("tax:{country}:{}", number.national())
             }
             Kind::Email { spellings } => format!("email:{}", spellings[0].as_str()),
             Kind::NameAndAddress {
@@ -117,10 +147,18 @@ impl PartnerKey {
         }
     }
 
+    /// Calls of a look-up that finds less than a page.
+    pub fn lookups(&self) -> usize {
+        match &self.0 {
+            Kind::TaxNumber { spellings, .. } | Kind::Email { spellings } => spellings.len(),
+            Kind::NameAndAddress { .. } => 1,
+        }
+    }
+
     /// One look-up each.
     pub(crate) fn filters(&self) -> Vec<Filter> {
         match &self.0 {
-            Kind::TaxNumber { spellings } => {
+            Kind::TaxNumber { spellings, .. } => {
                 spellings.iter().cloned().map(Filter::TaxNumber).collect()
             }
             Kind::Email { spellings } => spellings.iter().cloned().map(Filter::Email).collect(),
@@ -128,13 +166,25 @@ impl PartnerKey {
         }
     }
 
+    /// Whether it needs nothing else to be this partner: false for equal digits of an unknown country.
+    pub fn is_certain(&self, partner: &Partner) -> bool {
+        match &self.0 {
+            Kind::TaxNumber { number, .. } => compared(number, partner) == Some(Compared::Same),
+            Kind::Email { .. } | Kind::NameAndAddress { .. } => self.matches(partner),
+        }
+    }
+
     /// Whether the partner really has this key, whatever the search thought of it.
     pub fn matches(&self, partner: &Partner) -> bool {
         match &self.0 {
-            Kind::TaxNumber { spellings } => partner
-                .tax_id_number
-                .as_deref()
-                .is_some_and(|number| normalise::same_tax_number(number, spellings[0].as_str())),
+            Kind::TaxNumber { number, names, .. } => match compared(number, partner) {
+                Some(Compared::Same) => true,
+                Some(Compared::Perhaps) => {
+                    let own_name = partner.customer.as_deref().unwrap_or_default();
+                    names.contains(&normalise::name(own_name))
+                }
+                Some(Compared::Different) | None => false,
+            },
             Kind::Email { spellings } => partner
                 .contacts
                 .iter()
@@ -166,6 +216,11 @@ impl PartnerKey {
     }
 }
 
+/// None where the partner has no number.
+fn compared(number: &TaxNumber, partner: &Partner) -> Option<Compared> {
+    partner.tax_number().map(|own| number.compare(&own))
+}
+
 /// Without repetitions; None if any of them is empty. The first is the normalised one.
 fn spelled(spellings: Vec<String>) -> Option<Vec<FilterText>> {
     let mut texts: Vec<FilterText> = Vec::new();
@@ -183,6 +238,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn tax(text: &str) -> Option<PartnerKey> {
+        TaxNumber::read(text, "").and_then(PartnerKey::tax_number)
+    }
+
     fn sent(key: Option<PartnerKey>) -> Vec<String> {
         let filters = key.expect("a key").filters();
         filters
@@ -195,17 +254,49 @@ mod tests {
     }
 
     #[test]
-    fn a_slovenian_tax_number_is_looked_for_in_both_spellings() {
-        let both = [
-            "partner_tax_number=SI99999901",
-            "partner_tax_number=99999901",
-        ];
-        assert_eq!(sent(PartnerKey::tax_number(" si 9999 9901 ")), both);
-        assert_eq!(sent(PartnerKey::tax_number("99999901")), both);
-        assert_eq!(
-            sent(PartnerKey::tax_number("atu 12345678")),
-            ["partner_tax_number=ATU12345678"]
-        );
+    fn a_tax_number_is_looked_for_in_every_usual_spelling_and_as_given() {
+        let of = |text: &str, country: &str| {
+            sent(TaxNumber::read(text, country).and_then(PartnerKey::tax_number))
+                .into_iter()
+                .map(|filter| filter.replace("partner_tax_number=", ""))
+                .collect::<Vec<_>>()
+        };
+        for (text, country, spellings) in [
+            (" si 9999 9901 ", "", vec!["SI99999901", "99999901"]),
+            ("99999901", "Slovenija", vec!["SI99999901", "99999901"]),
+            ("99999901", "CZ", vec!["CZ99999901", "99999901"]),
+            ("99999901", "", vec!["99999901", "SI99999901"]),
+            (
+                "atu 12345678",
+                "",
+                vec!["ATU12345678", "U12345678", "12345678"],
+            ),
+            (
+                "BE999999927",
+                "",
+                vec!["BE0999999927", "0999999927", "BE999999927", "999999927"],
+            ),
+            (
+                "GR123456789",
+                "",
+                vec!["EL123456789", "123456789", "GR123456789"],
+            ),
+            (
+                "CHE123456789MWST",
+                "",
+                vec![
+                    "CHE-123.456.789",
+                    "CHE123456789",
+                    "123456789",
+                    "CHE-123.456.789 MWST",
+                ],
+            ),
+        ] {
+            assert_eq!(of(text, country), spellings, "{text} {country}");
+        }
+        let given = tax("CHE-123.456.789 TVA").map(|key| key.also_spelled("CHE123456789TVA"));
+        assert_eq!(sent(given.clone()).len(), TAX_SPELLINGS);
+        assert_eq!(sent(given)[3], "partner_tax_number=CHE123456789TVA");
     }
 
     #[test]
@@ -226,7 +317,7 @@ mod tests {
     #[test]
     fn keys_that_identify_nobody_do_not_exist() {
         for text in ["", " ", "-", "..", "\t"] {
-            assert_eq!(PartnerKey::tax_number(text), None);
+            assert_eq!(tax(text), None);
             assert_eq!(PartnerKey::email(text), None);
             assert_eq!(PartnerKey::name_and_address(text, "a 1", "1000"), None);
             assert_eq!(FilterText::new(text), None);
@@ -247,11 +338,8 @@ mod tests {
             all
         };
         assert_eq!(
-            claims(
-                &["SI99999901", "99999901", "si 99999901"],
-                PartnerKey::tax_number
-            ),
-            ["tax:99999901"]
+            claims(&["SI99999901", "SI-9999.9901", "si 99999901"], tax),
+            ["tax:SI:99999901"]
         );
         assert_eq!(
             claims(&["A@B.example", "a@b.example "], PartnerKey::email),
@@ -265,7 +353,7 @@ mod tests {
         #[test]
         fn no_key_ever_sends_an_empty_filter(text in "\\PC{0,12}") {
             let keys = [
-                PartnerKey::tax_number(&text),
+                tax(&text),
                 PartnerKey::email(&text),
                 PartnerKey::name_and_address(&text, "Ulica 1", "1000"),
             ];

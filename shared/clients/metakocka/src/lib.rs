@@ -16,16 +16,19 @@ pub mod normalise;
 mod number;
 mod operation;
 mod partner;
+mod tax;
 mod write;
 
 pub use client::{
     DEVELOPMENT_ROOT, Metakocka, PAGE, PAGES_LIMIT, PRODUCTION_ROOT, SYSTEM, Settings, Settle,
 };
+pub use country::of_record as country_of_record;
 pub use error::{Code, Doubt, Error, Stored};
 pub use key::{Filter, FilterText, PartnerKey};
 pub use number::{Marks, parse as parse_number};
 pub use operation::Operation;
 pub use partner::{AddedAddress, AddedPartner, Address, AddressKind, Contact, MkId, Partner};
+pub use tax::{Compared, TAX_SPELLINGS, TaxNumber};
 pub use write::{
     AddressFields, ContactFields, MainAddress, MainFields, NewPartner, PartnerUpdate, length,
 };

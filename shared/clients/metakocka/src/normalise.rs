@@ -17,28 +17,44 @@ pub fn name(text: &str) -> String {
     clean(&text.to_lowercase())
 }
 
-/// Upper case, without white space, dots and hyphens. A Slovenian number keeps its `SI` or its lack.
+/// Upper case, without white space, dots and hyphens; empty for a filler ([`is_filler`]). A prefix stays or lacks as it
+/// does. Fit for sending; two numbers are compared by [`crate::TaxNumber`].
 pub fn tax_number(text: &str) -> String {
-    text.chars()
-        .filter(|letter| !letter.is_whitespace() && !matches!(letter, '.' | '-'))
+    if is_filler(text) {
+        return String::new();
+    }
+    text.nfkc()
         .flat_map(char::to_uppercase)
-        .nfc()
+        .nfkc()
+        .filter(|letter| letter.is_alphanumeric() || matches!(letter, '/' | '+' | '*' | '&'))
+        .nfkc()
         .collect()
 }
 
-/// The eight digits of a Slovenian tax number, with or without `SI`; None for any other shape.
-pub fn slovenian_digits(text: &str) -> Option<String> {
-    let number = tax_number(text);
-    let digits = number.strip_prefix("SI").unwrap_or(&number);
-    let fits = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    fits.then(|| digits.to_owned())
+/// [`clean`]; empty for a filler ([`is_filler`]).
+pub fn registration_number(text: &str) -> String {
+    if is_filler(text) {
+        return String::new();
+    }
+    clean(text)
 }
 
-/// Equal after normalising, where a Slovenian number is the same with and without `SI`. Empty equals nothing.
-pub fn same_tax_number(one: &str, other: &str) -> bool {
-    let key = |text: &str| slovenian_digits(text).unwrap_or_else(|| tax_number(text));
-    let one = key(one);
-    !one.is_empty() && one == key(other)
+/// What people type where a number is asked for and there is none: nothing with a digit in it (`N/A`, `brez`, `/`), or
+/// one sign repeated (`0`, `99`, `000-000`), with or without a country before it (`SI00000000`).
+pub fn is_filler(text: &str) -> bool {
+    let signs: Vec<char> = text.nfkc().filter(|sign| sign.is_alphanumeric()).collect();
+    let repeated = |signs: &[char]| signs.iter().all(|sign| Some(sign) == signs.first());
+    let text = String::from_iter(&signs).to_uppercase();
+    let behind_country = ["ATU", "CHE"]
+        .into_iter()
+        .find_map(|prefix| text.strip_prefix(prefix))
+        .or_else(|| {
+            let (code, rest) = text.split_at_checked(2)?;
+            country::by_code(code).map(|_| rest)
+        });
+    !signs.iter().any(|sign| sign.is_numeric())
+        || repeated(&signs)
+        || behind_country.is_some_and(|rest| repeated(&rest.chars().collect::<Vec<_>>()))
 }
 
 /// Trimmed and in lower case.
@@ -91,9 +107,9 @@ pub fn post_number(text: &str) -> String {
     }
 }
 
-/// The ISO 3166 code of a country given as code, in Slovenian or in English; what isn't known as [`name`].
+/// The ISO 3166 code of a country given by any code or name; what isn't known as [`name`].
 pub fn country(text: &str) -> String {
-    country::find(text).map_or_else(|| name(text), |known| known.iso.to_owned())
+    country::find(text).map_or_else(|| name(text), |known| known.iso.clone())
 }
 
 /// The country as Metakocka's partner addresses spell it (`Slovenija`, §1.7); what isn't known as [`clean`].
@@ -107,23 +123,74 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn tax_numbers_are_the_same_with_and_without_si() {
-        for same in [
-            "SI99999901",
-            "99999901",
-            " si 9999 9901",
-            "SI-99999901",
-            "9999.9901",
+    fn fillers_are_no_numbers() {
+        for filler in [
+            "",
+            " ",
+            "N/A",
+            "n.a.",
+            "na",
+            "0",
+            "00000000",
+            "0.0",
+            "000-000-000",
+            "X",
+            "XXX",
+            "xx",
+            "brez",
+            "/",
+            "-",
+            "--",
+            "–",
+            "?",
+            ".",
+            "ni",
+            "nima",
+            "none",
+            "null",
+            "99",
+            "1",
+            "11111111",
+            "SI00000000",
+            "SI 0",
+            "si-0",
+            "SI",
+            "DE999999999",
+            "ATU00000000",
+            "CHE-000.000.000",
+            "ni zavezanec",
+            "SI99999999",
+            "HR",
+            "０００",
+            "\u{200b}",
+            "neznano",
+            "keine",
         ] {
-            assert!(same_tax_number("SI99999901", same), "{same}");
+            assert!(is_filler(filler), "{filler}");
+            assert_eq!(tax_number(filler), "");
+            assert_eq!(registration_number(filler), "");
         }
-        for other in ["SI99999902", "HR99999901", "9999990", "999999011", ""] {
-            assert!(!same_tax_number("SI99999901", other), "{other}");
+        for number in [
+            "99999901",
+            "SI99999901",
+            "12345678",
+            "10",
+            "HRB 77",
+            "6123456000",
+            "ATU12345678",
+            "B11111112",
+            "01",
+        ] {
+            assert!(!is_filler(number), "{number}");
+            assert_ne!(tax_number(number), "");
+            assert_eq!(registration_number(number), number);
         }
-        assert!(!same_tax_number("", ""));
-        // Only a number of Slovenian shape has two spellings.
-        assert!(!same_tax_number("SI999999011", "999999011"));
-        assert!(same_tax_number("atu 12345678", "ATU12345678"));
+        assert_eq!(tax_number(" si-9999 9901 "), "SI99999901");
+        assert_eq!(
+            tax_number("CHE\u{2011}123.456.789 mwst"),
+            "CHE123456789MWST"
+        );
+        assert_eq!(tax_number("12/345/67890"), "12/345/67890");
     }
 
     #[test]
@@ -182,7 +249,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_second_time_changes_nothing(text in "\\PC{0,30}") {
-            for normalise in [clean, name, tax_number, email, street, post_number, country, country_name] {
+            for normalise in [clean, name, tax_number, registration_number, email, street, post_number, country, country_name] {
                 let once = normalise(&text);
                 prop_assert_eq!(normalise(&once), once);
             }

@@ -4,8 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::country;
 use crate::decode;
 use crate::normalise;
+use crate::tax::TaxNumber;
 
 /// An internal id of Metakocka: a decimal text, unique within its company only. Never a number: it may outgrow one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,6 +89,20 @@ impl Partner {
             .iter()
             .find(|address| address.kind == AddressKind::Billing)
             .or_else(|| self.addresses.first())
+    }
+
+    /// None where no address says it, or where only others than the billing address do and they differ.
+    pub fn country(&self) -> Option<&'static str> {
+        let said = |address: &Address| address.country.clone().unwrap_or_default();
+        let main = self.billing_address().map(said);
+        let others: Vec<String> = self.addresses.iter().map(said).collect();
+        country::of_record(main.as_deref(), others.iter().map(String::as_str))
+    }
+
+    /// None for a filler, too (`N/A`, `0`).
+    pub fn tax_number(&self) -> Option<TaxNumber> {
+        let written = self.tax_id_number.as_deref().unwrap_or_default();
+        TaxNumber::read(written, self.country().unwrap_or_default())
     }
 }
 

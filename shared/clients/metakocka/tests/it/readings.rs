@@ -27,7 +27,8 @@ use simulators::metakocka::{
 };
 
 use crate::setup::{
-    COMPANY, KEY, LAG, beekeeper, both, client, lent, names, settings, simulated, window,
+    COMPANY, KEY, LAG, beekeeper, both, client, lent, names, settings, simulated, tax,
+    window,
 };
 
 fn by_hand(simulator: &Simulator, edit: PartnerEdit) -> MkId {
@@ -48,7 +49,16 @@ fn named(customer: &str) -> PartnerEdit {
 fn with_tax(customer: &str, tax: &str) -> PartnerEdit {
     PartnerEdit {
         tax_id_number: Some(tax.to_owned()),
+        addresses: Some(vec![in_country("Slovenija")]),
         ..named(customer)
+    }
+}
+
+fn in_country(country: &str) -> PersonAddress {
+    PersonAddress {
+        street: "Pot 1".to_owned(),
+        country: country.to_owned(),
+        ..PersonAddress::default()
     }
 }
 
@@ -99,7 +109,7 @@ async fn tax_numbers_are_found_exactly_in_either_spelling_under_every_matching()
         by_hand(&simulator, with_tax("foreign", "HR99999901"));
         simulator.advance(LAG).unwrap();
         for text in ["SI99999901", "99999901", "si 9999 9901"] {
-            let key = PartnerKey::tax_number(text);
+            let key = tax(text);
             assert_eq!(
                 found(&client, key).await,
                 std::slice::from_ref(&prefixed),
@@ -107,17 +117,14 @@ async fn tax_numbers_are_found_exactly_in_either_spelling_under_every_matching()
             );
         }
         for text in ["SI99999902", "99999902"] {
-            let key = PartnerKey::tax_number(text);
+            let key = tax(text);
             assert_eq!(
                 found(&client, key).await,
                 std::slice::from_ref(&bare),
                 "{match_tax:?}"
             );
         }
-        assert_eq!(
-            found(&client, PartnerKey::tax_number("SI99999903")).await,
-            []
-        );
+        assert_eq!(found(&client, tax("SI99999903")).await, []);
     }
 }
 
@@ -171,7 +178,7 @@ async fn several_exact_hits_are_all_told() {
         let first = by_hand(&simulator, with_tax("A", "SI99999901"));
         let second = by_hand(&simulator, with_tax("B", "99999901"));
         simulator.advance(LAG).unwrap();
-        let both_of_them = found(&client, PartnerKey::tax_number("SI99999901")).await;
+        let both_of_them = found(&client, tax("SI99999901")).await;
         assert_eq!(both_of_them.len(), 2);
         assert!(both_of_them.contains(&first) && both_of_them.contains(&second));
     }
@@ -211,13 +218,13 @@ async fn each_look_up_sends_one_filter_that_says_something() {
         by_hand(&simulator, with_tax("Somebody", "SI11111111"));
         simulator.advance(LAG).unwrap();
         for nothing in ["", "  ", "-"] {
-            assert_eq!(PartnerKey::tax_number(nothing), None);
+            assert_eq!(tax(nothing), None);
             assert_eq!(PartnerKey::email(nothing), None);
             assert_eq!(PartnerKey::name_and_address("", nothing, nothing), None);
             assert_eq!(FilterText::new(nothing), None);
             assert_eq!(MkId::new(nothing.trim_matches('-')), None);
         }
-        found(&client, PartnerKey::tax_number("SI99999901")).await;
+        found(&client, tax("SI99999901")).await;
         found(&client, PartnerKey::email("A@x.example")).await;
         found(&client, PartnerKey::name_and_address("A", "Pot 1", "1000")).await;
         client.check_credentials().await.unwrap();
@@ -397,7 +404,7 @@ async fn a_new_partner_is_found_once_look_ups_have_caught_up() {
             .mk_id;
         simulator.advance(LAG).unwrap();
         let keys = [
-            PartnerKey::tax_number("SI99999901"),
+            tax("SI99999901"),
             PartnerKey::email("spela@zuzek.example"),
             PartnerKey::name_and_address("Čebelarstvo Žužek d.o.o.", "Češnjeva ulica 7", "8210"),
         ];

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use event::TenantId;
 use metakocka::{
-    AddressFields, AddressKind, ContactFields, MainAddress, Metakocka, NewPartner, Settings,
+    AddressFields, AddressKind, ContactFields, MainAddress, Metakocka, NewPartner, PartnerKey,
+    Settings, TaxNumber,
 };
 use outbound::address::Private;
 use outbound::{Client, Purse, Url};
@@ -20,6 +21,11 @@ pub(crate) const KEY: &str = "sim-key";
 
 /// Longer than any look-up of the simulator lags.
 pub(crate) const LAG: Duration = Duration::from_secs(60);
+
+/// Of a Slovenian record.
+pub(crate) fn tax(text: &str) -> Option<PartnerKey> {
+    TaxNumber::read(text, "SI").and_then(PartnerKey::tax_number)
+}
 
 pub(crate) fn settings() -> Settings {
     Settings::default()

@@ -2,13 +2,13 @@
 
 use metakocka::{
     AddressFields, AddressKind, ContactFields, Doubt, Error, MainAddress, MainFields, Metakocka,
-    MkId, NewPartner, PartnerKey, PartnerUpdate, Stored,
+    MkId, NewPartner, PartnerUpdate, Stored,
 };
 use simulators::metakocka::core::Call;
 use simulators::metakocka::{Fault, LateAnswer, LogFilter, Readings, ScriptedFault, Simulator};
 
 use crate::setup::{
-    COMPANY, LAG, beekeeper, both, pasture, settings, simulated, simulated_with, spela, window,
+    COMPANY, LAG, beekeeper, both, pasture, settings, simulated, simulated_with, spela, tax, window,
 };
 
 fn change(main: MainFields) -> PartnerUpdate {
@@ -199,7 +199,7 @@ async fn a_lost_answer_of_a_write_is_ambiguous_and_found_by_its_key() {
             );
             assert_eq!(stored(&simulator), 1);
             simulator.advance(LAG).unwrap();
-            let key = PartnerKey::tax_number("SI99999901").unwrap();
+            let key = tax("SI99999901").unwrap();
             assert_eq!(
                 client.find_partners(&key).await.unwrap().len(),
                 1,

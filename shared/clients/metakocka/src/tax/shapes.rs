@@ -1,0 +1,168 @@
+//! How tax numbers look in each country: prefix, length, what stands behind. Of the Union's countries as VIES describes them
+//! (European Commission, "VAT identification numbers in each Member State"), of others as their tax offices do.
+
+use unicode_normalization::UnicodeNormalization as _;
+
+use crate::country;
+
+/// Fewer digits say nothing by themselves.
+pub(super) const FEWEST_DIGITS: usize = 5;
+
+/// Upper case. Nothing else is kept, as in `IE 1+34567 L` and `&` of other countries' numbers.
+pub(super) fn letters_and_digits(text: &str) -> String {
+    text.nfkc()
+        .flat_map(char::to_uppercase)
+        .nfkc()
+        .filter(|letter| letter.is_alphanumeric() || matches!(letter, '+' | '*' | '&'))
+        .nfkc()
+        .collect()
+}
+
+/// The country whose numbers are used there.
+pub(super) fn area(iso: &str) -> &str {
+    match iso {
+        "XI" | "IM" | "UK" => "GB",
+        "MC" => "FR",
+        "AX" => "FI",
+        other => other,
+    }
+}
+
+/// The country that the number names itself, and what is behind the prefix. Two letters name one if what follows has the
+/// shape of its numbers (digits, where that is not known), or if it is the record's own.
+pub(super) fn prefixed<'t>(
+    written: &'t str,
+    home: Option<&str>,
+) -> Option<(&'static str, &'t str)> {
+    if let Some(rest) = written.strip_prefix("CHE")
+        && rest.starts_with(|digit: char| digit.is_ascii_digit())
+    {
+        return Some(("CH", rest));
+    }
+    // `XX` would fit nearly everything; France hasn't given such numbers for long.
+    let of_home = |shape: &str| fits(shape, written) && !shape.starts_with("XX");
+    if home.is_some_and(|home| shapes(home).iter().any(|shape| of_home(shape))) {
+        return None;
+    }
+    let (prefix, rest) = written.split_at_checked(2)?;
+    let country = area(&country::by_code(prefix)?.iso);
+    let shapes = shapes(country);
+    let of = |text: &str| shapes.iter().any(|shape| fits(shape, text));
+    let own = home == Some(country) && rest.bytes().any(|byte| byte.is_ascii_digit());
+    let number = if shapes.is_empty() {
+        rest.len() >= FEWEST_DIGITS && rest.bytes().all(|byte| byte.is_ascii_digit())
+    } else {
+        of(&national(country, rest))
+    };
+    (number || own).then_some((country, rest))
+}
+
+/// Only one country writes that behind its numbers.
+pub(super) fn by_ending(written: &str) -> Option<&'static str> {
+    let ending = |ending: &str| {
+        written
+            .strip_suffix(ending)
+            .is_some_and(|number| fits("999999999", number))
+    };
+    match () {
+        () if ending("MVA") => Some("NO"),
+        () if ending("MWST") => Some("CH"),
+        () => None,
+    }
+}
+
+/// One spelling of a number within its country. A second time changes nothing.
+pub(super) fn national(country: &str, written: &str) -> String {
+    // A zero that was dropped may hide an ending.
+    unadorned(country, &unadorned(country, written))
+}
+
+fn unadorned(country: &str, written: &str) -> String {
+    // The prefix of a number whose country was not clear before.
+    let mut number = written;
+    if let Some((prefix, rest)) = number.split_at_checked(2)
+        && country::by_code(prefix).is_some_and(|known| area(&known.iso) == country)
+        && rest.bytes().any(|byte| byte.is_ascii_digit())
+        && !shapes(country).iter().any(|shape| fits(shape, number))
+    {
+        number = rest;
+    }
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let behind = |text: &'static str| number.strip_suffix(text).filter(|rest| digits(rest));
+    let number = match country {
+        "AT" => number.strip_prefix('U').filter(|rest| digits(rest)),
+        // With the first digit that its registration number has before it.
+        "BA" if fits("9999999999999", number) => number.strip_prefix('4'),
+        "CH" => ["MWST", "TVA", "IVA", "TPV", "VAT"]
+            .into_iter()
+            .find_map(behind),
+        // The office and the kind of taxation stand behind it at home.
+        "HU" if fits("99999999999", number) => number.get(..8),
+        "NL" => behind("B01"),
+        "NO" => behind("MVA"),
+        "SE" if fits("999999999999", number) => number.strip_suffix("01"),
+        _ => None,
+    }
+    .unwrap_or(number);
+    with_zeros(shapes(country), number)
+}
+
+/// As many zeros in front as the shape has room for: people and spreadsheets drop them, or add some.
+fn with_zeros(shapes: &[&str], number: &str) -> String {
+    if shapes.iter().any(|shape| fits(shape, number)) {
+        return number.to_owned();
+    }
+    let bare = number.trim_start_matches('0');
+    let filled = shapes.iter().find_map(|shape| {
+        let zeros = shape.len().checked_sub(bare.len())?;
+        let filled = format!("{}{bare}", "0".repeat(zeros));
+        fits(shape, &filled).then_some(filled)
+    });
+    filled.unwrap_or_else(|| bare.to_owned())
+}
+
+/// `9` a digit, `A` a letter, `X` either, anything else itself.
+pub(super) fn fits(shape: &str, text: &str) -> bool {
+    shape.len() == text.len()
+        && shape
+            .bytes()
+            .zip(text.bytes())
+            .all(|(wanted, byte)| match wanted {
+                b'9' => byte.is_ascii_digit(),
+                b'A' => byte.is_ascii_uppercase(),
+                b'X' => byte.is_ascii_uppercase() || byte.is_ascii_digit(),
+                other => byte == other,
+            })
+}
+
+/// Of numbers without their prefix, the shortest first. A country that is not here has any; zeros in front don't count
+/// there, as they don't in Romania.
+fn shapes(country: &str) -> &'static [&'static str] {
+    match country {
+        "AM" | "AT" | "DK" | "FI" | "HU" | "LU" | "ME" | "MT" | "SI" | "TW" => &["99999999"],
+        "AL" => &["A99999999A"],
+        "AU" | "HR" | "LV" => &["99999999999"],
+        "BA" => &["999999999999"],
+        "BE" | "PL" | "SK" | "TR" => &["9999999999"],
+        "BG" => &["999999999", "9999999999"],
+        "BY" | "CH" | "DE" | "EE" | "GE" | "GR" | "NO" | "PT" | "RS" | "US" | "XK" => {
+            &["999999999"]
+        }
+        "CY" => &["99999999A"],
+        "CZ" => &["99999999", "999999999", "9999999999"],
+        "ES" => &["X9999999X"],
+        "FR" => &["XX999999999"],
+        "GB" => &["999999999", "999999999999", "GD999", "HA999"],
+        "IE" => &["9999999A", "9999999AA", "9X99999A", "9+99999A", "9*99999A"],
+        "IS" => &["99999", "999999", "9999999999"],
+        "IT" => &["99999999999", "AAAAAA99A99A999A"],
+        "LI" | "SM" => &["99999"],
+        "LT" => &["999999999", "999999999999"],
+        "MK" => &["9999999999999"],
+        "NL" => &["999999999", "999999999B99"],
+        "RU" => &["9999999999", "999999999999"],
+        "SE" => &["9999999999", "999999999999"],
+        "UA" => &["99999999", "9999999999", "999999999999"],
+        _ => &[],
+    }
+}
