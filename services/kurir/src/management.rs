@@ -123,6 +123,17 @@ fn unavailable(why: String) -> Failed {
         .next("check KURIR_RABBITMQ_MANAGEMENT_URL, or unset it")
 }
 
+/// Why the management API did not tell something.
+pub(crate) fn not_told(status: u16) -> String {
+    let why = match status {
+        401 => "it refuses this user or password",
+        403 => "its user may not see that",
+        404 => "it knows no such virtual host",
+        _ => "it could not tell",
+    };
+    format!("the management API answered {status}: {why}")
+}
+
 /// As it stands in the address, percent-encoded; the default one is `/`.
 fn virtual_host(address: &str) -> String {
     let path =

@@ -1,5 +1,7 @@
 //! Why the store could not do it, by what the caller can do about it.
 
+use sqlx::error::DatabaseError;
+
 /// Errors of the store. `is_transient` says whether the same call may succeed later by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -15,6 +17,9 @@ pub enum Error {
     /// No such row, or none in the caller's scope.
     #[error("no {what} '{id}'")]
     Missing { what: &'static str, id: String },
+    /// It lets this user, or this password, not in, or has no such database; the text says which. Waiting does not help.
+    #[error("the database lets nobody in: {0}")]
+    NoEntry(String),
     /// The argument cannot be stored.
     #[error("{0}")]
     Invalid(String),
@@ -71,6 +76,7 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::Database(refusal) => match Class::of(refusal.code().as_deref()) {
                 Class::Unavailable => Self::Unavailable(error),
                 Class::Transient => Self::Transient(error),
+                Class::NoEntry => Self::NoEntry(no_entry(refusal.as_ref())),
                 Class::Refused => Self::Refused(error),
             },
             _ => Self::Refused(error),
@@ -84,8 +90,20 @@ impl From<Error> for worker::PortError {
     }
 }
 
+/// In plain words, and the server's own for whoever looks it up.
+fn no_entry(refusal: &dyn DatabaseError) -> String {
+    let said = refusal.message();
+    let plain = match refusal.code().as_deref() {
+        Some("28P01") => "user or password was refused",
+        Some("3D000") => "there is no such database",
+        _ => "the user was refused",
+    };
+    format!("{plain} ({said})")
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Class {
+    NoEntry,
     Unavailable,
     Transient,
     Refused,
@@ -102,6 +120,9 @@ impl Class {
             Some(code) if code.starts_with("08") || code.starts_with("53") => Self::Unavailable,
             // Serialization failure, deadlock, lock not available, statement time-out.
             Some("40001" | "40P01" | "55P03" | "57014") => Self::Transient,
+            // Invalid authorization, invalid catalogue name: only a login is answered so.
+            Some("3D000") => Self::NoEntry,
+            Some(code) if code.starts_with("28") => Self::NoEntry,
             _ => Self::Refused,
         }
     }
@@ -121,6 +142,9 @@ mod tests {
             ("57014", Class::Transient),
             ("23505", Class::Refused),
             ("42703", Class::Refused),
+            ("28P01", Class::NoEntry),
+            ("28000", Class::NoEntry),
+            ("3D000", Class::NoEntry),
         ] {
             assert_eq!(Class::of(Some(code)), class, "{code}");
         }

@@ -1,6 +1,7 @@
 //! The binary as a person and as a script use it, and the rules of the house that only a look at the whole shows.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod answers;
 mod bad_input;
 mod budgets;
 mod cli;
@@ -18,6 +19,7 @@ mod fleet;
 mod held;
 mod metrics;
 mod monitoring;
+mod newcomer;
 mod readings;
 mod release;
 mod replay;
