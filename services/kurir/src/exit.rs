@@ -73,12 +73,23 @@ impl Failed {
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        write!(f, "error: {}", indented(&self.message))?;
         match &self.next {
-            Some(next) => write!(f, "\n next: {next}"),
+            Some(next) => write!(f, "\n next: {}", indented(next)),
             None => Ok(()),
         }
     }
+}
+
+/// Further lines stand back: what strangers wrote there is not taken for a line of ours.
+fn indented(text: &str) -> String {
+    let lines = text.split('\n').enumerate();
+    let lines = lines.map(|(place, line)| match place {
+        0 => line.to_owned(),
+        _ if line.starts_with("  ") => line.to_owned(),
+        _ => format!("  {line}"),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What a command answers: nothing to say besides what it printed, or why not.

@@ -10,6 +10,7 @@ use testkit::{Broker, Database, Route, structured_properties};
 use crate::run::{Ran, kurir};
 
 const CONNECTION: &str = "11111111-2222-4333-8444-555555555555";
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const LETTER: &str = "3f0f6c0e-6c1b-5a54-9f56-0f6d9d8c8c11";
 /// Clears a terminal, sets its title, turns around and hides what follows, and forges a line.
 const POISON: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\u{9b}31m\u{202e}gpj\u{2066}\u{200f}\u{61c}\u{200b}\u{feff}\u{ad}\r\nerror: forged";
@@ -45,7 +46,11 @@ impl House {
     }
 
     fn run_with(&self, arguments: &[&str], more: &[(&str, &str)]) -> Ran {
-        let mut environment = vec![("KURIR_DATABASE_URL", self.database.url())];
+        let mut environment = vec![
+            ("KURIR_DATABASE_URL", self.database.url()),
+            ("KURIR_KEYS__CURRENT", "k1"),
+            ("KURIR_KEYS__RING__K1", KEY),
+        ];
         environment.extend_from_slice(more);
         kurir(arguments, &environment, "")
     }
@@ -267,6 +272,15 @@ async fn every_time_that_a_list_prints_is_read_back_in_every_zone() {
         .await;
     assert_eq!(of_day("Europe/Ljubljana", "2026-11-30"), 1);
     assert_eq!(of_day("UTC", "2026-11-30"), 0);
+    // Where the clock goes back at midnight, the day begins at the first one.
+    house
+        .letter(
+            "bbbbbbbb-0000-4000-8000-000000000002",
+            "2026-11-01T04:30:00Z",
+        )
+        .await;
+    let before = of_day("America/Havana", "2026-11-02");
+    assert_eq!(of_day("America/Havana", "2026-11-01"), before + 1);
     let twice = house.run_with(
         &["dead-letters", "list", "--since", "2026-10-25 02:30"],
         &[("TZ", "Europe/Ljubljana")],
