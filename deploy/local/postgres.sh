@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # postgres.sh start|stop|kill|pause|resume|running DATA_DIR PORT
+# postgres.sh create DATA_DIR PORT NAME   a further database, unless it is there
 #
 # One private PostgreSQL on 127.0.0.1:PORT (TCP only: a socket's path is limited to 107 bytes, a checkout's is not), with a database
 # `kurir` and the superuser `postgres`, whose password is the content of DATA_DIR/password (made here if missing). It refuses to run
@@ -56,6 +57,7 @@ log_min_duration_statement = 500
 CONF
   mv "$d/data.new" "$data"
 }
+create() { if [ -z "$(sql "select 1 from pg_database where datname = '$1'")" ]; then sql "create database $1"; fi; }
 start() {
   mkdir -p "$d"
   [ -s "$data/PG_VERSION" ] || initialise
@@ -70,7 +72,7 @@ start() {
     fi
   fi
   wait_until 20 "$bin/pg_isready" -q -h 127.0.0.1 -p "$port" -U postgres -d postgres
-  if [ -z "$(sql "select 1 from pg_database where datname = 'kurir'")" ]; then sql 'create database kurir'; fi
+  create kurir
 }
 stop() {
   local pid
@@ -89,5 +91,6 @@ case $command in
   pause) signal STOP "$(everything)" ;;
   resume) signal CONT "$(everything)" ;;
   running) postmaster >/dev/null ;;
-  *) sed -n 2,3p "$0" >&2 && exit 2 ;;
+  create) create "$4" ;;
+  *) sed -n 2,4p "$0" >&2 && exit 2 ;;
 esac

@@ -73,6 +73,11 @@ code=0; "$a" run sh -c 'test -n "$KURIR_AMQP_URL" && exit 7' || code=$?
 check "run hands over the exit code" same "$code" 7
 check "run leaves a stack alone that up started" works "$a"
 
+further=$("$a" own-database further)
+check "a further database beside the first" same "$("$psql" -X -qAt "$further" -c 'select current_database()')" further
+check "is made once" same "$further" "$("$a" own-database further)"
+check "and is not made where another server is used" same "$(KURIR_DATABASE_URL=postgres://elsewhere/x "$a" own-database further)" postgres://elsewhere/x
+
 "$b" down
 check "down of one leaves the other" works "$a"
 had="$(port a broker) $(port a database)"

@@ -5,6 +5,8 @@
 #   stack.sh env              prints `export KURIR_AMQP_URL=... KURIR_DATABASE_URL=... KURIR_RABBITMQ_MANAGEMENT_URL=...`
 #   stack.sh run COMMAND...   starts them, runs COMMAND with that environment, stops them, ends with COMMAND's exit code. Servers that
 #                             `up` or another `run` needs are left running. Processes that COMMAND left behind are ended and named.
+#   stack.sh own-database NAME  prints the address of a further database of the private server (made if missing); where
+#                             another server is used, KURIR_DATABASE_URL as it is
 #   stack.sh status           what runs where
 #   stack.sh down             stops both
 #   stack.sh wipe             stops both and deletes their data
@@ -245,6 +247,18 @@ finish() {
   exit "$code"
 }
 
+own_database() { # NAME
+  local dir=$local_dir/database private=''
+  if [ -s "$dir/port" ]; then private=$(exports database "$dir" | sed 's/^export KURIR_DATABASE_URL=//'); fi
+  if [ "${KURIR_DATABASE_URL:-$private}" != "$private" ]; then
+    echo "$KURIR_DATABASE_URL"
+    return
+  fi
+  [ -n "$private" ] || fail "the private database was not started"
+  "${SCRIPT[database]}" create "$(place "$dir" database)" "$(cat "$dir/port")" "$1"
+  echo "${private%/*}/$1"
+}
+
 status() {
   local kind
   for kind in broker database; do
@@ -263,6 +277,10 @@ case $command in
     print_environment ;;
   env) print_environment ;;
   run) run "$@" ;;
+  own-database)
+    [ $# = 1 ] || usage
+    open_registry
+    own_database "$1" ;;
   status) status ;;
   down)
     rm -f "$holders/up"

@@ -3,19 +3,22 @@
 pub(crate) mod budgets;
 pub(crate) mod dead_letters;
 pub(crate) mod held;
+mod moment;
 pub(crate) mod notifications;
 pub(crate) mod unrouted;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
 use event::TenantId;
 use uuid::Uuid;
 
 use crate::exit;
 use crate::output::Output;
 
+/// Most rows of one page.
+pub(crate) const MOST_ROWS: i64 = 1000;
 /// Rows that a list shows unless asked for more.
 const LIST_LIMIT: &str = "50";
 
@@ -264,6 +267,7 @@ pub(crate) enum Token {
     #[command(after_help = "Example:\n  kurir token revoke 0192f0c1-7a4e-4b1f-9d3e-5f0a1b2c3d4e")]
     Revoke {
         /// Id of the token
+        #[arg(value_parser = token_id)]
         id: Uuid,
         #[command(flatten)]
         output: Output,
@@ -370,7 +374,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct Which {
     /// Id of the connection
-    #[arg(required_unless_present_all = ["tenant", "system"], conflicts_with_all = ["tenant", "system", "account"])]
+    #[arg(value_parser = connection_id, required_unless_present_all = ["tenant", "system"], conflicts_with_all = ["tenant", "system", "account"])]
     pub(crate) id: Option<Uuid>,
     /// Or whose account, with --system
     #[arg(long, value_parser = tenant, requires = "system")]
@@ -423,7 +427,7 @@ pub(crate) enum Links {
         /// pending, linked, conflict, deleted or alias
         #[arg(long, value_parser = ["pending", "linked", "conflict", "deleted", "alias"])]
         state: Option<String>,
-        /// The record's id at its source
+        /// The record's id at its source: `512` or `contact/512`
         #[arg(long, value_name = "ID")]
         record: Option<String>,
         /// The record's id at the partner
@@ -503,6 +507,9 @@ pub(crate) struct SimulateMetakocka {
     /// Options as a JSON file: companies, readings, random faults, seed, what is stored
     #[arg(long, value_name = "FILE", conflicts_with_all = ["readings", "strict"])]
     pub(crate) options: Option<PathBuf>,
+    /// Keeps what is stored in this file, and goes on from it at the next start
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -550,17 +557,48 @@ pub(crate) struct Demo {
     pub(crate) keep: bool,
 }
 
+/// The tenant that the command itself is given with `--tenant`, whichever command it is.
+pub(crate) fn asked_tenant(given: &ArgMatches) -> Option<TenantId> {
+    let mut given = given;
+    while let Some((_name, inner)) = given.subcommand() {
+        given = inner;
+    }
+    let tenant = given.try_get_one::<TenantId>("tenant").ok()?;
+    tenant.cloned()
+}
+
 pub(crate) fn tenant(text: &str) -> Result<TenantId, String> {
     TenantId::parse(text)
         .ok_or_else(|| "a tenant id is 1 to 64 letters, digits, `_` or `-`".to_owned())
 }
 
 pub(crate) fn limit(text: &str) -> Result<i64, String> {
-    const MOST: i64 = 1000;
     text.parse()
         .ok()
-        .filter(|limit| (1..=MOST).contains(limit))
-        .ok_or_else(|| format!("a number from 1 to {MOST}"))
+        .filter(|limit| (1..=MOST_ROWS).contains(limit))
+        .ok_or_else(|| format!("a number from 1 to {MOST_ROWS}"))
+}
+
+/// A long id; who has a short number has one of something else.
+fn number(text: &str, what: &str, list: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_no_uuid| {
+        let expected = format!(
+            "{what} looks like 3f0f6c0e-6c1b-5a54-9f56-0f6d9d8c8c11; `{list}` shows what there is"
+        );
+        if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+            format!("{expected}. A short number is a held event's (`kurir held show {text}`) or a link's (`kurir links show {text}`)")
+        } else {
+            expected
+        }
+    })
+}
+
+fn connection_id(text: &str) -> Result<Uuid, String> {
+    number(text, "a connection's id", "kurir connection list")
+}
+
+fn token_id(text: &str) -> Result<Uuid, String> {
+    number(text, "a token's id", "kurir token list")
 }
 
 fn setting(text: &str) -> Result<(String, serde_json::Value), String> {

@@ -15,11 +15,13 @@ mod tenant;
 mod token;
 mod topology;
 mod unrouted;
+pub(crate) mod waiting;
 
+use event::TenantId;
 use runtime::Need;
 
 use crate::cli::{Command, Keys, Kurir};
-use crate::context::Context;
+use crate::context::{Asked, Context};
 use crate::demo;
 use crate::doctor;
 use crate::exit::Done;
@@ -34,48 +36,47 @@ const BUS_AND_STORED: &[Need] = &[Need::Amqp, Need::Database];
 /// What commands on credentials need.
 const SEALED: &[Need] = &[Need::Database, Need::Keys];
 
-pub(crate) async fn run(kurir: Kurir) -> Done {
+/// `tenant`: whose things are asked for.
+pub(crate) async fn run(kurir: Kurir, tenant: Option<TenantId>) -> Done {
     let file = kurir.config;
+    let or_named = matches!(
+        kurir.command,
+        Command::Held(_) | Command::DeadLetters(_) | Command::Unrouted(_)
+    );
+    let asked = tenant.map(|tenant| Asked { tenant, or_named });
+    let load = |needs| -> Done<Context> {
+        Ok(Context::load(file.clone(), needs)?.asked_for(asked.clone()))
+    };
     match kurir.command {
-        Command::Migrate { check, output } => {
-            migrate::run(&Context::load(file, STORED)?, check, output).await
-        }
-        Command::Tenant(command) => tenant::run(&Context::load(file, STORED)?, command).await,
-        Command::Token(command) => token::run(&Context::load(file, STORED)?, command).await,
-        Command::Connection(command) => {
-            connection::run(&Context::load(file, SEALED)?, command).await
-        }
+        Command::Migrate { check, output } => migrate::run(&load(STORED)?, check, output).await,
+        Command::Tenant(command) => tenant::run(&load(STORED)?, command).await,
+        Command::Token(command) => token::run(&load(STORED)?, command).await,
+        Command::Connection(command) => connection::run(&load(SEALED)?, command).await,
         Command::Unrouted(command) => {
             let needs = if command.leaves_a_trace() {
                 BUS_AND_STORED
             } else {
                 BUS
             };
-            unrouted::run(&Context::load(file, needs)?, command).await
+            unrouted::run(&load(needs)?, command).await
         }
-        Command::Notifications(command) => {
-            notifications::run(&Context::load(file, STORED)?, command).await
-        }
-        Command::Held(command) => held::run(&Context::load(file, STORED)?, command).await,
-        Command::DeadLetters(command) => {
-            dead_letters::run(&Context::load(file, STORED)?, command).await
-        }
-        Command::Budgets(given) => budgets::run(&Context::load(file, STORED)?, given).await,
-        Command::Links(command) => links::run(&Context::load(file, STORED)?, command).await,
+        Command::Notifications(command) => notifications::run(&load(STORED)?, command).await,
+        Command::Held(command) => held::run(&load(STORED)?, command).await,
+        Command::DeadLetters(command) => dead_letters::run(&load(STORED)?, command).await,
+        Command::Budgets(given) => budgets::run(&load(STORED)?, given).await,
+        Command::Links(command) => links::run(&load(STORED)?, command).await,
         Command::Doctor(given) => {
             // Nothing is needed: what is missing is what it tells.
-            let context = Context::load(file.clone(), &[])?;
+            let context = load(&[])?;
             Box::pin(doctor::run(&context, file.as_deref(), given)).await
         }
         Command::Config { defaults, output } => config::run(file, defaults, output),
         Command::Keys(Keys::New { id, output }) => keys::new(&id, output),
-        Command::Keys(Keys::Reseal { output }) => {
-            keys::reseal(&Context::load(file, SEALED)?, output).await
-        }
-        Command::Topology(command) => topology::run(&Context::load(file, BUS)?, command).await,
+        Command::Keys(Keys::Reseal { output }) => keys::reseal(&load(SEALED)?, output).await,
+        Command::Topology(command) => topology::run(&load(BUS)?, command).await,
         Command::Publish(command) => {
             let needs = if command.http.is_some() { &[] } else { BUS };
-            publish::run(&Context::load(file, needs)?, command).await
+            publish::run(&load(needs)?, command).await
         }
         Command::Simulate(command) => simulate::run(command).await,
         Command::Up => roles::up(file).await,

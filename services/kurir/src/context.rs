@@ -33,6 +33,16 @@ const CHECKS: &[Check] = &[
 /// Settings of this process, read once.
 pub(crate) struct Context {
     pub(crate) loaded: Loaded,
+    /// Whose things the command line asks for; it must exist before anything is said about them.
+    asked: Option<Asked>,
+}
+
+/// A tenant that the command line names.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) tenant: TenantId,
+    /// An event that failed and names it is enough.
+    pub(crate) or_named: bool,
 }
 
 impl Context {
@@ -46,7 +56,13 @@ impl Context {
     pub(crate) fn from_sources(sources: &Sources, needs: &[Need]) -> Done<Self> {
         Ok(Self {
             loaded: runtime::load(sources, needs, CHECKS)?,
+            asked: None,
         })
+    }
+
+    pub(crate) fn asked_for(mut self, asked: Option<Asked>) -> Self {
+        self.asked = asked;
+        self
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -90,11 +106,28 @@ impl Context {
         Ok(store::pool::connect_telling(&settings, patience, tell).await?)
     }
 
-    /// A pool on a database that has this build's schema.
+    /// A pool on a database that has this build's schema, and the tenant that is asked for.
+    ///
+    /// # Errors
+    /// As `check_tenant`, besides what a database can be.
     pub(crate) async fn pool(&self) -> Done<Pool> {
         let pool = self.pool_within(PATIENCE).await?;
         check_schema(&pool).await?;
+        self.check_tenant(&pool).await?;
         Ok(pool)
+    }
+
+    /// # Errors
+    /// There is no such tenant: an empty list would say that all is well with it.
+    pub(crate) async fn check_tenant(&self, pool: &Pool) -> Done {
+        let Some(Asked { tenant, or_named }) = &self.asked else {
+            return Ok(());
+        };
+        if store::tenants::is_known(pool, tenant, *or_named).await? {
+            return Ok(());
+        }
+        let missing = Failed::new(Exit::NotFound, format!("no tenant '{tenant}'"));
+        Err(missing.next("`kurir tenant list` shows what there is"))
     }
 
     pub(crate) fn key_ring(&self) -> Done<KeyRing> {

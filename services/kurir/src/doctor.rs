@@ -9,6 +9,7 @@ mod configuration;
 mod credentials;
 mod database;
 mod finding;
+mod held;
 mod partners;
 mod permissions;
 mod policies;
@@ -74,6 +75,12 @@ pub(crate) async fn run(context: &Context, file: Option<&Path>, given: Doctor) -
     });
     let broker =
         broker.map_err(|failed| named(failed, settings.amqp.url.is_none(), "KURIR_AMQP_URL"));
+    if let Ok(pool) = &pool
+        && let Err(unknown) = context.check_tenant(pool).await
+        && unknown.exit == Exit::NotFound
+    {
+        return Err(unknown);
+    }
     let management = match Management::of(context) {
         Ok(Some(management)) => Ok(management),
         Ok(None) => Err("KURIR_RABBITMQ_MANAGEMENT_URL is not set".to_owned()),
@@ -106,7 +113,7 @@ pub(crate) async fn run(context: &Context, file: Option<&Path>, given: Doctor) -
 /// Side by side; a subject that takes too long is told as not checked, and the others are not kept.
 async fn examine(ground: &Ground<'_>, file: Option<&Path>, given: &Doctor) -> Vec<Finding> {
     let tenant = given.tenant.as_ref();
-    let (bus, queues, policies, permissions, database, clock, credentials, partners, roles) = tokio::join!(
+    let (bus, queues, policies, permissions, database, clock, credentials, partners, held, roles) = tokio::join!(
         within(Subject::Broker, bus::check(ground)),
         within(Subject::Queues, queues::check(ground)),
         within(Subject::Policies, policies::check(ground)),
@@ -118,6 +125,7 @@ async fn examine(ground: &Ground<'_>, file: Option<&Path>, given: &Doctor) -> Ve
             Subject::Partners,
             partners::check(ground, tenant, given.no_partners)
         ),
+        within(Subject::Events, held::check(ground, tenant)),
         within(Subject::Roles, roles::check(&given.role_urls)),
     );
     let parts = [
@@ -130,6 +138,7 @@ async fn examine(ground: &Ground<'_>, file: Option<&Path>, given: &Doctor) -> Ve
         clock,
         credentials,
         partners,
+        held,
         roles,
     ];
     parts.into_iter().flatten().collect()

@@ -1,7 +1,6 @@
 //! How a command ends: exit codes, and what a person is told to do next.
 
 use std::fmt;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 /// The exit codes, in the order of `kurir --help`. From 64 on they are those of sysexits.h.
@@ -74,12 +73,23 @@ impl Failed {
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        write!(f, "error: {}", indented(&self.message))?;
         match &self.next {
-            Some(next) => write!(f, "\n next: {next}"),
+            Some(next) => write!(f, "\n next: {}", indented(next)),
             None => Ok(()),
         }
     }
+}
+
+/// Further lines stand back: what strangers wrote there is not taken for a line of ours.
+fn indented(text: &str) -> String {
+    let lines = text.split('\n').enumerate();
+    let lines = lines.map(|(place, line)| match place {
+        0 => line.to_owned(),
+        _ if line.starts_with("  ") => line.to_owned(),
+        _ => format!("  {line}"),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What a command answers: nothing to say besides what it printed, or why not.
@@ -88,7 +98,7 @@ pub(crate) type Done<T = ()> = Result<T, Failed>;
 /// Writes the failure to standard error.
 pub(crate) fn report(failed: &Failed) -> ExitCode {
     // A closed standard error cannot be told to anybody.
-    let _ = writeln!(std::io::stderr().lock(), "{failed}");
+    let _ = crate::output::say_aside(&failed.to_string());
     failed.exit.into()
 }
 
@@ -114,6 +124,8 @@ impl From<store::Error> for Failed {
             }
             store::Error::Sealed(_) => Self::new(Exit::Configuration, message)
                 .next("keys.ring must hold the key that sealed them; `kurir config` shows the ids that are there"),
+            store::Error::NoEntry(_) => Self::new(Exit::Failed, message)
+                .next("check user, password and database in KURIR_DATABASE_URL; `psql` with the same address says more"),
             store::Error::Refused(_) => Self::new(Exit::Failed, message)
                 .next("if the database is older than this binary, run `kurir migrate`"),
             store::Error::Migration(_) => Self::new(Exit::Failed, message).next(
@@ -147,6 +159,9 @@ impl From<runtime::Mistakes> for Failed {
 impl From<broker::Error> for Failed {
     fn from(error: broker::Error) -> Self {
         let message = error.to_string();
+        if let Some(next) = no_entry(&message) {
+            return Self::new(Exit::Unavailable, message).next(next);
+        }
         match error {
             broker::Error::Topology(_) => Self::new(Exit::Configuration, message),
             broker::Error::Address(problem) => {
@@ -164,6 +179,24 @@ impl From<broker::Error> for Failed {
                 "check KURIR_AMQP_URL and that RabbitMQ runs (`make dev` starts a local one)",
             ),
         }
+    }
+}
+
+/// The broker is there and lets nobody in; its own words tell why.
+pub(crate) fn no_entry(said: &str) -> Option<&'static str> {
+    let said = said.to_lowercase();
+    if said.contains("vhost") && said.contains("not found") {
+        Some(
+            "this broker has no such virtual host: name another in KURIR_AMQP_URL, or make it with `rabbitmqctl add_vhost <virtual host>` and set_permissions as docs/operations.md says",
+        )
+    } else if said.contains("access to vhost") {
+        Some("the user may not use this virtual host: set_permissions as docs/operations.md says")
+    } else if said.contains("access_refused") || said.contains("access refused") {
+        Some(
+            "the broker refused user or password: check them in KURIR_AMQP_URL; `rabbitmqctl authenticate_user <user> <password>` tries them",
+        )
+    } else {
+        None
     }
 }
 

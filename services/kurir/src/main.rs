@@ -20,7 +20,7 @@ mod traces;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::Kurir;
 use crate::exit::Exit;
@@ -37,8 +37,12 @@ impl Drop for LastLines {
 fn main() -> ExitCode {
     // Before the runtime, and so dropped after it.
     let _last_lines = LastLines;
-    let kurir = match Kurir::try_parse() {
-        Ok(kurir) => kurir,
+    let parsed = Kurir::command().try_get_matches().and_then(|given| {
+        let tenant = cli::asked_tenant(&given);
+        Kurir::from_arg_matches(&given).map(|kurir| (kurir, tenant))
+    });
+    let (kurir, tenant) = match parsed {
+        Ok(parsed) => parsed,
         Err(refusal) => {
             let asked_for_help = !refusal.use_stderr();
             // Nothing can be said where standard output is gone.
@@ -63,7 +67,7 @@ fn main() -> ExitCode {
             ));
         }
     };
-    match runtime.block_on(commands::run(kurir)) {
+    match runtime.block_on(commands::run(kurir, tenant)) {
         Ok(()) => Exit::Done.into(),
         Err(failed) => {
             // The reason comes after what led to it.

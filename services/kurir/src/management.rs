@@ -125,3 +125,14 @@ fn unavailable(why: String) -> Failed {
     Failed::new(Exit::Unavailable, format!("the management API: {why}"))
         .next("check KURIR_RABBITMQ_MANAGEMENT_URL, or unset it")
 }
+
+/// Why the management API did not tell something.
+pub(crate) fn not_told(status: u16) -> String {
+    let why = match status {
+        401 => "it refuses this user or password",
+        403 => "its user may not see that",
+        404 => "it knows no such virtual host",
+        _ => "it could not tell",
+    };
+    format!("the management API answered {status}: {why}")
+}

@@ -4,8 +4,10 @@ use std::io::Write as _;
 
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use comfy_table::{CellAlignment, Table, presets};
+use runtime::visible;
 use serde::Serialize;
 
+use crate::cli;
 use crate::exit::{Done, Exit, Failed};
 
 /// Who reads the output.
@@ -20,10 +22,69 @@ impl Output {
     /// One value: as JSON, or as `human` writes it.
     pub(crate) fn show<T: Serialize>(self, value: &T, human: impl FnOnce(&T) -> String) -> Done {
         if self.json {
-            say(&json(value)?)
+            say_exactly(&visible::json(&json(value)?))
         } else {
             say(&human(value))
         }
+    }
+}
+
+/// A page of a list: one row more than was asked for is read, so that it is known whether there are more.
+pub(crate) struct Page<T> {
+    rows: Vec<T>,
+    /// What shows them, where there are more.
+    more: Option<String>,
+}
+
+/// Rows to ask for, for a page of `limit`.
+pub(crate) fn one_more(limit: i64) -> i64 {
+    limit.saturating_add(1)
+}
+
+impl<T: Serialize> Page<T> {
+    /// `next`: what the command line needs for the page after this last row.
+    pub(crate) fn new(mut rows: Vec<T>, limit: i64, next: impl FnOnce(&T) -> String) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let cut = rows.len() > limit;
+        rows.truncate(limit);
+        let more = rows.last().filter(|_last| cut).map(next);
+        Self { rows, more }
+    }
+
+    /// Some that were found among more than were looked at; `more` says so.
+    pub(crate) fn looked_at(rows: Vec<T>, more: Option<String>) -> Self {
+        Self { rows, more }
+    }
+
+    /// A list that has no pages: all of it is seen with a higher limit, or by naming less.
+    pub(crate) fn whole(rows: Vec<T>, limit: i64) -> Self {
+        Self::new(rows, limit, |_last| {
+            if limit < cli::MOST_ROWS {
+                format!("--limit {}", cli::MOST_ROWS)
+            } else {
+                "name a tenant with --tenant".to_owned()
+            }
+        })
+    }
+}
+
+impl Output {
+    /// As [`Output::show`]. JSON is the rows alone; that there are more is said on standard error then.
+    pub(crate) fn page<T: Serialize>(
+        self,
+        page: &Page<T>,
+        human: impl FnOnce(&[T]) -> String,
+    ) -> Done {
+        let more = page
+            .more
+            .as_ref()
+            .map(|more| format!("there are more: {more}"));
+        if self.json {
+            self.show(&page.rows, |_| String::new())?;
+            return more.map_or(Ok(()), |more| say_aside(&more));
+        }
+        let shown = human(&page.rows);
+        say(&more.map_or(shown.clone(), |more| format!("{shown}\n\n{more}")))
     }
 }
 
@@ -32,15 +93,30 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Done<String> {
         .map_err(|error| Failed::new(Exit::Failed, format!("cannot be written as JSON: {error}")))
 }
 
-/// Lines to standard output. A reader that went away (`| head`) is no failure.
+/// Lines for people to standard output; hidden characters are made visible, whoever they come from.
 pub(crate) fn say(text: &str) -> Done {
+    say_exactly(&visible::lines(text))
+}
+
+/// As [`say`], to standard error: standard output is the answer's.
+pub(crate) fn say_aside(text: &str) -> Done {
+    Ok(writeln!(
+        std::io::stderr().lock(),
+        "{}",
+        visible::lines(text)
+    )?)
+}
+
+/// A reader that went away (`| head`) is no failure.
+fn say_exactly(text: &str) -> Done {
     match writeln!(std::io::stdout().lock(), "{}", text) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
 }
 
-/// A table without lines, or `nothing` where there are no rows. Columns whose every cell is empty are left out.
+/// A table without lines, or `nothing` where there are no rows. Columns whose every cell is empty are left out. A cell is one
+/// line, whoever wrote it.
 pub(crate) fn table(heads: &[&str], rows: Vec<Vec<String>>, nothing: &str) -> String {
     if rows.is_empty() {
         return nothing.to_owned();
@@ -52,7 +128,7 @@ pub(crate) fn table(heads: &[&str], rows: Vec<Vec<String>>, nothing: &str) -> St
     table.load_preset(presets::NOTHING);
     table.set_header(used.iter().map(|column| heads[*column]));
     for row in &rows {
-        table.add_row(used.iter().map(|column| row[*column].as_str()));
+        table.add_row(used.iter().map(|column| visible::line(&row[*column])));
     }
     for (place, column) in used.iter().enumerate() {
         let numeric = rows
@@ -72,13 +148,13 @@ pub(crate) fn table(heads: &[&str], rows: Vec<Vec<String>>, nothing: &str) -> St
         .join("\n")
 }
 
-/// `name  value` lines, values below each other; empty values are left out.
+/// `name  value` lines, values below each other; empty values are left out. A value is one line, whoever wrote it.
 pub(crate) fn facts(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     pairs
         .iter()
         .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| format!("{name:width$}  {value}"))
+        .map(|(name, value)| format!("{name:width$}  {}", visible::line(value)))
         .collect::<Vec<_>>()
         .join("\n")
 }

@@ -150,7 +150,7 @@ impl Process {
         let mut listening = Vec::new();
         let mut health = None;
         if let Some(address) = context.settings().health.of(role) {
-            let (listener, address) = listen(address, "health").await?;
+            let (listener, address) = listen(address, "health", role.health_variable()).await?;
             listening.push(("health", address));
             let routes = inbound::health_routes(readiness.clone())
                 .merge(inbound::metrics_routes(registry.clone()));
@@ -266,19 +266,18 @@ impl Process {
 }
 
 /// A port for one of our own entrances.
-pub(crate) async fn listen(address: SocketAddr, name: &str) -> Done<(TcpListener, SocketAddr)> {
+pub(crate) async fn listen(
+    address: SocketAddr,
+    name: &str,
+    variable: &str,
+) -> Done<(TcpListener, SocketAddr)> {
     let refused = |error: std::io::Error| {
         Failed::new(
             Exit::Unavailable,
             format!("cannot listen on {address} ({name}): {error}"),
         )
         .next(format!(
-            "stop what is there, or set another address: {}",
-            if name == "health" {
-                "KURIR_HEALTH__..."
-            } else {
-                "KURIR_GATEWAY__LISTEN"
-            }
+            "stop what is there, or set another address: {variable}=127.0.0.1:0 takes any free port"
         ))
     };
     let listener = TcpListener::bind(address).await.map_err(refused)?;

@@ -67,10 +67,10 @@ impl EventType {
                 "Kurir asks one of its workers to look at a link. Never published by others."
             }
             Self::SyncCompleted => {
-                "A record arrived at its target system (fact). Published by Kurir."
+                "A record arrived at its target system (fact). Nothing publishes it yet; it will be Kurir alone."
             }
             Self::SyncFailed => {
-                "A record did not arrive and waiting will not help (fact). Published by Kurir."
+                "A record did not arrive and waiting will not help (fact). Nothing publishes it yet; it will be Kurir alone."
             }
         }
     }

@@ -1,11 +1,12 @@
 //! Owns what every process of the fleet starts and ends with: settings, log lines, signals and the orderly end of
-//! its tasks. Knows no events, no SQL and no AMQP.
+//! its tasks, and how strangers' text may be shown. Knows no events, no SQL and no AMQP.
 //! Surprising: settings are read whole before anything is opened, and every mistake in them is named at once.
 
 mod settings;
 pub mod signals;
 mod tasks;
 pub mod telemetry;
+pub mod visible;
 
 pub use settings::{
     Amqp, Check, DEFAULTS, Database, Gateway, Health, Keeper, Keys, Loaded, Log, LogFormat,

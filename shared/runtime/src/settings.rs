@@ -83,6 +83,18 @@ pub enum Role {
     Up,
 }
 
+impl Role {
+    /// The variable that says where it answers probes.
+    pub fn health_variable(self) -> &'static str {
+        match self {
+            Self::Gateway => "KURIR_HEALTH__GATEWAY",
+            Self::Worker => "KURIR_HEALTH__WORKER",
+            Self::Keeper => "KURIR_HEALTH__KEEPER",
+            Self::Up => "KURIR_HEALTH__UP",
+        }
+    }
+}
+
 /// Where each role answers probes; absent = nowhere.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

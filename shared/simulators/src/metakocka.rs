@@ -10,6 +10,7 @@ mod clock;
 mod control;
 mod fault;
 mod fault_queue;
+mod kept;
 mod log;
 mod server;
 mod shared;
@@ -42,6 +43,9 @@ pub enum Error {
     /// No partner of the company has this `mk_id`.
     #[error("company {company} has no partner {mk_id}")]
     UnknownPartner { company: String, mk_id: MkId },
+    /// The file that keeps the state cannot be used: its path, and why.
+    #[error("the state in {}: {}", .0.display(), .1)]
+    State(std::path::PathBuf, String),
     /// Two companies with one `company_id`.
     #[error("company {0} is given twice")]
     CompanyTwice(String),

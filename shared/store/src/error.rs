@@ -1,5 +1,6 @@
 //! Why the store could not do it, by what the caller can do about it.
 
+use sqlx::error::DatabaseError;
 use trust::Refusal;
 
 use crate::pool::fitness;
@@ -30,6 +31,9 @@ pub enum Error {
     /// No such row, or none in the caller's scope.
     #[error("no {what} '{id}'")]
     Missing { what: &'static str, id: String },
+    /// It lets this user, or this password, not in, or has no such database; the text says which. Waiting does not help.
+    #[error("the database lets nobody in: {0}")]
+    NoEntry(String),
     /// The argument cannot be stored.
     #[error("{0}")]
     Invalid(String),
@@ -105,6 +109,7 @@ impl From<sqlx::Error> for Error {
                     Self::ReadOnly
                 }
                 Class::Transient => Self::Transient(error),
+                Class::NoEntry => Self::NoEntry(no_entry(refusal.as_ref())),
                 Class::Refused => Self::Refused(error),
             },
             _ => Self::Refused(error),
@@ -133,8 +138,20 @@ impl From<Error> for worker::PortError {
     }
 }
 
+/// In plain words, and the server's own for whoever looks it up.
+fn no_entry(refusal: &dyn DatabaseError) -> String {
+    let said = refusal.message();
+    let plain = match refusal.code().as_deref() {
+        Some("28P01") => "user or password was refused",
+        Some("3D000") => "there is no such database",
+        _ => "the user was refused",
+    };
+    format!("{plain} ({said})")
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Class {
+    NoEntry,
     Unavailable,
     /// As `Unavailable`: the session is gone, and others may be.
     Lost,
@@ -157,6 +174,9 @@ impl Class {
             Some(code) if code.starts_with("53") => Self::Unavailable,
             // Serialization failure, deadlock, lock not available, statement time-out.
             Some("40001" | "40P01" | "55P03" | "57014") => Self::Transient,
+            // Invalid authorization, invalid catalogue name: only a login is answered so.
+            Some("3D000") => Self::NoEntry,
+            Some(code) if code.starts_with("28") => Self::NoEntry,
             _ => Self::Refused,
         }
     }
@@ -180,6 +200,9 @@ mod tests {
             ("57014", Class::Transient),
             ("23505", Class::Refused),
             ("42703", Class::Refused),
+            ("28P01", Class::NoEntry),
+            ("28000", Class::NoEntry),
+            ("3D000", Class::NoEntry),
         ] {
             assert_eq!(Class::of(Some(code)), class, "{code}");
         }

@@ -211,6 +211,34 @@ pub async fn counts(pool: &Pool, scope: Scope<'_>, filter: &Filter) -> Result<Ve
     Ok(bind(query, scope, filter).fetch_all(pool).await?)
 }
 
+row! {
+    /// How much of a tenant waits for one cause.
+    pub struct Group {
+        pub tenant: String,
+        pub target_system: String,
+        pub reason: String,
+        pub rows: i64,
+    }
+}
+
+/// By tenant, partner system and cause, the most first.
+pub async fn waiting(
+    pool: &Pool,
+    scope: Scope<'_>,
+    filter: &Filter,
+    limit: i64,
+) -> Result<Vec<Group>, Error> {
+    let query = sqlx::query_as(concat!(
+        "select tenant, target_system, reason, count(*) as rows from held where ",
+        matching!(),
+        " group by tenant, target_system, reason order by rows desc, tenant, target_system, reason limit $11"
+    ));
+    Ok(bind(query, scope, filter)
+        .bind(limit)
+        .fetch_all(pool)
+        .await?)
+}
+
 /// The highest id there is now: what comes later is not meant by who looked before.
 pub async fn last_id(pool: &Pool) -> Result<i64, Error> {
     Ok(sqlx::query_scalar("select coalesce(max(id), 0) from held")

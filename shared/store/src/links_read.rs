@@ -15,6 +15,7 @@ pub const STORY_LIMIT: i64 = 200;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
     pub kind: Option<String>,
+    /// The record's id at its source, with its kind (`contact/512`) or without.
     pub source_id: Option<String>,
     pub target_id: Option<String>,
     pub target_system: Option<String>,
@@ -65,7 +66,7 @@ pub async fn list(
            state, conflict_cause, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
          from link
          where ($1::text is null or tenant = $1) and ($2::text is null or kind = $2)
-           and ($3::text is null or source_id = $3) and ($4::text is null or target_id = $4)
+           and ($3::text is null or source_id = $3 or kind || '/' || source_id = $3) and ($4::text is null or target_id = $4)
            and ($5::text is null or target_system = $5) and ($6::uuid is null or connection_id = $6)
            and ($7::text is null or state = $7) and ($8::bigint is null or id > $8)
          order by id limit $9",

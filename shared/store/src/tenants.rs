@@ -45,6 +45,19 @@ pub async fn get(pool: &Pool, id: &TenantId) -> Result<Tenant, Error> {
         .ok_or_else(|| Error::missing("tenant", id))
 }
 
+/// Whether there is such a tenant. `or_named`: an event that died or is held and names it counts too, because that may be
+/// just what is looked for.
+pub async fn is_known(pool: &Pool, id: &TenantId, or_named: bool) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar(
+        "select exists (select 1 from tenant where id = $1)
+           or $2 and (exists (select 1 from dead_letter where tenant = $1) or exists (select 1 from held where tenant = $1))",
+    )
+    .bind(id.as_str())
+    .bind(or_named)
+    .fetch_one(pool)
+    .await?)
+}
+
 /// By id, at most `limit` of them after `after`.
 pub async fn list(pool: &Pool, after: Option<&str>, limit: i64) -> Result<Vec<Tenant>, Error> {
     Ok(sqlx::query_as(

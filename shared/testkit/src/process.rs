@@ -116,6 +116,14 @@ impl Kurir {
         self.setting(setting, address)
     }
 
+    /// As `listen`, for a listener that is told its port in a variable of its own.
+    pub fn port(mut self, name: &str, variable: &str) -> Self {
+        let port = Port::reserve();
+        let number = port.number().to_string();
+        self.ports.push((name.to_owned(), port));
+        self.env(variable, number)
+    }
+
     /// Arms a fail point: `after_sent:kill`, `after_sent:stop:1:evt-7`. The test fails if it is not reached before
     /// this process's value is dropped.
     pub fn failpoint(self, point: &str) -> Self {

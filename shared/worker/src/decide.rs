@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backoff::full_jitter;
 use crate::failure::{Failure, bounded};
+use crate::fingerprint::fingerprint;
 use crate::handler::{Done, Handled, WaitCause};
 use crate::outcome::{AckReason, DeadClass, HoldCause, Outcome};
 use crate::policy::{RetryPolicy, Rung};
@@ -166,33 +167,6 @@ pub fn panicked(text: &str) -> Outcome {
 /// Where the connection turned out disabled between gate and claim.
 pub fn disabled() -> Outcome {
     Outcome::Ack(AckReason::Disabled)
-}
-
-/// Class plus the shape of the message: digits and quoted words vary between events of one cause.
-pub fn fingerprint(class: DeadClass, message: &str) -> String {
-    let mut shape = String::with_capacity(64);
-    let mut quoted = false;
-    for character in message.chars() {
-        match character {
-            '\'' | '"' => {
-                quoted = !quoted;
-                if quoted {
-                    shape.push('…');
-                }
-            }
-            _ if quoted => {}
-            digit if digit.is_ascii_digit() => {
-                if !shape.ends_with('#') {
-                    shape.push('#');
-                }
-            }
-            other => shape.push(other),
-        }
-        if shape.len() >= 120 {
-            break;
-        }
-    }
-    format!("{class}:{}", shape.trim())
 }
 
 #[cfg(test)]

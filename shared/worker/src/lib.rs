@@ -7,6 +7,7 @@ pub mod budget;
 pub mod decide;
 pub mod failpoint;
 mod failure;
+mod fingerprint;
 pub mod gate;
 mod handler;
 mod outcome;

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::{TOKEN, generous, start};
+use crate::{DEMO_TOKEN, generous, start};
 
 const DOCUMENT: &str = include_str!("../../../../docs/events.md");
 const ALL: &str = "KURIR_TEST_DOCS";
@@ -115,7 +115,7 @@ async fn by_http(name: &str, interpreter: &str, file: &str) -> Vec<Event> {
         interpreter,
         file,
         name,
-        &[("KURIR_URL", &url), ("KURIR_TOKEN", TOKEN)],
+        &[("KURIR_URL", &url), ("KURIR_TOKEN", DEMO_TOKEN)],
     )
     .await;
     let published = gateway.bus.published.lock().expect("lock").clone();

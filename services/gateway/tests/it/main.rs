@@ -25,6 +25,8 @@ use uuid::Uuid;
 
 pub(crate) const PATH: &str = "/v1/events";
 pub(crate) const TOKEN: &str = "kurir_orodje";
+/// Of the tenant that the examples of docs/events.md have.
+pub(crate) const DEMO_TOKEN: &str = "kurir_demo";
 /// As `TOKEN`, but only for this source.
 pub(crate) const CRM_TOKEN: &str = "kurir_orodje_crm";
 pub(crate) const CRM_SOURCE: &str = "urn:kurir:orodje:crm:main";
@@ -73,17 +75,19 @@ impl Tokens for Known {
     ) -> BoxFuture<'a, Result<Option<Principal>, TokensAway>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let source = match token.expose_secret() {
-            TOKEN => Some(None),
-            CRM_TOKEN => Some(Some(CRM_SOURCE.to_owned())),
+            TOKEN => Some(("orodje", None)),
+            DEMO_TOKEN => Some(("demo", None)),
+            CRM_TOKEN => Some(("orodje", Some(CRM_SOURCE.to_owned()))),
             _ => None,
         };
-        let principal = source
-            .filter(|_| !*self.revoked.lock().expect("lock"))
-            .map(|source| Principal {
-                token: Uuid::nil(),
-                tenant: TenantId::parse("orodje").expect("tenant"),
-                source,
-            });
+        let principal =
+            source
+                .filter(|_| !*self.revoked.lock().expect("lock"))
+                .map(|(tenant, source)| Principal {
+                    token: Uuid::nil(),
+                    tenant: TenantId::parse(tenant).expect("tenant"),
+                    source,
+                });
         let away = *self.away.lock().expect("lock");
         async move {
             if away {

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use event::TenantId;
 use uuid::Uuid;
 
-use super::{LIST_LIMIT, limit, tenant};
+use super::{LIST_LIMIT, connection_id, limit, tenant};
 use crate::output::Output;
 
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ pub(crate) struct Budgets {
     #[arg(long, value_parser = tenant)]
     pub(crate) tenant: Option<TenantId>,
     /// Only this connection
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = connection_id)]
     pub(crate) connection: Option<Uuid>,
     /// At most so many
     #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
@@ -37,6 +37,7 @@ Examples:
   kurir budgets set 0192f0c1-7a4e-4b1f-9d3e-5f0a1b2c3d4e --default")]
     Set {
         /// Id of the connection
+        #[arg(value_parser = connection_id)]
         connection: Uuid,
         /// Whose it must be
         #[arg(long, value_parser = tenant)]

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use event::TenantId;
 use uuid::Uuid;
 
-use super::{LIST_LIMIT, WorkerName, limit, tenant};
+use super::moment::moment;
+use super::{LIST_LIMIT, WorkerName, limit, number, tenant};
 use crate::output::Output;
 
 #[derive(Debug, Subcommand)]
@@ -93,7 +94,7 @@ pub(crate) struct Filters {
     /// Only of this cause; `groups` shows them
     #[arg(long, visible_alias = "group")]
     pub(crate) fingerprint: Option<String>,
-    /// Died last since then: 90m, 2d, 2026-01-31 or 2026-01-31T08:00:00Z
+    /// Died last since then: 90m, 2d, a day or a time as the list prints it, or 2026-01-31T08:00:00Z
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) since: Option<DateTime<Utc>>,
     /// Died last before then
@@ -122,7 +123,7 @@ pub(crate) struct List {
     #[command(flatten)]
     pub(crate) state: State,
     /// Begins after this dead letter
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = letter)]
     pub(crate) after: Option<Uuid>,
     /// At most so many
     #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
@@ -150,6 +151,7 @@ pub(crate) struct Groups {
 #[derive(Debug, Args)]
 pub(crate) struct One {
     /// Id of the dead letter
+    #[arg(value_parser = letter)]
     pub(crate) id: Uuid,
     /// Whose it must be
     #[arg(long, value_parser = tenant)]
@@ -169,6 +171,7 @@ pub(crate) struct Actor {
 #[derive(Debug, Args)]
 pub(crate) struct Edit {
     /// Id of the dead letter
+    #[arg(value_parser = letter)]
     pub(crate) id: Uuid,
     /// Whose it must be
     #[arg(long, value_parser = tenant)]
@@ -194,7 +197,7 @@ pub(crate) struct Edit {
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// Ids of dead letters
-    #[arg(value_name = "ID", conflicts_with_all = ["worker", "event_type", "class", "fingerprint", "since", "until", "record", "text", "all"])]
+    #[arg(value_name = "ID", value_parser = letter, conflicts_with_all = ["worker", "event_type", "class", "fingerprint", "since", "until", "record", "text", "all"])]
     pub(crate) ids: Vec<Uuid>,
     #[command(flatten)]
     pub(crate) filter: Filters,
@@ -229,6 +232,7 @@ pub(crate) struct Replay {
 #[derive(Debug, Args)]
 pub(crate) struct OneReplay {
     /// Id of the replay
+    #[arg(value_parser = replay)]
     pub(crate) id: Uuid,
     /// Whose it must be
     #[arg(long, value_parser = tenant)]
@@ -249,7 +253,7 @@ pub(crate) enum Replays {
         #[arg(long, value_parser = ["running", "paused", "stopped", "done", "cancelled"])]
         state: Option<String>,
         /// Begins after this replay
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = replay)]
         after: Option<Uuid>,
         /// At most so many
         #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
@@ -288,7 +292,7 @@ pub(crate) enum Replays {
 #[derive(Debug, Args)]
 pub(crate) struct Resolve {
     /// Ids of dead letters
-    #[arg(value_name = "ID", conflicts_with_all = ["worker", "event_type", "class", "fingerprint", "since", "until", "record", "text", "all"])]
+    #[arg(value_name = "ID", value_parser = letter, conflicts_with_all = ["worker", "event_type", "class", "fingerprint", "since", "until", "record", "text", "all"])]
     pub(crate) ids: Vec<Uuid>,
     #[command(flatten)]
     pub(crate) filter: Filters,
@@ -310,7 +314,7 @@ pub(crate) struct Resolve {
 #[derive(Debug, Args)]
 pub(crate) struct Reopen {
     /// Ids of dead letters
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, value_parser = letter)]
     pub(crate) ids: Vec<Uuid>,
     /// Whose they must be
     #[arg(long, value_parser = tenant)]
@@ -338,6 +342,14 @@ pub(crate) struct Export {
     pub(crate) output: Option<PathBuf>,
 }
 
+fn letter(text: &str) -> Result<Uuid, String> {
+    number(text, "a dead letter's id", "kurir dead-letters list")
+}
+
+fn replay(text: &str) -> Result<Uuid, String> {
+    number(text, "a replay's id", "kurir dead-letters replays list")
+}
+
 fn class(text: &str) -> Result<worker::DeadClass, String> {
     worker::DeadClass::parse(text).ok_or_else(|| {
         let known: Vec<&str> = worker::DeadClass::ALL
@@ -363,53 +375,4 @@ fn rate(text: &str) -> Result<f32, String> {
         .ok()
         .filter(|rate| *rate > 0.0 && *rate <= MOST)
         .ok_or_else(|| format!("letters per second, above 0 and at most {MOST}"))
-}
-
-/// A time ago (`90m`, `2d`), a day, or an instant.
-fn moment(text: &str) -> Result<DateTime<Utc>, String> {
-    let expected =
-        || "expected for example 90m, 12h, 2d, 2026-01-31 or 2026-01-31T08:00:00Z".to_owned();
-    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
-        return Ok(instant.to_utc());
-    }
-    if let Ok(day) = text.parse::<NaiveDate>() {
-        return Ok(day.and_time(chrono::NaiveTime::MIN).and_utc());
-    }
-    let unit = text.chars().next_back().ok_or_else(expected)?;
-    let number: i64 = text[..text.len() - unit.len_utf8()]
-        .parse()
-        .map_err(|_no_number| expected())?;
-    let ago = match unit {
-        's' => TimeDelta::try_seconds(number),
-        'm' => TimeDelta::try_minutes(number),
-        'h' => TimeDelta::try_hours(number),
-        'd' => TimeDelta::try_days(number),
-        'w' => TimeDelta::try_weeks(number),
-        _ => return Err(expected()),
-    };
-    ago.and_then(|ago| Utc::now().checked_sub_signed(ago))
-        .ok_or_else(expected)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_as_people_write_them() {
-        assert_eq!(
-            moment("2026-01-31T08:00:00+01:00").map(|at| at.to_rfc3339()),
-            Ok("2026-01-31T07:00:00+00:00".to_owned())
-        );
-        assert_eq!(
-            moment("2026-01-31").map(|at| at.to_rfc3339()),
-            Ok("2026-01-31T00:00:00+00:00".to_owned())
-        );
-        let age = |text| moment(text).map(|at| (Utc::now() - at).num_minutes());
-        assert_eq!(age("90m"), Ok(90));
-        assert_eq!(age("2d"), Ok(2880));
-        for wrong in ["", "d", "2y", "yesterday", "-", "99999999999999w", "2č"] {
-            assert!(moment(wrong).is_err(), "{wrong}");
-        }
-    }
 }

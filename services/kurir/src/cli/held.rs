@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use event::TenantId;
 use uuid::Uuid;
 
-use super::{LIST_LIMIT, WorkerName, cause, limit, tenant};
+use super::{LIST_LIMIT, WorkerName, cause, connection_id, limit, tenant};
 use crate::output::Output;
 
 /// Which held events.
@@ -26,7 +26,7 @@ pub(crate) struct HeldFilter {
     #[arg(long, value_name = "ID")]
     pub(crate) record: Option<String>,
     /// Only for this connection
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = connection_id)]
     pub(crate) connection: Option<Uuid>,
     /// Contained in subject, event id or detail
     #[arg(long)]

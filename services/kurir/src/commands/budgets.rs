@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::cli::budgets::{Budgets, BudgetsCommand};
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
-use crate::output::{at, count, facts, short};
+use crate::output::{Page, at, count, facts, one_more, short};
 use crate::partners;
 
 const REASON_WIDTH: usize = 80;
@@ -21,11 +21,12 @@ pub(crate) async fn run(context: &Context, given: Budgets) -> Done {
                 &pool,
                 scope(given.tenant.as_ref()),
                 given.connection,
-                given.limit,
+                one_more(given.limit),
             )
             .await?;
             let now = Utc::now();
-            given.output.show(&rows, |rows| match rows.is_empty() {
+            let page = Page::whole(rows, given.limit);
+            given.output.page(&page, |rows| match rows.is_empty() {
                 true => "no connection has been called yet".to_owned(),
                 false => rows
                     .iter()
@@ -104,25 +105,21 @@ fn told(row: &Budget, now: DateTime<Utc>) -> String {
         .zip(list(&row.windows))
         .map(|(window, bucket)| allowed(window, bucket))
         .collect();
-    let allowed = match windows.is_empty() {
-        true => "any number of requests".to_owned(),
-        false => windows.join("\n                "),
+    let mut about = match windows.is_empty() {
+        true => vec![("  allowed", "any number of requests".to_owned())],
+        false => vec![],
     };
-    let body = facts(&[
-        ("  allowed", allowed),
+    // The word once, the others below.
+    about.extend(windows.into_iter().enumerate().map(|(place, window)| {
+        let name = if place == 0 { "  allowed" } else { "" };
+        (name, window)
+    }));
+    about.extend([
         (
             "  in flight",
             format!("{} of {} leased", row.in_flight, row.spec["in_flight"]),
         ),
-        (
-            "  used",
-            format!(
-                "{} since ever, {:.1} per event, leased in {} steps",
-                count(row.used.unsigned_abs(), "permit"),
-                row.cost,
-                row.asked
-            ),
-        ),
+        ("  used", used(row)),
         ("  waiting", waiting),
         ("  cooldown", cooldown.unwrap_or_default()),
         ("  circuits", circuits.join("; ")),
@@ -133,7 +130,19 @@ fn told(row: &Budget, now: DateTime<Utc>) -> String {
                 .unwrap_or_default(),
         ),
     ]);
-    format!("{title}\n{body}")
+    format!("{title}\n{}", facts(&about))
+}
+
+/// Only what was really counted: before the first call there is no cost of an event either.
+fn used(row: &Budget) -> String {
+    match row.used.unsigned_abs() {
+        0 => "nothing yet".to_owned(),
+        used => format!(
+            "{} so far, about {:.1} for each event",
+            count(used, "request"),
+            row.cost
+        ),
+    }
 }
 
 fn allowed(window: &Value, bucket: &Value) -> String {

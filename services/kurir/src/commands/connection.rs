@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::cli::{Connection, Credentials, System, Which};
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
-use crate::output::{at, count, short, table};
+use crate::output::{Page, at, count, one_more, short, table};
 use crate::partners::{self, Trial};
 
 /// Longer credentials are no credentials.
@@ -66,8 +66,8 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
             output,
         } => {
             let pool = context.pool().await?;
-            let rows = connections::list(&pool, scope(tenant.as_ref()), limit).await?;
-            output.show(&rows, |rows| {
+            let rows = connections::list(&pool, scope(tenant.as_ref()), one_more(limit)).await?;
+            output.page(&Page::whole(rows, limit), |rows| {
                 let heads = [
                     "id", "tenant", "system", "account", "state", "changed", "settings", "reason",
                 ];

@@ -13,7 +13,9 @@ use crate::conflicts;
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet::worker_name;
-use crate::output::{Output, at, at_both, at_or_empty, count, facts, short, table};
+use crate::output::{
+    Output, Page, at, at_both, at_or_empty, count, facts, one_more, short, table,
+};
 
 const DETAIL_WIDTH: usize = 60;
 
@@ -44,10 +46,11 @@ pub(crate) async fn run(context: &Context, command: Held) -> Done {
                 scope(given.tenant.as_ref()),
                 &filter(&given, None),
                 after,
-                limit,
+                one_more(limit),
             )
             .await?;
-            output.show(&rows, |rows| {
+            let page = Page::new(rows, limit, |last| format!("--after {}", last.id));
+            output.page(&page, |rows| {
                 let heads = [
                     "id", "tenant", "worker", "cause", "event", "subject", "since", "detail",
                 ];

@@ -1,17 +1,18 @@
 //! `kurir links`: records, their copies at partners, and their whole story.
 
 use serde_json::{Value, json};
-use store::Scope;
 use store::held::Settled;
 use store::links::ConflictCause;
 use store::links_read::{Change, Effect, Filter, LinkSummary, Story};
+use store::{Scope, held};
 
 use crate::cli::Links;
 use crate::commands::dead_letters::said;
+use crate::commands::waiting;
 use crate::conflicts;
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
-use crate::output::{at, at_both, at_or_empty, facts, short, table};
+use crate::output::{Page, at, at_both, at_or_empty, facts, one_more, short, table};
 
 const ERROR_WIDTH: usize = 50;
 const DETAIL_WIDTH: usize = 90;
@@ -30,16 +31,26 @@ pub(crate) async fn run(context: &Context, command: Links) -> Done {
             limit,
             output,
         } => {
+            let held = held::Filter {
+                record: record.clone(),
+                ..held::Filter::default()
+            };
             let filter = Filter {
                 state,
                 source_id: record,
                 target_id: target,
                 ..Filter::default()
             };
-            let links =
-                store::links_read::list(&pool, scope(tenant.as_ref()), &filter, after, limit)
-                    .await?;
-            output.show(&links, |links| {
+            let scope = scope(tenant.as_ref());
+            let asked = one_more(limit);
+            let links = store::links_read::list(&pool, scope, &filter, after, asked).await?;
+            let page = Page::new(links, limit, |last| format!("--after {}", last.id));
+            // A link's state or its id there is nothing that a held event has.
+            let held = match filter.state.is_none() && filter.target_id.is_none() {
+                true => waiting::told(&pool, scope, &held).await?,
+                false => String::new(),
+            };
+            output.page(&page, |links| {
                 let heads = [
                     "link",
                     "tenant",
@@ -52,7 +63,8 @@ pub(crate) async fn run(context: &Context, command: Links) -> Done {
                     "changed",
                     "last error",
                 ];
-                table(&heads, links.iter().map(row).collect(), "no links")
+                let list = table(&heads, links.iter().map(row).collect(), "no links");
+                waiting::below(list, &held)
             })
         }
         Links::Show {
@@ -117,8 +129,17 @@ async fn find(pool: &store::Pool, scope: Scope<'_>, record: &str) -> Done<i64> {
     let found = store::links_read::list(pool, scope, &filter, None, NAMESAKES).await?;
     match found.as_slice() {
         [one] => Ok(one.id),
-        [] => Err(Failed::new(Exit::NotFound, format!("no link of {record}"))
-            .next("`kurir links list` shows what there is")),
+        [] => {
+            let waits = held::Filter {
+                record: Some(record.to_owned()),
+                ..held::Filter::default()
+            };
+            let mut next = waiting::told(pool, scope, &waits).await?;
+            if next.is_empty() {
+                next.push_str("`kurir links list` shows what there is");
+            }
+            Err(Failed::new(Exit::NotFound, format!("no link of {record}")).next(next))
+        }
         several => {
             let rows = several.iter().map(|link| {
                 let (tenant, target) = (&link.tenant, &link.target_system);
@@ -409,34 +430,96 @@ fn life(generation: i32) -> String {
 
 /// A row of the history in words; what a later build wrote is shown as it is.
 fn happened(what: &str) -> &str {
-    match what {
-        "create" => "created there",
-        "update" => "updated there",
-        "append_part" => "part added there",
-        "change_part" => "part changed there",
-        "delete" => "deleted there",
-        "unchanged" => "nothing to change",
-        "deleted" => "given up: deleted at its source",
-        "adopted" => "found there and adopted",
-        "noted" => "read there",
-        "conflict" => "conflict, waits for a person",
-        "missed" => "not shown by the partner, looked for again",
-        "seen" => "shown by the partner again",
-        "settled" => "conflict settled by hand",
-        "released" => "held event released",
-        "same_version" => "same version as another change",
-        "resolved" => "unclear call cleared up",
-        "rechecked" => "looked again",
-        "dropped" => "call dropped, it never left",
-        "failed" => "call refused, nothing stored",
-        "unknown" => "call's outcome unclear",
-        "abandoned" => "call given up, nothing was stored",
-        "late_answer" => "answer came too late",
-        "held" => "held",
-        "held_overtaken" => "held event overtaken",
-        "discarded" => "held event discarded",
-        "dead" => "event died",
-        "kept_out" => "oldest kept version put aside",
-        other => other,
+    WORDS
+        .iter()
+        .find(|(name, _)| *name == what)
+        .map_or(what, |(_, words)| words)
+}
+
+/// Every name that the engine writes into a record's history: calls (`sync::Operation::past`), ends (`store::links::End`),
+/// what `kurir links settle` writes, and those of the functions in migrations/.
+const WORDS: [(&str, &str); 23] = [
+    ("created", "created there"),
+    ("updated", "updated there"),
+    ("part_added", "part added there"),
+    ("part_changed", "part changed there"),
+    ("removed", "removed there"),
+    ("unchanged", "nothing to change"),
+    ("deleted", "given up: deleted at its source"),
+    ("adopted", "found there and adopted"),
+    ("conflict", "conflict, waits for a person"),
+    ("rechecked", "looked again"),
+    ("failed", "call refused, nothing stored"),
+    ("abandoned", "call given up, nothing was stored"),
+    ("late_answer", "answer came too late"),
+    ("held", "held"),
+    ("held_overtaken", "held event overtaken"),
+    ("released", "held event let go"),
+    ("discarded", "held event discarded"),
+    ("dead", "event died"),
+    ("kept_out", "oldest kept version put aside"),
+    ("missed", "not shown by the partner, looked for again"),
+    ("seen", "shown by the partner again"),
+    ("settled", "conflict settled by hand"),
+    ("same_version", "same version as another change"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use regex::Regex;
+    use store::links::End;
+    use sync::Operation;
+
+    use super::WORDS;
+
+    /// The names that statements in migrations/ insert into `link_history.what`: literals, and values of functions'
+    /// arguments by the name of the argument.
+    fn of_migrations() -> (BTreeSet<String>, BTreeSet<String>) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
+        let (mut literals, mut arguments) = (BTreeSet::new(), BTreeSet::new());
+        // The value behind the time, in `values (...)` and in `select ...`.
+        let named = Regex::new(r"(?:kurir_now\(\)|\bt), ('?)([a-z_]+)'?").unwrap();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            for statement in text.split("insert into link_history").skip(1) {
+                let columns = statement.split_once(')').unwrap();
+                assert!(columns.0.contains("at, what, k"), "{}", columns.0);
+                let found = named.captures(columns.1).unwrap();
+                let names = if found[1].is_empty() {
+                    &mut arguments
+                } else {
+                    &mut literals
+                };
+                names.insert(found[2].to_owned());
+            }
+        }
+        (literals, arguments)
+    }
+
+    #[test]
+    fn every_name_that_the_engine_writes_has_words() {
+        let (literals, arguments) = of_migrations();
+        assert!(literals.len() >= 7, "{literals:?}");
+        // confirm_effects, resolve_effect and finish_link are told it.
+        assert_eq!(
+            arguments.iter().map(String::as_str).collect::<Vec<_>>(),
+            ["p_end", "p_to", "what"]
+        );
+        let ends = End::ALL
+            .into_iter()
+            .filter(|end| !matches!(end, End::Noted | End::Resolved))
+            .map(End::as_str);
+        let calls = Operation::ALL.map(Operation::past);
+        let mut written = literals;
+        written.extend(
+            ends.chain(calls)
+                .chain(["failed", "abandoned", "settled"])
+                .map(str::to_owned),
+        );
+        let with_words = WORDS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        assert_eq!(written, with_words);
     }
 }

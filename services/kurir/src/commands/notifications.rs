@@ -3,9 +3,10 @@
 use store::notifications::{Notification, list};
 
 use crate::cli::notifications::Notifications;
+use crate::commands::waiting;
 use crate::context::{Context, scope};
 use crate::exit::Done;
-use crate::output::{at, at_or_empty, table};
+use crate::output::{Page, at, at_or_empty, one_more, table};
 
 pub(crate) async fn run(context: &Context, command: Notifications) -> Done {
     let pool = context.pool().await?;
@@ -15,10 +16,13 @@ pub(crate) async fn run(context: &Context, command: Notifications) -> Done {
             limit,
             output,
         } => {
-            let rows = list(&pool, scope(tenant.as_ref()), limit).await?;
-            output.show(&rows, |rows| {
+            let scope = scope(tenant.as_ref());
+            let rows = list(&pool, scope, one_more(limit)).await?;
+            let held = waiting::told(&pool, scope, &store::held::Filter::default()).await?;
+            output.page(&Page::whole(rows, limit), |rows| {
                 let heads = ["id", "tenant", "at", "told", "what"];
-                table(&heads, rows.iter().map(row).collect(), "nothing to tell")
+                let list = table(&heads, rows.iter().map(row).collect(), "nothing to tell");
+                waiting::below(list, &held)
             })
         }
     }

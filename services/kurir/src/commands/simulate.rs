@@ -11,7 +11,10 @@ use crate::exit::{Done, Exit, Failed};
 
 pub(crate) async fn run(command: Simulate) -> Done {
     let Simulate::Metakocka(given) = command;
-    let options = options(&given)?;
+    let mut options = options(&given)?;
+    if given.state.is_some() {
+        options.state.clone_from(&given.state);
+    }
     let companies: Vec<String> = options
         .companies
         .iter()
@@ -30,11 +33,17 @@ pub(crate) async fn run(command: Simulate) -> Done {
     let shutdown = runtime::signals::shutdown()?;
     let simulator = Simulator::start_on(options, listener)
         .map_err(|error| Failed::new(Exit::Refused, error.to_string()))?;
-    let told = json!({ "url": simulator.base_url(), "control": simulator.control_url(), "companies": companies });
+    let went_on = given.state.is_some().then(|| simulator.went_on());
+    let told = json!({ "url": simulator.base_url(), "control": simulator.control_url(), "companies": companies, "went_on": went_on });
     given.output.show(&told, |_| {
         let companies = companies.join(", ");
+        let state = match went_on {
+            None => "",
+            Some(true) => "\nit goes on from its state file",
+            Some(false) => "\nit begins empty: there was no state file",
+        };
         format!(
-            "Metakocka simulator at {}\ncontrol at {}\ncompanies: {companies}",
+            "Metakocka simulator at {}\ncontrol at {}\ncompanies: {companies}{state}",
             simulator.base_url(),
             simulator.control_url()
         )

@@ -3,7 +3,7 @@
 use crate::cli::Tenant;
 use crate::context::Context;
 use crate::exit::Done;
-use crate::output::{at, table};
+use crate::output::{Page, at, one_more, table};
 
 pub(crate) async fn run(context: &Context, command: Tenant) -> Done {
     let pool = context.pool().await?;
@@ -22,8 +22,9 @@ pub(crate) async fn run(context: &Context, command: Tenant) -> Done {
             limit,
             output,
         } => {
-            let tenants = store::tenants::list(&pool, after.as_deref(), limit).await?;
-            output.show(&tenants, |tenants| {
+            let tenants = store::tenants::list(&pool, after.as_deref(), one_more(limit)).await?;
+            let page = Page::new(tenants, limit, |last| format!("--after {}", last.id));
+            output.page(&page, |tenants| {
                 let rows = tenants
                     .iter()
                     .map(|one| vec![one.id.clone(), one.name.clone(), at(one.created_at)])

@@ -7,7 +7,7 @@ use store::Scope;
 use crate::cli::Token;
 use crate::context::{Context, scope};
 use crate::exit::Done;
-use crate::output::{at, at_or_empty, table};
+use crate::output::{Page, at, at_or_empty, one_more, table};
 
 pub(crate) async fn run(context: &Context, command: Token) -> Done {
     let pool = context.pool().await?;
@@ -33,8 +33,9 @@ pub(crate) async fn run(context: &Context, command: Token) -> Done {
             limit,
             output,
         } => {
-            let tokens = store::tokens::list(&pool, scope(tenant.as_ref()), limit).await?;
-            output.show(&tokens, |tokens| {
+            let tokens =
+                store::tokens::list(&pool, scope(tenant.as_ref()), one_more(limit)).await?;
+            output.page(&Page::whole(tokens, limit), |tokens| {
                 let row = |one: &store::tokens::Token| {
                     vec![
                         one.id.to_string(),

@@ -15,7 +15,7 @@ use crate::cli::unrouted::{Unrouted, UnroutedFilter, Why};
 use crate::context::Context;
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet::{WORKERS, broker, topology};
-use crate::output::{count, table};
+use crate::output::{Page, count, table};
 
 /// Most messages that one command takes out of the queue; the next one goes on.
 const TAKE_LIMIT: usize = 100_000;
@@ -63,8 +63,19 @@ pub(crate) async fn run(context: &Context, command: Unrouted) -> Done {
             limit,
             output,
         } => {
-            let seen = look(&broker, &queue, &filter, limit as usize).await?;
-            output.show(&seen, |seen| {
+            let (seen, left) = look(&broker, &queue, &filter, limit as usize).await?;
+            if seen.is_empty()
+                && filter.tenant.is_some()
+                && context.settings().database.url.is_some()
+            {
+                // Refuses a tenant that does not exist. Without a database nobody can tell.
+                context.pool().await?;
+            }
+            let page = Page::looked_at(
+                seen,
+                left.then(|| format!("only {limit} were looked at, --limit looks at more")),
+            );
+            output.page(&page, |seen| {
                 let heads = ["event", "type", "tenant", "routing key", "why"];
                 table(
                     &heads,
@@ -128,13 +139,14 @@ pub(crate) async fn run(context: &Context, command: Unrouted) -> Done {
     done
 }
 
-/// At most `limit` are taken out, and all put back.
+/// At most `limit` are taken out, and all put back. Also says whether there are more.
 async fn look(
     broker: &Broker,
     queue: &str,
     filter: &UnroutedFilter,
     limit: usize,
-) -> Done<Vec<Seen>> {
+) -> Done<(Vec<Seen>, bool)> {
+    let (ready, _consumers) = broker::depth(broker, queue).await?.unwrap_or_default();
     let hand = Hand::open(broker, queue).await?;
     let mut found = Vec::new();
     for _ in 0..limit {
@@ -147,7 +159,7 @@ async fn look(
         }
     }
     hand.close().await;
-    Ok(found)
+    Ok((found, ready as usize > limit))
 }
 
 #[derive(Debug, Default, Serialize)]

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Ground;
 use super::finding::{Finding, Subject, listed};
-use crate::exit::Failed;
+use crate::management::not_told;
 
 const SUBJECT: Subject = Subject::Broker;
 /// The oldest version whose quorum queues dead-letter at least once.
@@ -13,7 +13,7 @@ const OLDEST: (u32, u32) = (3, 10);
 pub(super) async fn check(ground: &Ground<'_>) -> Vec<Finding> {
     let mut findings = vec![match &ground.broker {
         Ok(_) => Finding::ok(SUBJECT, "reachable", reached(ground)),
-        Err(failed) => unreachable(failed),
+        Err(failed) => Finding::failed(SUBJECT, "reachable", failed),
     }];
     let management = match &ground.management {
         Ok(management) => management,
@@ -88,21 +88,6 @@ fn alarms(body: &Value) -> String {
     }
 }
 
-/// The broker's own words tell which of three things it is.
-fn unreachable(failed: &Failed) -> Finding {
-    let finding = Finding::failed(SUBJECT, "reachable", failed);
-    let said = failed.message.to_lowercase();
-    if said.contains("vhost") {
-        finding.next(
-            "rabbitmqctl add_vhost <virtual host>, then set_permissions as docs/operations.md says",
-        )
-    } else if said.contains("access_refused") || said.contains("access refused") {
-        finding.next("check user and password in KURIR_AMQP_URL; `rabbitmqctl authenticate_user <user> <password>` tries them")
-    } else {
-        finding
-    }
-}
-
 fn recent(version: &str) -> Finding {
     let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
     let (Some(Some(major)), Some(Some(minor))) = (parts.next(), parts.next()) else {
@@ -124,8 +109,7 @@ fn recent(version: &str) -> Finding {
 }
 
 fn refused(check: &str, status: u16, next: &str) -> Finding {
-    let because = format!("the management API answered {status}: its user may not see that");
-    Finding::not_checked(SUBJECT, check, because).next(next)
+    Finding::not_checked(SUBJECT, check, not_told(status)).next(next)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use runtime::visible;
 use serde::Serialize;
 
 use crate::exit::Failed;
@@ -20,6 +21,7 @@ pub(super) enum Subject {
     Clock,
     Credentials,
     Partners,
+    Events,
     Roles,
 }
 
@@ -35,6 +37,7 @@ impl Subject {
             Self::Clock => "clock",
             Self::Credentials => "credentials",
             Self::Partners => "partners",
+            Self::Events => "events",
             Self::Roles => "roles",
         }
     }
@@ -169,14 +172,14 @@ pub(super) fn told(findings: &[Finding]) -> String {
             let _ = writeln!(out, "{}", finding.subject.as_str());
             subject = Some(finding.subject);
         }
-        let (verdict, check) = (finding.verdict.as_str(), &finding.check);
+        let (verdict, check) = (finding.verdict.as_str(), visible::line(&finding.check));
         let _ = writeln!(
             out,
             "  {verdict:verdicts$}  {check:checks$}  {}",
-            finding.detail
+            visible::line(&finding.detail)
         );
         if let Some(next) = &finding.next {
-            let _ = writeln!(out, "  {:verdicts$}  next: {next}", "");
+            let _ = writeln!(out, "  {:verdicts$}  next: {}", "", visible::line(next));
         }
     }
     let _ = write!(out, "\n{}", summary(findings));

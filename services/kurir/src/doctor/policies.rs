@@ -7,6 +7,7 @@ use worker::RUNGS;
 use super::Ground;
 use super::finding::{Finding, Subject};
 use crate::fleet::{self, queues};
+use crate::management::not_told;
 
 const SUBJECT: Subject = Subject::Policies;
 
@@ -30,12 +31,8 @@ pub(super) async fn check(ground: &Ground<'_>) -> Vec<Finding> {
                 );
             }
             Ok(answer) => {
-                let because = format!(
-                    "the management API answered {}: its user may not see that",
-                    answer.status
-                );
                 findings.push(
-                    Finding::not_checked(SUBJECT, kind, because)
+                    Finding::not_checked(SUBJECT, kind, not_told(answer.status))
                         .next(format!("rabbitmqctl list_{}", kind.replace('-', "_"))),
                 );
             }

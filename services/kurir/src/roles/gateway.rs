@@ -12,7 +12,7 @@ use crate::exit::Done;
 
 pub(super) async fn add(process: &mut Process) -> Done {
     let given = process.settings().gateway.clone();
-    let (listener, address) = listen(given.listen, "gateway").await?;
+    let (listener, address) = listen(given.listen, "gateway", "KURIR_GATEWAY__LISTEN").await?;
     process.listening.push(("gateway", address));
     let settings = gateway::Settings {
         events_per_second: NonZeroU32::new(given.events_per_second).unwrap_or(NonZeroU32::MIN),

@@ -247,9 +247,10 @@ async fn budgets_tell_what_is_used_left_and_waited_for() {
       allowed       N requests in N s; N left now
                     N requests in N s; N left now
       in flight     N of N leased
-      used          N permits since ever, N.N per event, leased in N steps
+      used          N requests so far, about N.N for each event
       waiting       nothing
     ");
+    fleet.command(&["tenant", "add", "other"]).await.expect(0);
     let other = fleet
         .command(&["budgets", "--tenant", "other"])
         .await

@@ -429,6 +429,7 @@ async fn credentials_and_partners_are_told_by_connection() {
 
     let left_out = Report::of(fleet.kurir(&["doctor", "--json", "--no-partners"])).await;
     assert_eq!(left_out.of_check("partners", "all").0, "not_checked");
+    fleet.command(&["tenant", "add", "other"]).await.expect(0);
     let other = Report::of(fleet.kurir(&["doctor", "--json", "--tenant", "other"])).await;
     assert_eq!(other.of_check("partners", "all").1, "no connection is on");
 }

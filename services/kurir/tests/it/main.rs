@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod addresses;
+mod answers;
 mod bad_input;
 mod budgets;
 mod cli;
@@ -22,6 +23,7 @@ mod held;
 mod lag;
 mod metrics;
 mod monitoring;
+mod newcomer;
 mod readings;
 mod release;
 mod replay;

@@ -41,7 +41,7 @@ impl House {
              insert into link_history (link_id, tenant, at, what, event_id, generation, target_id, detail)
                select id, tenant, '2026-06-17T08:39:30Z', 'abandoned', 'e1', 0, null, '{{\"operation\": \"create\", \"outcome\": null}}' from link;
              insert into link_history (link_id, tenant, at, what, event_id, generation, target_id)
-               select id, tenant, '2026-06-17T08:40:01Z', 'create', 'e2', 1, '1600246000' from link;
+               select id, tenant, '2026-06-17T08:40:01Z', 'created', 'e2', 1, '1600246000' from link;
              insert into held (worker, tenant, target_system, connection_id, reason, detail, link_key, source, event_id, type, subject, body, properties, headers, held_at)
                values ('metakocka-sync', 'acme', 'metakocka', '{CONNECTION}', 'poison', 'three handlings of it never came back', 'k', 'urn:kurir:acme:crm:main', 'e3', 'crm.contact.updated.v1', 'contact/512', '{{}}', '{{}}', '{{}}', '2026-06-17T09:00Z');"
         );

@@ -1,5 +1,6 @@
 //! Log lines: for people on a terminal, else one JSON object per line.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal as _;
 
@@ -12,7 +13,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::counts::Counting;
-use super::stderr::Lines;
+use super::stderr::{Form, Lines};
 use super::{Error, filter};
 use crate::settings::{Log, LogFormat};
 
@@ -27,7 +28,13 @@ where
         LogFormat::Human => false,
         LogFormat::Auto => !terminal,
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(Lines::start(terminal));
+    let colours = colours(terminal, std::env::var_os("NO_COLOR").as_deref());
+    let form = match (json, colours) {
+        (true, _) => Form::Json,
+        (false, true) => Form::Coloured,
+        (false, false) => Form::Plain,
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(Lines::start(terminal, form));
     let lines = if json {
         let lines = lines
             .json()
@@ -40,9 +47,14 @@ where
             lines.boxed()
         }
     } else {
-        lines.with_ansi(terminal).with_target(false).boxed()
+        lines.with_ansi(colours).with_target(false).boxed()
     };
     Ok(lines.and_then(Counting).with_filter(filter(log)?))
+}
+
+/// Only on a terminal, and not where somebody wants none (<https://no-color.org>: set, and not empty).
+fn colours(terminal: bool, no_color: Option<&OsStr>) -> bool {
+    terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 /// Adds two members to the JSON object that the inner format writes.
@@ -78,5 +90,18 @@ where
             ),
             None => writer.write_str(&line),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_unless_no_color_says_otherwise() {
+        let set = |value: &'static str| Some(OsStr::new(value));
+        assert!(colours(true, None) && colours(true, set("")));
+        assert!(!colours(true, set("1")) && !colours(true, set("0")));
+        assert!(!colours(false, None));
     }
 }

@@ -13,6 +13,8 @@ use std::time::Duration;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::visible;
+
 /// The longest that a line waits for others.
 const DELAY: Duration = Duration::from_millis(10);
 /// What waits together; a pipe takes 64 KiB.
@@ -43,13 +45,22 @@ fn write_out(lines: &mut Vec<u8>) {
 pub(super) struct Line {
     /// Not buffered: a terminal, or something that must not be lost.
     at_once: bool,
+    form: Form,
+}
+
+/// What a line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Json,
+    Plain,
+    Coloured,
 }
 
 impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut lines = lines();
         let first = lines.is_empty();
-        lines.extend_from_slice(line);
+        lines.extend_from_slice(visible(line, self.form).as_bytes());
         if self.at_once || lines.len() >= TOGETHER {
             write_out(&mut lines);
         } else if first {
@@ -64,14 +75,30 @@ impl Write for Line {
     }
 }
 
+/// Strangers' texts are in log lines too, and a line stays one line.
+fn visible(line: &[u8], form: Form) -> String {
+    let text = String::from_utf8_lossy(line);
+    let (text, end) = match text.strip_suffix('\n') {
+        Some(text) => (text, "\n"),
+        None => (text.as_ref(), ""),
+    };
+    let shown = match form {
+        Form::Json => visible::json(text),
+        Form::Plain => visible::line(text),
+        Form::Coloured => visible::coloured(text),
+    };
+    format!("{shown}{end}")
+}
+
 /// Makes [`Line`]s.
 pub(super) struct Lines {
     at_once: bool,
+    form: Form,
 }
 
 impl Lines {
     /// Starts the thread that writes what waits. `at_once`: nothing waits. Also without a thread, if there can be none.
-    pub(super) fn start(at_once: bool) -> Self {
+    pub(super) fn start(at_once: bool, form: Form) -> Self {
         static STARTED: OnceLock<bool> = OnceLock::new();
         let started = || {
             let thread = thread::Builder::new().name("log lines".to_owned());
@@ -81,6 +108,7 @@ impl Lines {
         };
         Self {
             at_once: at_once || !*STARTED.get_or_init(started),
+            form,
         }
     }
 }
@@ -89,13 +117,17 @@ impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line;
 
     fn make_writer(&'a self) -> Line {
-        Line { at_once: true }
+        Line {
+            at_once: true,
+            form: self.form,
+        }
     }
 
     fn make_writer_for(&'a self, about: &Metadata<'_>) -> Line {
         Line {
             // The smaller the graver.
             at_once: self.at_once || *about.level() <= Level::WARN,
+            form: self.form,
         }
     }
 }
@@ -130,7 +162,8 @@ mod tests {
     use super::*;
 
     fn say(line: &str, at_once: bool) {
-        Line { at_once }.write_all(line.as_bytes()).unwrap();
+        let form = Form::Plain;
+        Line { at_once, form }.write_all(line.as_bytes()).unwrap();
     }
 
     /// One test: there is one standard error.
@@ -147,7 +180,7 @@ mod tests {
         flush();
         assert!(lines().is_empty());
 
-        Lines::start(false);
+        Lines::start(false, Form::Plain);
         say("soon\n", false);
         let begun = std::time::Instant::now();
         while !lines().is_empty() {

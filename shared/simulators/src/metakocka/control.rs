@@ -78,7 +78,7 @@ impl IntoResponse for Error {
             Error::UnknownCompany(_) | Error::UnknownPartner { .. } => StatusCode::NOT_FOUND,
             Error::RealClock | Error::Full(_) => StatusCode::CONFLICT,
             Error::Invalid(_) | Error::CompanyTwice(_) => StatusCode::BAD_REQUEST,
-            Error::Listen(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Error::Listen(_) | Error::State(..) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, Json(json!({"error": self.to_string()}))).into_response()
     }

@@ -1,6 +1,7 @@
 //! What the server, the control routes and the handle share.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::Error;
 use super::clock::{Clock, ClockKind};
 use super::core::{CompanyOptions, Readings};
 use super::fault::RandomFault;
+use super::kept::Kept;
 use super::world::{Snapshot, World};
 
 /// Outages that may be asked for at a time.
@@ -34,6 +36,9 @@ pub struct Options {
     pub control_token: Option<SecretString>,
     /// What the companies hold at the start.
     pub snapshot: Option<Snapshot>,
+    /// A file that keeps what they hold, for the next start. One that is there counts more than `snapshot`; one that is not
+    /// is made, and the companies' ids begin where no earlier simulator's did, because somebody may remember those.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -47,6 +52,7 @@ impl Default for Options {
             clock: ClockKind::Real,
             control_token: None,
             snapshot: None,
+            state: None,
         }
     }
 }
@@ -61,12 +67,29 @@ pub(super) struct Shared {
     pub(super) calls: TaskTracker,
     pub(super) stopped: CancellationToken,
     outages: mpsc::Sender<Duration>,
+    kept: Option<Kept>,
+    /// Whether the state file was there.
+    pub(super) went_on: bool,
 }
 
 impl Shared {
     pub(super) fn new(options: &Options) -> Result<(Arc<Self>, mpsc::Receiver<Duration>), Error> {
         let (outages, asked) = mpsc::channel(OUTAGES);
-        let world = World::new(options)?;
+        let mut world = World::new(options)?;
+        let clock = Clock::new(options.clock);
+        let mut went_on = false;
+        let kept = match &options.state {
+            None => None,
+            Some(path) => {
+                let (kept, snapshot) = Kept::open(path)?;
+                went_on = snapshot.is_some();
+                match snapshot {
+                    Some(snapshot) => world.restore(snapshot)?,
+                    None => world.begin_ids(clock.now()),
+                }
+                Some(kept)
+            }
+        };
         let shared = Shared {
             lanes: world
                 .companies
@@ -74,11 +97,13 @@ impl Shared {
                 .map(|id| (id.clone(), Arc::default()))
                 .collect(),
             world: Mutex::new(world),
-            clock: Clock::new(options.clock),
+            clock,
             control_token: options.control_token.clone(),
             calls: TaskTracker::new(),
             stopped: CancellationToken::new(),
             outages,
+            kept,
+            went_on,
         };
         Ok((Arc::new(shared), asked))
     }
@@ -89,6 +114,13 @@ impl Shared {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         world.settle(self.clock.now());
         world
+    }
+
+    /// Comes back when what has changed is where the next start finds it.
+    pub(super) async fn keep(self: &Arc<Self>) {
+        if let Some(kept) = &self.kept {
+            kept.keep(self).await;
+        }
     }
 
     pub(super) fn lane(&self, company_id: &str) -> Option<Arc<tokio::sync::Mutex<()>>> {

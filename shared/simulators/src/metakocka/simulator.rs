@@ -62,6 +62,7 @@ pub async fn serve(
     shared.stopped.cancel();
     shared.calls.close();
     shared.calls.wait().await;
+    shared.keep().await;
     Ok(())
 }
 
@@ -187,10 +188,18 @@ async fn route(
     ending: Ending,
 ) -> Result<Response<Body>, NoAnswer> {
     if request.uri().path().starts_with(control::ROOT) {
+        let only_looks = request.method().is_safe();
         let answered: Result<_, Infallible> = router.oneshot(request.map(Body::new)).await;
+        if !only_looks {
+            shared.world().changed();
+        }
+        shared.keep().await;
         return answered.map_err(|never| match never {});
     }
-    answer(shared, request, from.ip(), ending).await
+    let answered = answer(Arc::clone(&shared), request, from.ip(), ending).await;
+    // Before the caller knows of it: what it was told is never forgotten.
+    shared.keep().await;
+    answered
 }
 
 impl Simulator {
@@ -229,6 +238,11 @@ impl Simulator {
         format!("http://{}{}/", self.address, control::ROOT)
     }
 
+    /// Whether it goes on from a state file that was there.
+    pub fn went_on(&self) -> bool {
+        self.shared.went_on
+    }
+
     /// Every partner of a company that exists now, in the order they were made.
     pub fn partners(&self, company_id: &str) -> Result<Vec<Partner>, Error> {
         self.with_company(company_id, |company, _| {
@@ -254,6 +268,7 @@ impl Simulator {
     ) -> Result<T, Error> {
         let mut world = self.shared.world();
         let now = self.shared.clock.now();
+        world.changed();
         Ok(work(world.company(company_id)?, now))
     }
 
@@ -351,6 +366,7 @@ impl Simulator {
         }
         self.shared.calls.close();
         self.shared.calls.wait().await;
+        self.shared.keep().await;
     }
 }
 

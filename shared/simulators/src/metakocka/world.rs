@@ -67,6 +67,8 @@ pub(super) struct World {
     seed: u64,
     /// Writes that were put off: the call they belong to, and whether somebody waits for the answer.
     late: HashMap<(String, Ticket), Late>,
+    /// How often what the companies hold may have changed.
+    changes: u64,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,8 @@ impl World {
             counts: Counts::default(),
             seed: options.seed,
             late: HashMap::new(),
+            // An empty world is a state too.
+            changes: 1,
         };
         world.set_strict(options.strict);
         if let Some(snapshot) = options.snapshot.clone() {
@@ -124,6 +128,22 @@ impl World {
         self.companies
             .get_mut(company_id)
             .ok_or_else(|| Error::UnknownCompany(company_id.to_owned()))
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whoever changes a company behind the calls says so.
+    pub(super) fn changed(&mut self) {
+        self.changes += 1;
+    }
+
+    /// Ids that no simulator gave that was started before, in this file or a lost one.
+    pub(super) fn begin_ids(&mut self, now: DateTime<Utc>) {
+        for company in self.companies.values_mut() {
+            company.begin_ids(now);
+        }
     }
 
     pub(super) fn set_readings(&mut self, readings: Readings) {
@@ -179,6 +199,7 @@ impl World {
     /// Writes into the log, and counts, that a call was done.
     pub(super) fn record_done(&mut self, seq: u64, call: Call, at: DateTime<Utc>, reply: &Reply) {
         if reply.seen.stored {
+            self.changed();
             *self.counts.stored.entry(call.as_str()).or_default() += 1;
         }
         self.log.tell(seq, |entry| {
@@ -197,6 +218,7 @@ impl World {
         call: Call,
         awaited: bool,
     ) {
+        self.changed();
         self.late.insert(
             (company_id.to_owned(), ticket),
             Late {
@@ -221,6 +243,7 @@ impl World {
         }
         for (company_id, finished) in done {
             let key = (company_id, finished.ticket);
+            self.changed();
             // Restored from a snapshot: nobody here made that call.
             let Some(mut late) = self.late.remove(&key) else {
                 continue;
@@ -271,6 +294,7 @@ impl World {
             self.company(&company_id)?.restore(state);
         }
         self.late.clear();
+        self.changed();
         Ok(())
     }
 
@@ -283,5 +307,6 @@ impl World {
         self.log.clear();
         self.counts = Counts::default();
         self.late.clear();
+        self.changed();
     }
 }

@@ -376,3 +376,67 @@ async fn a_dropped_simulator_stops_listening() {
         .await
         .expect("it stops");
 }
+
+#[tokio::test]
+async fn a_state_file_is_written_before_the_answer_and_goes_on_with_the_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = || Options {
+        state: Some(folder.path().join("state.json")),
+        clock: by_hand(),
+        ..Options::default()
+    };
+    let first = Desk::open(options()).await;
+    assert!(!first.simulator.went_on());
+    let made = first.add("Prva").await;
+    let late = Fault::CommitLate {
+        after_ms: 30_000,
+        answer: LateAnswer::Error,
+    };
+    first.simulator.fault(ScriptedFault::new(late)).unwrap();
+    first
+        .send("v1/add_partner", json!({"partner": {"customer": "Pozna"}}))
+        .await
+        .unwrap();
+    let path = folder.path().join("state.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("Prva") && text.contains("Pozna") && !text.contains("sim-key"));
+    // As a kill leaves it: nothing is written at the end.
+    let copy = folder.path().join("copy.json");
+    std::fs::write(&copy, &text).unwrap();
+    let second = Desk::open(Options {
+        state: Some(copy),
+        ..options()
+    })
+    .await;
+    assert!(second.simulator.went_on());
+    second.simulator.advance(Duration::from_secs(30)).unwrap();
+    assert_eq!(second.customers(), ["Prva", "Pozna"]);
+    let third = second.add("Tretja").await;
+    assert_ne!(third["mk_id"], made["mk_id"]);
+
+    // A lost file: the ids of before are not given again.
+    first.simulator.stop().await;
+    std::fs::remove_file(&path).unwrap();
+    let anew = Desk::open(Options {
+        clock: ClockKind::Real,
+        ..options()
+    })
+    .await;
+    assert_eq!(anew.customers().len(), 0);
+    let made_anew = anew.add("Prva").await;
+    assert!(made_anew["mk_id"].as_str() > third["mk_id"].as_str());
+}
+
+#[tokio::test]
+async fn a_state_file_that_cannot_be_read_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    std::fs::write(&path, "{").unwrap();
+    let refused = Simulator::start(Options {
+        state: Some(path.clone()),
+        ..Options::default()
+    })
+    .await;
+    assert!(matches!(refused, Err(Error::State(..))));
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "{");
+}

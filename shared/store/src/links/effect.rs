@@ -141,7 +141,20 @@ pub enum End {
 }
 
 impl End {
-    fn as_str(self) -> &'static str {
+    pub const ALL: [Self; 9] = [
+        Self::Unchanged,
+        Self::Deleted,
+        Self::Adopted,
+        Self::Noted,
+        Self::Missed,
+        Self::Seen,
+        Self::Conflict,
+        Self::Resolved,
+        Self::Rechecked,
+    ];
+
+    /// Its name in statements and, but for `Noted` and `Resolved`, in the record's history.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Unchanged => "unchanged",
             Self::Deleted => "deleted",

@@ -14,7 +14,7 @@ use super::replay;
 use crate::cli::dead_letters::Edit;
 use crate::context::scope;
 use crate::exit::{Done, Exit, Failed};
-use crate::output::count;
+use crate::output::{count, say_aside};
 
 /// Tried where neither VISUAL nor EDITOR is set.
 const EDITOR: &str = "vi";
@@ -90,8 +90,7 @@ async fn apply(
             .context_radius(AROUND)
             .header("as it was", "as it will be")
             .to_string();
-        // Standard output is the answer's.
-        writeln!(std::io::stderr().lock(), "{diff}")?;
+        say_aside(&diff)?;
         confirm("Store this?", given.yes, true)?;
     }
     let edit = store::dead_letters::Edit {

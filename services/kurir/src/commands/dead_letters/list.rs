@@ -7,7 +7,7 @@ use super::in_state;
 use crate::cli::dead_letters::{Groups, List};
 use crate::context::scope;
 use crate::exit::Done;
-use crate::output::{at, short, table};
+use crate::output::{Page, at, one_more, short, table};
 
 const MESSAGE_WIDTH: usize = 70;
 
@@ -15,8 +15,10 @@ pub(super) async fn list(pool: &Pool, given: List) -> Done {
     let filter = in_state(&given.filter, given.state.state);
     let scope = scope(given.filter.tenant.as_ref());
     let after = given.after.map(After::Id);
-    let rows = store::dead_letters::list(pool, scope, &filter, after, given.limit).await?;
-    given.output.show(&rows, |rows| {
+    let rows =
+        store::dead_letters::list(pool, scope, &filter, after, one_more(given.limit)).await?;
+    let page = Page::new(rows, given.limit, |last| format!("--after {}", last.id));
+    given.output.page(&page, |rows| {
         let heads = [
             "id",
             "tenant",
@@ -27,13 +29,7 @@ pub(super) async fn list(pool: &Pool, given: List) -> Done {
             "last died",
             "message",
         ];
-        let shown = table(&heads, rows.iter().map(row).collect(), "no dead letters");
-        more(
-            shown,
-            rows.len(),
-            given.limit,
-            rows.last().map(|last| last.id.to_string()),
-        )
+        table(&heads, rows.iter().map(row).collect(), "no dead letters")
     })
 }
 
@@ -41,8 +37,12 @@ pub(super) async fn groups(pool: &Pool, given: Groups) -> Done {
     let filter = in_state(&given.filter, given.state.state);
     let scope = scope(given.filter.tenant.as_ref());
     let after = given.after.as_deref();
-    let rows = store::dead_letters::groups(pool, scope, &filter, after, given.limit).await?;
-    given.output.show(&rows, |rows| {
+    let rows =
+        store::dead_letters::groups(pool, scope, &filter, after, one_more(given.limit)).await?;
+    let page = Page::new(rows, given.limit, |last| {
+        format!("--after {}", quoted(&last.fingerprint))
+    });
+    given.output.page(&page, |rows| {
         let heads = [
             "letters",
             "tenants",
@@ -52,24 +52,13 @@ pub(super) async fn groups(pool: &Pool, given: Groups) -> Done {
             "example",
             "worker",
         ];
-        let shown = table(&heads, rows.iter().map(group).collect(), "no dead letters");
-        more(
-            shown,
-            rows.len(),
-            given.limit,
-            rows.last().map(|last| format!("'{}'", last.fingerprint)),
-        )
+        table(&heads, rows.iter().map(group).collect(), "no dead letters")
     })
 }
 
-/// A full page says how to see the next one.
-fn more(shown: String, rows: usize, limit: i64, last: Option<String>) -> String {
-    match last {
-        Some(last) if i64::try_from(rows).is_ok_and(|rows| rows >= limit) => {
-            format!("{shown}\n\nthere may be more: --after {last}")
-        }
-        _ => shown,
-    }
+/// As a shell reads it back.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn row(row: &DeadLetter) -> Vec<String> {

@@ -11,7 +11,7 @@ use super::follow::follow;
 use crate::cli::dead_letters::Replay;
 use crate::context::scope;
 use crate::exit::{Done, Exit, Failed};
-use crate::output::{Output, count, facts, table};
+use crate::output::{Output, count, facts, say_aside, table};
 
 pub(super) async fn run(pool: &Pool, given: Replay) -> Done {
     let named = given.ids.clone();
@@ -31,8 +31,7 @@ pub(super) async fn run(pool: &Pool, given: Replay) -> Done {
     }
     let alone = named.len() == 1;
     if !alone && planned.letters > 0 && !given.yes {
-        // Standard output is the answer's.
-        eprint(&tell(&planned, given.rate))?;
+        say_aside(&format!("{}\n", tell(&planned, given.rate)))?;
         confirm("Replay them?", given.yes, planned.letters == 1)?;
     }
     let order = Order {
@@ -180,11 +179,6 @@ pub(super) fn duration(seconds: f64) -> String {
         120..7200 => format!("{} min", whole.div_ceil(60)),
         _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
     }
-}
-
-fn eprint(text: &str) -> Done {
-    use std::io::Write as _;
-    Ok(writeln!(std::io::stderr().lock(), "{text}\n")?)
 }
 
 #[cfg(test)]

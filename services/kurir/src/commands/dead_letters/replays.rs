@@ -9,7 +9,7 @@ use super::said;
 use crate::cli::dead_letters::Replays;
 use crate::context::scope;
 use crate::exit::Done;
-use crate::output::{at, count, short, table};
+use crate::output::{Page, at, count, one_more, short, table};
 
 const SELECTION_WIDTH: usize = 50;
 
@@ -23,8 +23,9 @@ pub(super) async fn run(pool: &Pool, command: Replays) -> Done {
             output,
         } => {
             let scope = scope(tenant.as_ref());
-            let rows = replay::list(pool, scope, state.as_deref(), after, limit).await?;
-            output.show(&rows, |rows| {
+            let rows = replay::list(pool, scope, state.as_deref(), after, one_more(limit)).await?;
+            let page = Page::new(rows, limit, |last| format!("--after {}", last.replay.id));
+            output.page(&page, |rows| {
                 let heads = [
                     "id", "state", "tenant", "ordered", "by", "letters", "ended", "failed", "held",
                     "of",

@@ -1,5 +1,6 @@
 //! One dead letter's whole story in words.
 
+use runtime::visible;
 use serde::Serialize;
 use serde_json::Value;
 use store::dead_letters::Story;
@@ -149,7 +150,7 @@ fn record(story: &Story) -> String {
                 }
             });
             if let Some(error) = &link.last_error {
-                lines.push(format!("last said: {error}"));
+                lines.push(format!("last said: {}", error));
             }
         }
     }
@@ -166,11 +167,13 @@ fn record(story: &Story) -> String {
             connection
                 .state_reason
                 .as_ref()
-                .map(|reason| format!(", {reason}"))
+                .map(|reason| format!(", {}", reason))
                 .unwrap_or_default()
         ));
     }
-    lines.join("\n")
+    // Each is one line, whoever its words come from.
+    let lines = lines.iter().map(|line| visible::line(line));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn replays(story: &Story) -> String {
@@ -222,7 +225,13 @@ fn event(story: &Story) -> String {
 
 fn laid_out(body: &Body) -> String {
     match std::str::from_utf8(&body.0) {
-        Ok(text) => pretty(text),
+        Ok(text) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => pretty(text),
+        // Marked, so that its lines are not taken for ours.
+        Ok(text) => text
+            .lines()
+            .map(|line| format!("| {line}"))
+            .collect::<Vec<_>>()
+            .join("\n"),
         Err(_) => format!("{} bytes that are no text", body.0.len()),
     }
 }
@@ -230,9 +239,9 @@ fn laid_out(body: &Body) -> String {
 fn help(steps: &[Step]) -> String {
     let mut lines = vec!["What would help".to_owned()];
     for step in steps {
-        lines.push(format!("- {}", step.why));
+        lines.push(format!("- {}", visible::line(&step.why)));
         if let Some(command) = &step.command {
-            lines.push(format!("    {command}"));
+            lines.push(format!("    {}", visible::line(command)));
         }
     }
     lines.join("\n")

@@ -21,6 +21,9 @@ use crate::metakocka::Error;
 /// Where the ids and numbers of a company begin, as in contract §10.3. The same for every company: a caller that mixes two up is caught.
 const FIRST_MK_ID: u64 = 9_000_000_101;
 const FIRST_COUNT_CODE: u64 = 1_042;
+/// Of [`Company::begin_ids`]: 2026 began, and no company makes more partners in a second.
+const FIRST_SECOND: i64 = 1_767_225_600;
+const IDS_PER_SECOND: u64 = 1_000;
 /// Most calls that a quota counts.
 const MAX_QUOTA_CALLS: u32 = 100_000;
 /// Most violations of strict mode that are kept; later ones are only refused.
@@ -387,6 +390,16 @@ impl Company {
             .map(|(due, ticket, request)| ((due, ticket), request))
             .collect();
         self.finished.clear();
+    }
+
+    /// Lets the ids go on at numbers that belong to this second. `clear` begins at the usual ones again.
+    pub fn begin_ids(&mut self, now: DateTime<Utc>) {
+        let seconds = u64::try_from(now.timestamp() - FIRST_SECOND).unwrap_or(0);
+        let ahead = seconds * IDS_PER_SECOND;
+        self.ids = Ids {
+            next_mk_id: FIRST_MK_ID + ahead,
+            next_count_code: FIRST_COUNT_CODE + ahead,
+        };
     }
 
     /// Empty again, ids from the beginning; writes that were put off are forgotten. Who is let in and the readings stay.
