@@ -2,8 +2,9 @@
 //!
 //! * A look-up tries keys strongest first (tax number, e-mail address, exact name and address) and makes at most
 //!   [`LOOKUPS`] calls: a Slovenian tax number is asked for in two spellings and counts twice, so that with tax number
-//!   and e-mail address the name is left out. A create therefore costs at most four calls, and one more for each address
-//!   beyond the first further one.
+//!   and e-mail address the name is left out. A mailbox that is given with capitals is asked for as given too, in one
+//!   call more. A create therefore costs at most four calls (five with capitals), and one more for each address beyond
+//!   the first further one.
 //! * A hit counts only if we find the key on it ourselves, if it is not of the other kind (person, organization), and if
 //!   it does not carry another value of a stronger key.
 //! * An update sends scalars by `mk_id`, all fields of the main address or none. Where the answer does not show what
@@ -16,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use metakocka::{AddedPartner, Error, MainFields, Metakocka, MkId, Partner, PartnerUpdate};
+use metakocka::{
+    AddedPartner, Error, MainFields, Metakocka, MkId, Partner, PartnerKey, PartnerUpdate,
+};
 use sync::{
     Answer, Call, Content, Fields, LookError, NaturalKey, Operation, Part, Record, SendError,
     Target,
@@ -29,7 +32,7 @@ use crate::parts;
 use crate::record::{View, main_address};
 use crate::sending::{address_id, as_sent, filled, main_fields, new_partner};
 
-/// Most look-up calls before a create, paging aside.
+/// Most look-up calls before a create, paging and the second one of a mailbox with capitals aside.
 pub const LOOKUPS: usize = 3;
 
 /// See the module.
@@ -100,7 +103,11 @@ impl PartnerTarget {
         known.sort_by_key(|(_, identity)| identity.rank());
         let mut left = LOOKUPS;
         for (at, (who, identity)) in known.iter().enumerate() {
-            let Some(key) = identity.key() else { continue };
+            let key = match identity {
+                Identity::Email(mailbox) => PartnerKey::email(self.view.as_given(mailbox)),
+                Identity::Tax(_) | Identity::Name { .. } => identity.key(),
+            };
+            let Some(key) = key else { continue };
             let Some(rest) = left.checked_sub(identity.lookups()) else {
                 continue;
             };

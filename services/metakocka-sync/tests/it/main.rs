@@ -4,6 +4,8 @@
 
 mod conflict;
 mod connection;
+mod left_behind;
+mod mailbox;
 mod mapping;
 mod readings;
 mod records;
