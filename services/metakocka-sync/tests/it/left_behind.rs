@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
-use simulators::metakocka::{AddressType, Partner, Readings};
+use simulators::metakocka::{AddressType, Call, Fault, Partner, Readings};
 
 use crate::mapping::mapped;
 use crate::readings::switched;
 use crate::stage::{Stage, both, saved};
 
 /// Sequences of states, each once through the worker and its last one once more at an empty company.
-const CASES: u32 = 24;
+const CASES: u32 = 16;
 
 fn contact(kind: &str, members: Value) -> Value {
     let mut contact = json!({
@@ -176,6 +176,29 @@ async fn a_contact_that_was_emptied_is_used_again_and_costs_nothing_while_it_is_
     let contacts = stage.only_partner().contacts;
     assert_eq!(contacts.len(), 1);
     assert_eq!(contacts[0].email, "b@kos.example");
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_emptying_a_contact_empties_it_all_the_same() {
+    for fault in [Fault::CommitThenDrop, Fault::DropBeforeCommit] {
+        for readings in clearing() {
+            let stage = Stage::new(readings).await;
+            let reached = json!({"emails": [{"value": "a@kos.example"}], "phones": [{"raw": "01 234 56 78"}]});
+            stage
+                .deliver_until_done(&saved(1, &contact("person", reached)))
+                .await;
+            stage.fault(fault.clone(), Call::UpdatePartner);
+            let bare = contact("person", json!({}));
+            stage.deliver_until_done(&saved(2, &bare)).await;
+            let contacts = stage.only_partner().contacts;
+            assert_eq!(contacts.len(), 1);
+            assert_eq!(
+                [&contacts[0].email, &contacts[0].gsm, &contacts[0].phone],
+                ["", "", ""]
+            );
+            assert_eq!(stage.open_effects().await, 0);
+        }
+    }
 }
 
 fn some<T: Clone + std::fmt::Debug + 'static>(
