@@ -154,6 +154,31 @@ async fn a_change_leaves_nothing_of_the_earlier_state() {
 }
 
 #[tokio::test]
+async fn an_empty_entry_before_it_deletes_no_number_and_no_address() {
+    let stage = Stage::new(Readings::kind()).await;
+    let at_home = json!({"kind": "main", "street": "Pot 1", "postal_code": "1000", "city": "Ljubljana", "country": "SI"});
+    let number = json!({"raw": "01 234 56 78"});
+    let before = contact(
+        "person",
+        json!({"phones": [number], "addresses": [at_home]}),
+    );
+    let after = contact(
+        "person",
+        json!({
+            "phones": [{"raw": ""}, number],
+            "addresses": [{"kind": "main"}, {"kind": "main", "street": " ", "country": "AT"}, at_home]
+        }),
+    );
+    stage.deliver_until_done(&saved(1, &before)).await;
+    let end = stage.deliver(&saved(2, &after)).await;
+    assert_eq!(end.word(), "ack unchanged");
+    let partner = stage.only_partner();
+    assert_eq!(partner.contacts[0].phone, "01 234 56 78");
+    assert_eq!(partner.addresses[0].street, "Pot 1");
+    assert!(!partner.foreign_county);
+}
+
+#[tokio::test]
 async fn a_contact_that_was_emptied_is_used_again_and_costs_nothing_while_it_is_empty() {
     let reached = |mailbox: &str| contact("person", json!({"emails": [{"value": mailbox}]}));
     let stage = Stage::new(Readings::kind()).await;
