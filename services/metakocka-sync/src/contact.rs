@@ -5,7 +5,9 @@
 //! contact with an e-mail address, a mobile and another number, are parts of it. Text that does not fit is an error and
 //! never cut: what was cut would not be found as sent.
 //!
-//! An absent field of the event is absent here (left alone at Metakocka), null and `[]` are "none".
+//! An absent field of the event is absent here (left alone at Metakocka), null and `[]` are "none". What is managed is
+//! always all there, whatever the state (a taxpayer or not, foreign or not): so nothing of an earlier state stays behind.
+//! An entry of a list that shows nothing is none.
 
 use event::{AddressKind as Purpose, ContactKind, Field};
 use metakocka::{AddressKind, TaxNumber, country_of_record, length, normalise};
@@ -70,6 +72,8 @@ pub fn content(contact: &event::Contact) -> Result<Content, String> {
         email = reachable
             .as_ref()
             .and_then(|part| part.fields.get(parts::EMAIL).cloned());
+        let named = part(parts::CONTACT, [(parts::NAME, customer.clone())]);
+        content.emptied.insert(parts::CONTACT.to_owned(), named);
         content
             .parts
             .insert(parts::CONTACT.to_owned(), Vec::from_iter(reachable));
@@ -116,12 +120,10 @@ fn tax(
         )?,
         None => None,
     };
-    let taxpayer = sent.is_some();
+    let taxpayer = who == Who::Organization && sent.is_some();
     content.fields.insert(TAX_ID.to_owned(), sent);
-    if who == Who::Organization {
-        let taxpayer = Some(taxpayer.to_string());
-        content.fields.insert(TAXPAYER.to_owned(), taxpayer);
-    }
+    let taxpayer = Some(taxpayer.to_string());
+    content.fields.insert(TAXPAYER.to_owned(), taxpayer);
     Ok(number)
 }
 
@@ -164,25 +166,36 @@ fn addresses(given: &[event::Address], content: &mut Content) -> Result<(), Stri
         .map(|(at, address)| Place::new(at, address))
         .collect::<Result<Vec<Place>, String>>()?;
     let places: Vec<Place> = cleaned.into_iter().filter(Place::says_something).collect();
-    let of = |purpose: Purpose| places.iter().position(|place| place.purpose == purpose);
-    let main = of(Purpose::Main).or_else(|| of(Purpose::Billing));
+    let main = main_of(&places);
     let fields = &mut content.fields;
     for (at, name) in MAIN_ADDRESS.into_iter().enumerate() {
         let value = main.and_then(|main| filled(places[main].texts[at].clone()));
         fields.insert(name.to_owned(), value);
     }
-    if let Some(country) = fields.get(COUNTRY).cloned().flatten() {
-        let foreign = normalise::country(&country) != normalise::country("SI");
-        fields.insert(FOREIGN.to_owned(), Some(foreign.to_string()));
-    }
+    let country = fields.get(COUNTRY).cloned().flatten();
+    let foreign =
+        country.is_some_and(|country| normalise::country(&country) != normalise::country("SI"));
+    fields.insert(FOREIGN.to_owned(), Some(foreign.to_string()));
     let further: Vec<Part> = places
         .iter()
         .enumerate()
-        .filter(|(at, _)| Some(*at) != main)
+        .filter(|(at, place)| Some(*at) != main && place.is_somewhere())
         .map(|(_, place)| place.part())
         .collect();
     content.parts.insert(parts::ADDRESS.to_owned(), further);
     Ok(())
+}
+
+/// Which one becomes the top-level address. Forms fill in a country before anything is typed, so an address of nothing
+/// but that gives way to any other.
+fn main_of(places: &[Place]) -> Option<usize> {
+    let of = |purpose: Purpose, somewhere: bool| {
+        places
+            .iter()
+            .position(|place| place.purpose == purpose && place.is_somewhere() == somewhere)
+    };
+    let with = |somewhere| of(Purpose::Main, somewhere).or_else(|| of(Purpose::Billing, somewhere));
+    with(true).or_else(|| with(false))
 }
 
 /// One address, its texts in the order of [`MAIN_ADDRESS`].
@@ -196,7 +209,7 @@ impl Place {
         let fit = |member: &str, limit: usize, value: String| {
             fitting(&format!("/contact/addresses/{at}/{member}"), limit, value)
         };
-        let clean = normalise::clean;
+        let clean = |text: &str| seen(text, normalise::clean);
         Ok(Self {
             purpose: address.kind,
             texts: [
@@ -215,7 +228,7 @@ impl Place {
                 fit(
                     "country",
                     length::COUNTRY,
-                    normalise::country_name(&address.country),
+                    seen(&address.country, normalise::country_name),
                 )?,
             ],
         })
@@ -223,6 +236,12 @@ impl Place {
 
     fn says_something(&self) -> bool {
         self.texts.iter().any(|text| !text.is_empty())
+    }
+
+    /// More than a country.
+    fn is_somewhere(&self) -> bool {
+        let [place @ .., _country] = &self.texts;
+        place.iter().any(|text| !text.is_empty())
     }
 
     fn part(&self) -> Part {
@@ -248,25 +267,34 @@ impl Place {
 
 /// The partner's one contact; none without an e-mail address or a number.
 fn reachable(contact: &event::Contact, name: String) -> Result<Option<Part>, String> {
-    let emails = list(&contact.emails);
-    let primary = emails.iter().position(|email| email.primary).unwrap_or(0);
-    let email = match emails.get(primary) {
-        Some(email) => fitting(
-            &format!("/contact/emails/{primary}/value"),
+    let mailboxes: Vec<(usize, String)> = list(&contact.emails)
+        .iter()
+        .map(|email| normalise::email(&email.value))
+        .enumerate()
+        .filter(|(_, mailbox)| !mailbox.is_empty())
+        .collect();
+    let primary = mailboxes
+        .iter()
+        .find(|(at, _)| list(&contact.emails)[*at].primary)
+        .or(mailboxes.first());
+    let email = match primary {
+        Some((at, mailbox)) => fitting(
+            &format!("/contact/emails/{at}/value"),
             length::CONTACT,
-            normalise::email(&email.value),
+            mailbox.clone(),
         )?,
         None => String::new(),
     };
-    let phones = list(&contact.phones);
     let number = |mobile: bool| -> Result<String, String> {
-        let at = phones.iter().position(|phone| is_mobile(phone) == mobile);
-        match at.map(|at| (at, &phones[at])) {
-            Some((at, phone)) => fitting(
-                &format!("/contact/phones/{at}"),
-                length::CONTACT,
-                normalise::clean(phone.value_e164.as_deref().unwrap_or(&phone.raw)),
-            ),
+        let mut phones = list(&contact.phones).iter().enumerate();
+        let of_kind = phones.find_map(|(at, phone)| {
+            let number = dialled(phone);
+            (is_mobile(phone) == mobile && !number.is_empty()).then_some((at, number))
+        });
+        match of_kind {
+            Some((at, number)) => {
+                fitting(&format!("/contact/phones/{at}"), length::CONTACT, number)
+            }
             None => Ok(String::new()),
         }
     };
@@ -281,6 +309,25 @@ fn reachable(contact: &event::Contact, name: String) -> Result<Option<Part>, Str
         (parts::PHONE, phone),
     ];
     Ok(Some(part(parts::CONTACT, fields)))
+}
+
+/// Empty without a digit or letter.
+fn dialled(phone: &event::Phone) -> String {
+    let number = normalise::plain(phone.value_e164.as_deref().unwrap_or(&phone.raw));
+    if number.chars().any(char::is_alphanumeric) {
+        number
+    } else {
+        String::new()
+    }
+}
+
+/// Empty for what nobody would see.
+fn seen(text: &str, clean: fn(&str) -> String) -> String {
+    if event::is_visible(text) {
+        clean(text)
+    } else {
+        String::new()
+    }
 }
 
 fn is_mobile(phone: &event::Phone) -> bool {

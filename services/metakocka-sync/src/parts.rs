@@ -63,12 +63,13 @@ pub(crate) fn part<'a>(kind: &str, fields: impl IntoIterator<Item = (&'a str, St
 /// As shown by Metakocka. Fax numbers are nobody's business here.
 pub(crate) fn of_contact(contact: &Contact, managed: Managed) -> Part {
     let text = |field: &Option<String>| normalise::clean(field.as_deref().unwrap_or_default());
+    let number = |field: &Option<String>| normalise::plain(field.as_deref().unwrap_or_default());
     let email = normalise::email(contact.email.as_deref().unwrap_or_default());
     let fields = [
         (NAME, text(&contact.name)),
         (EMAIL, email),
-        (GSM, text(&contact.gsm)),
-        (PHONE, text(&contact.phone)),
+        (GSM, number(&contact.gsm)),
+        (PHONE, number(&contact.phone)),
     ];
     part(
         CONTACT,
@@ -140,4 +141,33 @@ pub(crate) fn same(one: &Part, other: &Part) -> bool {
         } else {
             address_fields(one).signature() == address_fields(other).signature()
         }
+}
+
+/// Whether somebody's contact makes a wanted one needless: the wanted mailbox is one of its own, or where none is wanted
+/// one of the numbers, and every wanted number stands at one of these contacts. What it is called does not matter.
+pub(crate) fn stands_for(contact: &Contact, wanted: &Part, theirs: &[&Contact]) -> bool {
+    let text = |name: &str| wanted.fields.get(name).map(String::as_str);
+    let numbers: Vec<String> = [text(GSM), text(PHONE)]
+        .into_iter()
+        .flatten()
+        .map(normalise::phone)
+        .collect();
+    let has = |contact: &Contact, number: &String| {
+        [&contact.gsm, &contact.phone]
+            .into_iter()
+            .flatten()
+            .flat_map(|field| field.split([',', ';']))
+            .any(|one| normalise::phone(one) == *number)
+    };
+    let reached = match text(EMAIL) {
+        Some(mailbox) => {
+            let field = contact.email.as_deref().unwrap_or_default();
+            normalise::emails(field).any(|one| one == mailbox)
+        }
+        None => numbers.iter().any(|number| has(contact, number)),
+    };
+    reached
+        && numbers
+            .iter()
+            .all(|number| theirs.iter().any(|contact| has(contact, number)))
 }

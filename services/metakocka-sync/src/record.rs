@@ -3,9 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use event::Payload;
-use metakocka::{Address, AddressKind, Compared, Partner, PartnerKey, TaxNumber, normalise};
+use metakocka::{
+    Address, AddressKind, Compared, Contact, Partner, PartnerKey, TaxNumber, normalise,
+};
+use serde::Deserialize as _;
 use store::links::EffectRow;
-use sync::{Base, Content, Fields, Grant, Part, Record, RecordPart, Request, Wish};
+use sync::{
+    Base, Content, Fields, Grant, Operation, Owner, Part, Parts, Record, RecordPart, Request, Wish,
+};
 
 use crate::contact::{
     self, BUSINESS_ENTITY, COUNTRY, CUSTOMER, FOREIGN, PLACE, POST_NUMBER, PROVINCE, REGISTRATION,
@@ -16,7 +21,8 @@ use crate::parts::{self, Managed};
 
 /// How one handling looks at partners: what it wants decides the spelling of what differs in nothing else, and only for
 /// things that are not ours. A tax number with or without its country, an address in capitals are not changed and not
-/// added again. What we sent ourselves is compared as it was sent.
+/// added again, and neither is a mailbox that stands at somebody's contact already. What we sent ourselves is compared
+/// as it was sent.
 #[derive(Clone, Debug)]
 pub struct View {
     /// The number, and how it is wanted.
@@ -25,9 +31,13 @@ pub struct View {
     names: BTreeSet<String>,
     numbers: BTreeSet<String>,
     parts: Vec<Part>,
-    /// Ids of parts that the link knows.
-    known: BTreeSet<String>,
+    /// Ids of parts that we made.
+    ours: BTreeSet<String>,
     managed: Managed,
+    /// As the event spells them.
+    mailboxes: Vec<String>,
+    /// A call that makes a contact is open: whether it did must be seen exactly.
+    making: bool,
 }
 
 impl View {
@@ -40,8 +50,10 @@ impl View {
             names: BTreeSet::new(),
             numbers: BTreeSet::new(),
             parts: content.parts.values().flatten().cloned().collect(),
-            known: BTreeSet::new(),
+            ours: BTreeSet::new(),
             managed: Managed::ALL,
+            mailboxes: Vec::new(),
+            making: false,
         };
         view.knows(&content.fields);
         view
@@ -68,17 +80,36 @@ impl View {
         for request in calls.filter_map(sent) {
             view.knows(&request.fields);
         }
-        if grant.granted.open.is_some() {
+        if let Some(open) = &grant.granted.open {
             // Whether that call was made must be seen exactly.
             view.tax = None;
+            let making = [Operation::Create, Operation::AppendPart].map(Operation::as_str);
+            view.making = making.contains(&open.operation.as_str());
         }
-        if let Some(known) = grant.granted.link.target_parts.as_object() {
-            view.known = known.keys().cloned().collect();
+        if let Ok(known) = Parts::deserialize(&grant.granted.link.target_parts) {
+            let ours = known.0.into_iter();
+            view.ours = ours
+                .filter(|(_, known)| known.owner == Owner::Ours)
+                .map(|(id, _)| id)
+                .collect();
         }
         if let Payload::ContactSaved(saved) = payload {
             view.managed = managed_fields(&saved.contact);
+            let emails = saved.contact.emails.value().into_iter().flatten();
+            view.mailboxes = emails
+                .map(|email| normalise::mailbox(&email.value))
+                .collect();
         }
         view
+    }
+
+    /// A mailbox of a key as the event spells it. A request knows no spelling, and needs none: what we sent ourselves
+    /// is in lower case.
+    fn as_given<'a>(&'a self, mailbox: &'a str) -> &'a str {
+        let mut given = self.mailboxes.iter().map(String::as_str);
+        given
+            .find(|given| normalise::email(given) == mailbox)
+            .unwrap_or(mailbox)
     }
 
     pub(crate) fn managed(&self) -> Managed {
@@ -98,7 +129,10 @@ impl View {
 
     /// What to look for, with the spellings and names that only the record itself knows.
     pub(crate) fn key(&self, identity: &Identity) -> Option<PartnerKey> {
-        let mut key = identity.key()?;
+        let mut key = match identity {
+            Identity::Email(mailbox) => PartnerKey::email(self.as_given(mailbox)),
+            Identity::Tax(_) | Identity::Number { .. } | Identity::Name { .. } => identity.key(),
+        }?;
         if let Some(number) = identity.tax_number() {
             for name in &self.names {
                 key = key.of_somebody_called(name);
@@ -116,28 +150,50 @@ impl View {
     /// As answered to a call of ours: its fields are exactly those stored.
     pub(crate) fn answered(&self, partner: &Partner) -> Record {
         let main = main_address(partner);
+        let theirs: Vec<&Contact> = partner
+            .contacts
+            .iter()
+            .filter(|contact| !self.ours.contains(contact.mk_id.as_str()))
+            .collect();
         let contacts = partner.contacts.iter().map(|contact| {
             let part = parts::of_contact(contact, self.managed);
-            (contact.mk_id.to_string(), part)
+            RecordPart {
+                id: contact.mk_id.to_string(),
+                part: self.contact(contact, part, &theirs),
+            }
         });
         let addresses = partner
             .addresses
             .iter()
             .filter(|address| main.is_none_or(|main| main.mk_id != address.mk_id))
-            .map(|address| (address.mk_id.to_string(), parts::of_address(address)));
-        let shown = contacts.chain(addresses).map(|(id, part)| RecordPart {
-            part: self.spelled(&id, part),
-            id,
-        });
+            .map(|address| {
+                let id = address.mk_id.to_string();
+                let part = self.spelled(&id, parts::of_address(address));
+                RecordPart { id, part }
+            });
         Record {
             id: partner.mk_id.to_string(),
             fields: fields(partner, main),
-            parts: shown.collect(),
+            parts: contacts.chain(addresses).collect(),
         }
     }
 
+    /// Somebody's contact counts as the wanted one that it makes needless.
+    fn contact(&self, contact: &Contact, part: Part, theirs: &[&Contact]) -> Part {
+        let id = contact.mk_id.as_str();
+        let part = self.spelled(id, part);
+        if self.making || self.ours.contains(id) || self.parts.contains(&part) {
+            return part;
+        }
+        let mut wanted = self.parts.iter().filter(|part| part.kind == parts::CONTACT);
+        wanted
+            .find(|wanted| parts::stands_for(contact, wanted, theirs))
+            .cloned()
+            .unwrap_or(part)
+    }
+
     fn spelled(&self, id: &str, part: Part) -> Part {
-        if self.known.contains(id) || self.parts.contains(&part) {
+        if self.ours.contains(id) || self.parts.contains(&part) {
             return part;
         }
         let wanted = self.parts.iter().find(|wanted| parts::same(wanted, &part));

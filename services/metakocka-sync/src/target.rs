@@ -2,9 +2,10 @@
 //!
 //! * A look-up tries keys strongest first (tax number, e-mail address, exact name and address) and makes at most
 //!   [`LOOKUPS`] calls: a tax number is asked for in each spelling under which it may stand there, two for most
-//!   countries and never more than four. The name is asked only where it is at most call [`LOOKUPS_WITH_NAME`], so with a
-//!   tax number and an e-mail address it is left out. A create therefore costs at most [`LOOKUPS`] calls and one (a
-//!   Slovenian one four), and one more for each address beyond the first further one.
+//!   countries and never more than four; a mailbox in lower case and, where it is given with capitals, as given. The name
+//!   is asked only where it is at most call [`LOOKUPS_WITH_NAME`], so with a tax number and an e-mail address it is left
+//!   out. A create therefore costs at most [`LOOKUPS`] calls and one (a Slovenian one four, five with capitals), and one
+//!   more for each address beyond the first further one.
 //! * A hit counts only if we find the key on it ourselves, if it is not of the other kind (person, organization), and if
 //!   it does not carry another value of a stronger key.
 //! * An update sends scalars by `mk_id`, all fields of the main address or none. Where the answer does not show what
@@ -32,8 +33,8 @@ use crate::parts;
 use crate::record::{View, main_address};
 use crate::sending::{address_id, as_sent, filled, main_fields, new_partner};
 
-/// Most look-up calls before a create, paging aside: every spelling of a tax number, and an e-mail address.
-pub const LOOKUPS: usize = TAX_SPELLINGS + 1;
+/// Most look-up calls before a create, paging aside: every spelling of a tax number, and two of an e-mail address.
+pub const LOOKUPS: usize = TAX_SPELLINGS + 2;
 /// Where a name is asked for, too.
 pub const LOOKUPS_WITH_NAME: usize = 3;
 

@@ -16,6 +16,7 @@ use crate::event::{Event, TenantId, Version, VersionScheme};
 use crate::order_key::SubjectVersion;
 use crate::payload::Payload;
 use crate::schema;
+use crate::visible::is_visible;
 
 /// Decodes one CloudEvent in structured JSON mode, as it comes from a queue: with or without the derived attributes,
 /// unknown members ignored. The same bytes always give the same answer.
@@ -108,6 +109,7 @@ impl<'a> Looked<'a> {
         let time = self.time();
         let depth = self.causation_depth();
         self.content_type();
+        self.name(event_type);
         let payload = self
             .members
             .get("data")
@@ -245,6 +247,21 @@ impl<'a> Looked<'a> {
                 "/datacontenttype",
                 "must be application/json in UTF-8",
             );
+        }
+    }
+
+    /// Of a contact. What is blank by the schema is said there.
+    fn name(&mut self, event_type: Option<EventType>) {
+        const NAME: &str = "/data/contact/name";
+        let saved = [EventType::CrmContactCreated, EventType::CrmContactUpdated];
+        if event_type.is_none_or(|of| !saved.contains(&of)) {
+            return;
+        }
+        let data = self.members.get("data");
+        let name = data.and_then(|data| data.get("contact")?.get("name")?.as_str());
+        if name.is_some_and(|name| !is_visible(name)) {
+            let detail = "must hold a character that can be seen";
+            self.problem(DecodeClass::Schema, NAME, detail);
         }
     }
 

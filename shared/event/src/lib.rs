@@ -15,6 +15,7 @@ mod event;
 mod order_key;
 mod payload;
 mod schema;
+mod visible;
 
 pub use asyncapi::{asyncapi, documents};
 pub use canonical::{Canonical, canonical, canonical_batch, canonical_binary};
@@ -27,3 +28,4 @@ pub use event::{Event, TenantId, Version, VersionScheme};
 pub use order_key::{OrderKey, SubjectVersion, VERSION_DIGITS};
 pub use payload::*;
 pub use schema::{envelope_schema, schema};
+pub use visible::is_visible;

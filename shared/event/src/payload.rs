@@ -136,6 +136,7 @@ pub struct Contact {
     #[schemars(extend("minLength" = 1, "maxLength" = 200, "pattern" = NO_CONTROL))]
     pub id: String,
     pub kind: ContactKind,
+    /// Holds a character that can be seen: not white space, zero-width and control characters or combining marks alone.
     #[schemars(extend("maxLength" = 500, "pattern" = NOT_BLANK))]
     pub name: String,
     /// Tax (VAT) number, with or without the country prefix.
@@ -345,7 +346,8 @@ pub struct SyncFailed {
 pub(crate) const NO_CONTROL: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 /// At least one character that is not white space.
 pub(crate) const NOT_BLANK: &str = r"\S";
-/// Deliberately lax: refuses what is clearly no address, nothing else.
-pub(crate) const EMAIL: &str = r"^[^\s@]+@[^\s@]+$";
+/// Deliberately lax: refuses what is clearly no address, nothing else. A zero-width no-break space (a byte order mark) is
+/// white space to a pattern and nothing to a mailbox.
+pub(crate) const EMAIL: &str = r"^(?:[^\s@]|\ufeff)+@(?:[^\s@]|\ufeff)+$";
 pub(crate) const E164: &str = r"^\+[1-9][0-9]{1,14}$";
 pub(crate) const ENTITY: &str = "^[a-z][a-z0-9_]{0,49}$";

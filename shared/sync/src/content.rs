@@ -35,6 +35,9 @@ pub struct Content {
     pub fields: Fields,
     /// Kind → all parts of that kind; a kind that is absent is not managed by the publisher.
     pub parts: BTreeMap<String, Vec<Part>>,
+    /// Kind → what a part of ours becomes that nothing wants any more, at a partner that removes none. A kind that is
+    /// absent keeps such parts as they are.
+    pub emptied: BTreeMap<String, Part>,
     /// Strongest first.
     pub keys: Vec<NaturalKey>,
 }
@@ -160,7 +163,7 @@ impl Base {
 pub enum Owner {
     /// We made it: it may be changed by its id.
     Ours,
-    /// It stood there already: never changed, never added again.
+    /// It stood there already: never changed, never added again. Its signature is that of the wanted part it stands for.
     Found,
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::content::{Content, Fields, Owner, Part, Parts, Record};
+use crate::content::{Content, Fields, KnownPart, Owner, Part, Parts, Record};
 use crate::effect::Request;
 use crate::link::Link;
 use crate::target::Call;
@@ -41,7 +41,7 @@ pub(crate) fn missing(
 ) -> Missing {
     let changed = link.base.changes(&content.fields);
     let pairing = Pairing::new(&link.parts, content);
-    let part_calls = pairing.unmet.len();
+    let part_calls = pairing.calls.len();
     let riding = pairing.changeable();
     if !changed.is_empty() && riding.is_none() {
         return update(link, id, content, changed, None, part_calls == 0);
@@ -59,36 +59,22 @@ pub(crate) fn missing(
     if !changed.is_empty() {
         return update(link, id, content, changed, riding, part_calls == 1);
     }
-    let part = pairing.unmet[0].clone();
+    let last = part_calls == 1;
+    let (part_id, part) = pairing.calls[0].clone();
     let request = Request {
         parts: vec![part.clone()],
+        part_id: part_id.clone(),
         ..Request::default()
     };
-    let last = part_calls == 1;
-    match pairing.free_of_kind(&part.kind) {
-        Some(part_id) => {
-            let request = Request {
-                part_id: Some(part_id.clone()),
-                ..request
-            };
-            Missing::Call {
-                call: Call::ChangePart {
-                    id: id.to_owned(),
-                    part_id,
-                    part,
-                },
-                request,
-                last,
-            }
-        }
-        None => Missing::Call {
-            call: Call::AppendPart {
-                id: id.to_owned(),
-                part,
-            },
-            request,
-            last,
-        },
+    let id = id.to_owned();
+    let call = match part_id {
+        Some(part_id) => Call::ChangePart { id, part_id, part },
+        None => Call::AppendPart { id, part },
+    };
+    Missing::Call {
+        call,
+        request,
+        last,
     }
 }
 
@@ -120,12 +106,11 @@ fn update(
     }
 }
 
-/// Which part is which: known id and equal signature first; position proves nothing.
+/// Which part is which: known id and equal signature first, ours before others; position proves nothing.
 struct Pairing {
-    /// Wanted parts that no known part stands for; equal ones counted once.
-    unmet: Vec<Part>,
-    /// Parts of ours that nothing wants any more: they may become another part of their kind.
-    free: Vec<(String, String)>,
+    /// Parts to be made, or with an id: what that part of ours becomes. Wanted ones that no known part stands for
+    /// (equal ones counted once), then those that nothing wants any more.
+    calls: Vec<(Option<String>, Part)>,
 }
 
 impl Pairing {
@@ -134,18 +119,19 @@ impl Pairing {
         let mut unmet = Vec::new();
         for part in wanted(content) {
             let signature = part.signature();
-            match known
+            let standing = known
                 .0
                 .iter()
-                .find(|(_, known)| known.signature == signature)
-            {
+                .filter(|(_, known)| known.signature == signature)
+                .min_by_key(|(_, known)| known.owner != Owner::Ours);
+            match standing {
                 Some((id, _)) => {
                     used.insert(id.clone());
                 }
                 None => unmet.push(part),
             }
         }
-        let free = known
+        let mut free: Vec<(&String, &KnownPart)> = known
             .0
             .iter()
             .filter(|(id, known)| {
@@ -153,23 +139,27 @@ impl Pairing {
                     && !used.contains(*id)
                     && content.parts.contains_key(&known.kind)
             })
-            .map(|(id, known)| (known.kind.clone(), id.clone()))
             .collect();
-        Self { unmet, free }
+        let mut calls: Vec<(Option<String>, Part)> = Vec::new();
+        for part in unmet {
+            let at = free.iter().position(|(_, known)| known.kind == part.kind);
+            let id = at.map(|at| free.remove(at).0.clone());
+            calls.push((id, part));
+        }
+        for (id, known) in free {
+            let emptied = content.emptied.get(&known.kind);
+            if let Some(part) = emptied.filter(|part| part.signature() != known.signature) {
+                calls.push((Some(id.clone()), part.clone()));
+            }
+        }
+        Self { calls }
     }
 
-    /// The first wanted part that one of ours can become, by the id of that one.
+    /// The first part of ours that becomes another one, by its id.
     fn changeable(&self) -> Option<(String, Part)> {
-        self.unmet
+        self.calls
             .iter()
-            .find_map(|part| Some((self.free_of_kind(&part.kind)?, part.clone())))
-    }
-
-    fn free_of_kind(&self, kind: &str) -> Option<String> {
-        self.free
-            .iter()
-            .find(|(free, _)| free == kind)
-            .map(|(_, id)| id.clone())
+            .find_map(|(id, part)| Some((id.clone()?, part.clone())))
     }
 }
 
@@ -185,8 +175,8 @@ pub(crate) fn wanted(content: &Content) -> Vec<Part> {
         .collect()
 }
 
-/// What the record that was read says about parts: unknown ones with a wanted signature are found; ones that are gone
-/// at the partner are forgotten, unless a look that lags may only not show them yet.
+/// What the record that was read says about parts: ones with a wanted signature that we did not make are found; ones
+/// that are gone at the partner are forgotten, unless a look that lags may only not show them yet.
 pub(crate) fn note(known: &Parts, content: &Content, record: &Record, fresh: bool) -> Parts {
     let mut parts = known.clone();
     if fresh {
@@ -196,7 +186,11 @@ pub(crate) fn note(known: &Parts, content: &Content, record: &Record, fresh: boo
     }
     let wanted: BTreeSet<String> = wanted(content).iter().map(Part::signature).collect();
     for shown in &record.parts {
-        if !parts.0.contains_key(&shown.id) && wanted.contains(&shown.part.signature()) {
+        let ours = parts
+            .0
+            .get(&shown.id)
+            .is_some_and(|known| known.owner == Owner::Ours);
+        if !ours && wanted.contains(&shown.part.signature()) {
             parts.set(&shown.id, &shown.part, Owner::Found);
         }
     }

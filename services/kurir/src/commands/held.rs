@@ -13,9 +13,7 @@ use crate::conflicts;
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet::worker_name;
-use crate::output::{
-    Output, Page, at, at_both, at_or_empty, count, facts, one_more, short, table,
-};
+use crate::output::{Output, Page, at, at_both, at_or_empty, count, facts, one_more, short, table};
 
 const DETAIL_WIDTH: usize = 60;
 

@@ -91,7 +91,7 @@ pub(crate) async fn run(context: &Context, command: Links) -> Done {
                 Ok(id) => id,
                 Err(_) => find(&pool, scope, &record).await?,
             };
-            match store::held::settle_conflict(&pool, scope, id, &actor).await? {
+            match held::settle_conflict(&pool, scope, id, &actor).await? {
                 Settled::Done => output.show(&json!({ "settled": id }), |_| {
                     format!(
                         "link {id} is in conflict no more; what was held for that leaves by itself"

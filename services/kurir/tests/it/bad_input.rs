@@ -175,6 +175,12 @@ fn refusals(http: &Http) -> Vec<Refusal> {
             "schema",
         ),
         (
+            "a name that nobody sees",
+            one(&with("r", "/data/contact/name", json!("\u{200b}\u{3164}"))),
+            422,
+            "schema",
+        ),
+        (
             "a loop",
             one(&with("r", "/causationdepth", json!(17))),
             422,
@@ -433,6 +439,14 @@ fn deaths() -> Vec<(Strange, &'static str, &'static str)> {
             ),
             "schema",
             "U+0000",
+        ),
+        (
+            one(
+                "a name that nobody sees",
+                &with("unseen", "/data/contact/name", json!("\u{200b}\u{301}")),
+            ),
+            "schema",
+            "/data/contact/name",
         ),
         (
             one("a loop", &with("loop", "/causationdepth", json!(17))),

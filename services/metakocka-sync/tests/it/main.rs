@@ -5,6 +5,8 @@
 mod conflict;
 mod connection;
 mod identity;
+mod left_behind;
+mod mailbox;
 mod mapping;
 mod readings;
 mod records;

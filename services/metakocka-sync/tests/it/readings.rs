@@ -10,7 +10,7 @@ use simulators::metakocka::{
 use crate::stage::{LAG, Stage, beekeeper, both, person, saved};
 
 /// A preset with one switch set to a value, by its name.
-fn switched(preset: Readings, switch: &str, value: Value) -> Readings {
+pub(crate) fn switched(preset: Readings, switch: &str, value: Value) -> Readings {
     let mut readings = serde_json::to_value(preset).unwrap();
     assert!(readings.get(switch).is_some(), "no switch {switch}");
     readings[switch] = value;
@@ -18,7 +18,7 @@ fn switched(preset: Readings, switch: &str, value: Value) -> Readings {
 }
 
 /// Both presets with each of these values.
-fn each(switch: &str, values: &[Value]) -> Vec<Readings> {
+pub(crate) fn each(switch: &str, values: &[Value]) -> Vec<Readings> {
     both()
         .into_iter()
         .flat_map(|preset| {
@@ -233,7 +233,7 @@ async fn several_filters() {
     }
 }
 
-fn matchings() -> Vec<Value> {
+pub(crate) fn matchings() -> Vec<Value> {
     let mut all = Vec::new();
     for extent in ["partial", "exact"] {
         for text in ["raw", "normalised"] {

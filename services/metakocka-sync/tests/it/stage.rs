@@ -39,6 +39,8 @@ pub(crate) const KEY: &str = "sim-key";
 /// 32 bytes in base64.
 const SEALING_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const START: &str = "2026-01-15T09:00:00Z";
+/// SQLSTATE of a statement that was given up so that another one could go on.
+const DEADLOCK: &str = "40P01";
 /// Longer than any look-up of the simulator lags.
 pub(crate) const LAG: Duration = Duration::from_secs(60);
 /// Longer than the settle time of any call.
@@ -126,12 +128,23 @@ async fn database() -> Rc<Database> {
         DATABASE.set(Some(Rc::clone(&database)));
         return database;
     };
-    sqlx::query(
-        "truncate tenant, link, link_history, held, dead_letter, outbox restart identity cascade",
-    )
-    .execute(database.pool())
-    .await
-    .unwrap();
+    // Whoever of the stage before still reads may lock the tables in another order.
+    const TRIES: usize = 5;
+    for left in (0..TRIES).rev() {
+        let emptied = sqlx::query(
+            "truncate tenant, link, link_history, held, dead_letter, outbox restart identity cascade",
+        )
+        .execute(database.pool())
+        .await;
+        match emptied {
+            Err(sqlx::Error::Database(error))
+                if left > 0 && error.code().as_deref() == Some(DEADLOCK) => {}
+            emptied => {
+                emptied.unwrap();
+                break;
+            }
+        }
+    }
     database
 }
 

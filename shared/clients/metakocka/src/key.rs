@@ -106,14 +106,11 @@ impl PartnerKey {
     /// None for what is no single mailbox. Looked for as given too, where that isn't lower case: whether Metakocka
     /// minds the case is not known.
     pub fn email(text: &str) -> Option<Self> {
-        let given = text.trim();
-        let has_mailbox = given
-            .split_once('@')
-            .is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
-        if !has_mailbox || normalise::emails(given).count() != 1 {
+        let given = normalise::mailbox(text);
+        if !given.contains('@') || normalise::emails(&given).count() != 1 {
             return None;
         }
-        spelled(vec![normalise::email(given), given.to_owned()])
+        spelled(vec![normalise::email(&given), given])
             .map(|spellings| Self(Kind::Email { spellings }))
     }
 
@@ -309,6 +306,16 @@ mod tests {
             ]
         );
         assert_eq!(
+            sent(PartnerKey::email(
+                "\u{feff}Spe\u{200b}la@zuzek.example\u{ad}"
+            )),
+            [
+                "partner_email=spela@zuzek.example",
+                "partner_email=Spela@zuzek.example"
+            ],
+            "without what nobody sees"
+        );
+        assert_eq!(
             sent(PartnerKey::email("spela@zuzek.example")),
             ["partner_email=spela@zuzek.example"]
         );
@@ -322,7 +329,15 @@ mod tests {
             assert_eq!(PartnerKey::name_and_address(text, "a 1", "1000"), None);
             assert_eq!(FilterText::new(text), None);
         }
-        for text in ["a", "@", "a@", "@b", "a@x.example b@x.example"] {
+        for text in [
+            "a",
+            "@",
+            "a@",
+            "@b",
+            "a@x.example b@x.example",
+            "\u{200b}@\u{200b}",
+            "a@\u{2060}",
+        ] {
             assert_eq!(PartnerKey::email(text), None, "{text}");
         }
     }

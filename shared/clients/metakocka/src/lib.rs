@@ -11,6 +11,7 @@ mod country;
 mod decode;
 mod envelope;
 mod error;
+mod invisible;
 mod key;
 pub mod normalise;
 mod number;

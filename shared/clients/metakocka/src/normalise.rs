@@ -1,20 +1,34 @@
 //! One spelling for things that people and systems spell in several ways, for comparison and never for sending
-//! (`country_name` and `clean` excepted). Two records are the same by these and not by what a search returned (§2.2).
+//! (`country_name`, `clean`, `plain` and `mailbox` excepted). Two records are the same by these and not by what a search returned (§2.2).
 
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::country;
+use crate::invisible::{is_invisible, stripped, tidied};
 
-/// Composed (NFC), without surrounding or repeated white space; case kept. Fit for sending.
+/// Composed (NFC), without surrounding or repeated white space, and without characters that nobody sees, unless they
+/// shape a visible one; case kept. Fit for sending.
 pub fn clean(text: &str) -> String {
-    let composed: String = text.nfc().collect();
-    composed.split_whitespace().collect::<Vec<_>>().join(" ")
+    let mut words = Vec::new();
+    for word in text.split_whitespace() {
+        // What joins, joins within a word.
+        let word: String = tidied(word).nfc().collect();
+        if !word.is_empty() {
+            words.push(word);
+        }
+    }
+    words.join(" ")
 }
 
-/// Names of people, companies and places: [`clean`], and in lower case.
+/// [`clean`], and without any character that nobody sees: numbers and codes. Fit for sending.
+pub fn plain(text: &str) -> String {
+    clean(&stripped(text))
+}
+
+/// Names of people, companies and places: [`plain`], and in lower case.
 pub fn name(text: &str) -> String {
     // Changing the case can decompose (İ), so it comes before composing.
-    clean(&text.to_lowercase())
+    plain(&text.to_lowercase())
 }
 
 /// Upper case, without white space, dots and hyphens; empty for a filler ([`is_filler`]). A prefix stays or lacks as it
@@ -31,12 +45,12 @@ pub fn tax_number(text: &str) -> String {
         .collect()
 }
 
-/// [`clean`]; empty for a filler ([`is_filler`]).
+/// [`plain`]; empty for a filler ([`is_filler`]).
 pub fn registration_number(text: &str) -> String {
     if is_filler(text) {
         return String::new();
     }
-    clean(text)
+    plain(text)
 }
 
 /// What people type where a number is asked for and there is none: nothing with a digit in it (`N/A`, `brez`, `/`), or
@@ -57,21 +71,32 @@ pub fn is_filler(text: &str) -> bool {
         || behind_country.is_some_and(|rest| repeated(&rest.chars().collect::<Vec<_>>()))
 }
 
-/// Trimmed and in lower case.
+/// Trimmed, composed, and without characters that nobody sees; case kept. Empty for what is no mailbox: nothing before or
+/// behind the `@`. Fit for sending, as [`email`].
+pub fn mailbox(text: &str) -> String {
+    let text: String = stripped(text).trim().nfc().collect();
+    match text.split_once('@') {
+        Some((user, host)) if user.is_empty() || host.is_empty() => String::new(),
+        _ => text,
+    }
+}
+
+/// [`mailbox`] in lower case. Mailboxes are sent so: the same search then finds what we wrote, whether it minds the case
+/// or not.
 pub fn email(text: &str) -> String {
-    text.trim().to_lowercase().nfc().collect()
+    mailbox(&mailbox(text).to_lowercase())
 }
 
 /// The addresses in a field that people use for several, normalised.
 pub fn emails(text: &str) -> impl Iterator<Item = String> {
     text.split(|letter: char| letter.is_whitespace() || matches!(letter, ',' | ';'))
-        .filter(|part| !part.is_empty())
         .map(email)
+        .filter(|email| !email.is_empty())
 }
 
 /// Digits with the country: `00` is `+`, a single leading `0` is Slovenia's.
 pub fn phone(text: &str) -> String {
-    let trimmed = text.trim();
+    let trimmed = plain(text);
     // The `(0)` of `+386 (0)40` isn't dialled from abroad.
     let plain = trimmed.replace("(0)", "");
     let digits: String = plain.chars().filter(char::is_ascii_digit).collect();
@@ -98,7 +123,7 @@ pub fn street(text: &str) -> String {
 pub fn post_number(text: &str) -> String {
     let number: String = text
         .chars()
-        .filter(|letter| !letter.is_whitespace())
+        .filter(|letter| !letter.is_whitespace() && !is_invisible(*letter))
         .flat_map(char::to_uppercase)
         .collect();
     match number.strip_prefix("SI-") {
@@ -209,6 +234,55 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_sees_makes_no_difference() {
+        let noisy = |text: &str| -> String {
+            let letters = text.chars().flat_map(|letter| [letter, '\u{200b}']);
+            "\u{feff}"
+                .chars()
+                .chain(letters)
+                .chain(['\u{ad}'])
+                .collect()
+        };
+        for (normalise, text) in [
+            (clean as fn(&str) -> String, "Špela Žužek"),
+            (plain, "040 123-456"),
+            (name, "Špela Žužek"),
+            (tax_number, "SI99999901"),
+            (email, "spela@zuzek.example"),
+            (mailbox, "Spela@Zuzek.example"),
+            (phone, "+38640123456"),
+            (street, "Češnjeva ul 7"),
+            (post_number, "SI-8210"),
+            (country, "Slovenija"),
+            (country_name, "Slovenia"),
+        ] {
+            assert_eq!(normalise(&noisy(text)), normalise(text), "{text}");
+        }
+        assert_eq!(
+            name("نام\u{200c}ها"),
+            name("نامها"),
+            "joiners are not compared"
+        );
+        assert_eq!(
+            clean("نام\u{200c}ها"),
+            "نام\u{200c}ها",
+            "and sent where they shape"
+        );
+        for nobody in [
+            "\u{200b}@\u{200b}",
+            "@kos.example",
+            "kos@\u{feff}",
+            "\u{200b}",
+        ] {
+            assert_eq!(email(nobody), "", "{nobody:?}");
+        }
+        assert_eq!(
+            emails("\u{200b};Info@\u{200b}kos.example").collect::<Vec<_>>(),
+            ["info@kos.example"]
+        );
+    }
+
+    #[test]
     fn addresses_have_one_spelling() {
         assert_eq!(street("Češnjeva ul. 7"), street("češnjeva  UL 7"));
         assert_eq!(post_number("SI-8210"), "8210");
@@ -249,7 +323,15 @@ mod tests {
     proptest! {
         #[test]
         fn a_second_time_changes_nothing(text in "\\PC{0,30}") {
-            for normalise in [clean, name, tax_number, registration_number, email, street, post_number, country, country_name] {
+            for normalise in [clean, plain, name, tax_number, registration_number, email, mailbox, street, post_number, country, country_name] {
+                let once = normalise(&text);
+                prop_assert_eq!(normalise(&once), once);
+            }
+        }
+
+        #[test]
+        fn a_second_time_changes_nothing_unseen(text in "[aŽİ\u{30c}@. ک❤葛\u{200b}-\u{200f}\u{fe0f}\u{ad}\u{1}\u{3164}]{0,12}") {
+            for normalise in [clean, plain, name, email, mailbox, street] {
                 let once = normalise(&text);
                 prop_assert_eq!(normalise(&once), once);
             }

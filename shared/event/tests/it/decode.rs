@@ -444,3 +444,50 @@ fn a_problem_never_quotes_what_was_sent() {
     ));
     assert!(!format!("{error} {:?}", error.problems).contains("skrivnost"));
 }
+
+#[test]
+fn a_name_that_nobody_sees_is_refused_at_the_name() {
+    let blank = "schema: /data/contact/name must not be blank";
+    let unseen = "schema: /data/contact/name must hold a character that can be seen";
+    for (name, text) in [
+        ("", blank),
+        (" \t\u{a0}\u{feff}", blank),
+        ("\u{200b}", unseen),
+        (" \u{200d}\u{2060} \u{ad}", unseen),
+        ("\u{200e}\u{202e}", unseen),
+        ("\u{1}\u{7f}", unseen),
+        ("\u{301}\u{30c}", unseen),
+        ("\u{3164}\u{115f}", unseen),
+        ("\u{2800}", unseen),
+        ("\u{fe0f}", unseen),
+    ] {
+        for event_type in ["crm.contact.created.v1", "crm.contact.updated.v1"] {
+            let mut event = smallest();
+            event["type"] = json!(event_type);
+            event["data"]["contact"]["name"] = json!(name);
+            let error = refused(&serde_json::to_vec(&event).expect("json"));
+            assert_eq!(error.class, DecodeClass::Schema);
+            assert_eq!(error.to_string(), text, "{name:?}");
+        }
+    }
+}
+
+#[test]
+fn characters_that_nobody_sees_beside_others_are_taken() {
+    for name in [
+        "\u{200b}Kos\u{feff}",
+        "***",
+        "株式会社",
+        "می\u{200c}خواهم",
+        "🐝",
+        "7",
+    ] {
+        decode(&with("/data/contact/name", json!(name)));
+    }
+    for unseen in [
+        "\u{200b}", "\u{200d}", "\u{2060}", "\u{feff}", "\u{ad}", "\u{202c}", "\u{1}",
+    ] {
+        let value = format!("{unseen}ma{unseen}ja@kos{unseen}.example{unseen}");
+        decode(&with("/data/contact/emails", json!([{ "value": value }])));
+    }
+}

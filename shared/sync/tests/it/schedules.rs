@@ -54,6 +54,7 @@ pub(crate) fn content(name: &str, email: &str, parts: &[&str]) -> Content {
             .into()
         },
         keys: vec![NaturalKey(format!("email|{email}"))],
+        ..Content::default()
     }
 }
 

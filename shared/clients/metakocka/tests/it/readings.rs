@@ -27,8 +27,7 @@ use simulators::metakocka::{
 };
 
 use crate::setup::{
-    COMPANY, KEY, LAG, beekeeper, both, client, lent, names, settings, simulated, tax,
-    window,
+    COMPANY, KEY, LAG, beekeeper, both, client, lent, names, settings, simulated, tax, window,
 };
 
 fn by_hand(simulator: &Simulator, edit: PartnerEdit) -> MkId {
