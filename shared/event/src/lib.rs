@@ -5,6 +5,7 @@
 //! ([`canonical`]) or a publisher left them out and a worker derives them ([`decode`]).
 
 mod asyncapi;
+mod batch;
 mod canonical;
 mod catalogue;
 mod compose;
@@ -12,12 +13,14 @@ mod decode;
 mod envelope;
 mod error;
 mod event;
+mod glimpse;
 mod order_key;
 mod payload;
 mod schema;
 
 pub use asyncapi::{asyncapi, documents};
-pub use canonical::{Canonical, canonical, canonical_batch, canonical_binary};
+pub use batch::canonical_batch;
+pub use canonical::{Canonical, canonical, canonical_binary};
 pub use catalogue::{EventType, Kind};
 pub use compose::{Cause, Draft, OWN_SYSTEM, Own, compose, derived_id};
 pub use decode::decode;
