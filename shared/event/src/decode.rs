@@ -33,7 +33,7 @@ pub fn decode(body: &[u8]) -> Result<Event, DecodeError> {
 }
 
 /// Without the byte order mark of UTF-8, which says nothing and which many programs write.
-pub(crate) fn unmarked(body: &[u8]) -> &[u8] {
+pub fn unmarked(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 

@@ -24,6 +24,55 @@ pub(crate) fn glimpse_of(event: &Value) -> Identity {
     identity(&seen)
 }
 
+/// What a message says of its event beside the body: the key that it was routed by, and properties and headers that
+/// are copies of attributes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outside<'a> {
+    /// `<type>.<tenant>`, where it was published to the events exchange.
+    pub routing_key: Option<&'a str>,
+    pub message_id: Option<&'a str>,
+    /// The AMQP property `type`.
+    pub kind: Option<&'a str>,
+    /// An object; `ce-<attribute>` are read.
+    pub headers: Option<&'a Value>,
+}
+
+impl Identity {
+    /// With what the message says where the body says nothing. The body wins, but not about the tenant: the broker may
+    /// bind a publisher to the keys of its own tenant, and to no bodies. Where both name one and they differ, nobody's
+    /// word counts.
+    #[must_use]
+    pub fn completed(self, outside: Outside<'_>) -> Self {
+        let header = |name: &str| outside.headers?.get(name)?.as_str();
+        let text = |said: Option<&str>| said.filter(|said| !said.is_empty()).map(bounded);
+        let key = outside.routing_key.and_then(|key| key.rsplit_once('.'));
+        let said_type = key.map(|(of_type, _)| of_type).or(outside.kind);
+        let tenant = match (self.tenant, key) {
+            (Some(tenant), Some((_, of_key))) if tenant != of_key => None,
+            (tenant, key) => tenant.or_else(|| text(key.map(|(_, of_key)| of_key))),
+        };
+        // `<tenant>:<entity>:<id>`
+        let partition = header("ce-partitionkey").and_then(|key| key.split_once(':'));
+        let of_partition = partition
+            .filter(|(of, _)| tenant.as_deref() == Some(*of))
+            .and_then(|(_, record)| record.split_once(':'))
+            .map(|(entity, id)| format!("{entity}/{id}"));
+        Self {
+            id: self
+                .id
+                .or_else(|| text(outside.message_id.or(header("ce-id")))),
+            source: self.source.or_else(|| text(header("ce-source"))),
+            event_type: self
+                .event_type
+                .or_else(|| text(said_type.or(header("ce-type")))),
+            subject: self
+                .subject
+                .or_else(|| text(header("ce-subject").or(of_partition.as_deref()))),
+            tenant,
+        }
+    }
+}
+
 /// Objects that are looked into: `data`, and the record in it.
 const DEPTH: u8 = 2;
 /// Members kept of one object. All that is wanted stands among fewer.

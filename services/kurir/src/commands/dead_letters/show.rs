@@ -221,7 +221,7 @@ fn event(story: &Story) -> String {
 }
 
 fn laid_out(body: &Body) -> String {
-    match std::str::from_utf8(&body.0) {
+    match std::str::from_utf8(event::unmarked(&body.0)) {
         Ok(text) => pretty(text),
         Err(_) => format!("{} bytes that are no text", body.0.len()),
     }
