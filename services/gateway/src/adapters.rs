@@ -56,10 +56,10 @@ impl Publish for Bus {
                 tracing::warn!(event.id = %message.message_id, %error, "an event was not confirmed");
                 match error {
                     broker::PublishError::Unknown => PublishError::Unknown,
+                    broker::PublishError::Invalid(_) => PublishError::Never,
                     broker::PublishError::Returned { .. }
                     | broker::PublishError::Nacked
-                    | broker::PublishError::Closed(_)
-                    | broker::PublishError::Invalid(_) => PublishError::NotPublished,
+                    | broker::PublishError::Closed(_) => PublishError::NotPublished,
                 }
             })
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use event::{Canonical, DecodeError, EventType};
 use futures_util::future::join_all;
@@ -19,7 +19,8 @@ use tokio::time::timeout;
 use crate::measures::Measures;
 use crate::ports::{Message, Principal, PublishError};
 use crate::refusal::{
-    Kind, Refused, not_confirmed, overloaded, refusal, tokens_away, too_many, unsupported,
+    Kind, Refused, not_confirmed, overloaded, refusal, tokens_away, too_many, unpublishable,
+    unsupported,
 };
 use crate::{Gateway, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, PUBLISH_LIMIT};
 
@@ -50,6 +51,8 @@ pub enum Outcome {
     NotPublished,
     /// Perhaps on the bus: send it again, with the same id.
     Unknown,
+    /// Can't be put on the bus, now or later: don't send it again.
+    Unpublishable,
 }
 
 /// How a request carries its events.
@@ -128,7 +131,7 @@ fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
         .unwrap_or_default()
         .trim()
         .to_ascii_lowercase();
-    if headers.contains_key(header::CONTENT_ENCODING) {
+    if is_encoded(headers) {
         return Err(unsupported("compressed bodies are not taken"));
     }
     match essence.as_str() {
@@ -140,6 +143,20 @@ fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
         other if other.ends_with("+json") => Ok(Mode::Binary),
         _ => Err(unsupported(ACCEPTED)),
     }
+}
+
+/// `identity` says that nothing was done to the body; an empty list says the same.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let says_nothing = |value: &HeaderValue| {
+        value.as_bytes().split(|&byte| byte == b',').all(|coding| {
+            let coding = coding.trim_ascii();
+            coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+        })
+    };
+    !headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .all(says_nothing)
 }
 
 fn content_type(headers: &HeaderMap) -> Option<&str> {
@@ -251,6 +268,7 @@ async fn publish(gateway: &Gateway, events: Vec<Canonical>) -> Result<Accepted, 
             let outcome = match timeout(PUBLISH_LIMIT, gateway.publisher.publish(message)).await {
                 Ok(Ok(())) => Outcome::Accepted,
                 Ok(Err(PublishError::NotPublished)) => Outcome::NotPublished,
+                Ok(Err(PublishError::Never)) => Outcome::Unpublishable,
                 Ok(Err(PublishError::Unknown)) | Err(_) => Outcome::Unknown,
             };
             gateway.measures.published(event.event_type, outcome);
@@ -270,6 +288,10 @@ async fn publish(gateway: &Gateway, events: Vec<Canonical>) -> Result<Accepted, 
         .collect();
     if outcomes.iter().all(|outcome| *outcome == Outcome::Accepted) {
         return Ok(Accepted { events });
+    }
+    if outcomes.contains(&Outcome::Unpublishable) {
+        let listed = serde_json::to_value(events).expect("text always serialises");
+        return Err(unpublishable().extension("events", listed));
     }
     let confirmed = outcomes
         .iter()

@@ -22,7 +22,7 @@ impl Default for Measures {
         let http = HttpMeasures::default();
         http.expect("POST", crate::EVENTS);
         let events = IntCounterVec::new(
-            Opts::new("kurir_events_received_total", "Events sent to the gateway, by what became of them: accepted (confirmed by the broker), refused (the sender's mistake, told with its place), not_published or unknown (the broker did not confirm; the sender repeats)."),
+            Opts::new("kurir_events_received_total", "Events sent to the gateway, by what became of them: accepted (confirmed by the broker), refused (the sender's mistake, told with its place), not_published or unknown (the broker did not confirm; the sender repeats), unpublishable (a mistake of Kurir's; no repeat helps)."),
             &["message_type", "outcome"],
         )
         .expect("a metric's name, labels and help are well formed");
@@ -31,7 +31,13 @@ impl Default for Measures {
             .into_iter()
             .filter(|known| known.publishable())
         {
-            for outcome in ["accepted", "refused", "not_published", "unknown"] {
+            for outcome in [
+                "accepted",
+                "refused",
+                "not_published",
+                "unknown",
+                "unpublishable",
+            ] {
                 measures
                     .events
                     .with_label_values(&[known.as_str(), outcome]);
@@ -55,6 +61,7 @@ impl Measures {
             Outcome::Accepted => "accepted",
             Outcome::NotPublished => "not_published",
             Outcome::Unknown => "unknown",
+            Outcome::Unpublishable => "unpublishable",
         };
         self.events.with_label_values(&[known.as_str(), word]).inc();
     }

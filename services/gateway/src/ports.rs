@@ -68,6 +68,9 @@ pub enum PublishError {
     /// It did not leave, or the broker refused it: it is not on the bus.
     #[error("the broker did not take the event")]
     NotPublished,
+    /// AMQP can't carry it, now or later.
+    #[error("the event cannot be written as an AMQP message")]
+    Never,
     /// No confirm in time: it may be on the bus.
     #[error("the broker has not confirmed the event in time; it may have arrived all the same")]
     Unknown,

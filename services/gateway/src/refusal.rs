@@ -140,3 +140,11 @@ pub(crate) fn not_confirmed(detail: &str) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
         .retry_after(AWAY_RETRY_AFTER)
 }
+
+/// A mistake of ours, because what can't be published is to be refused before. A repeat would only repeat it, and
+/// publish its neighbours once more each time.
+pub(crate) fn unpublishable() -> Problem {
+    let detail = "Kurir cannot publish what is marked as unpublishable, now or later: do not send it again, and tell who \
+                  runs Kurir; what is marked as accepted is safe, send the rest without it";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "unpublishable", detail)
+}

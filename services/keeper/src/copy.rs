@@ -1,9 +1,9 @@
 //! A dead copy as far as it can be understood: whatever comes out of a dead-letter queue becomes a row, and as much of
 //! its identity as is certain, so that the row meets its event's other copies, its link and its tenant.
 
-use broker::RawDelivery;
+use broker::{Death, RawDelivery};
 use chrono::{DateTime, Utc};
-use event::{Event, Kind, Payload, SubjectVersion, TenantId, derived_id};
+use event::{Event, Kind, Outside, Payload, SubjectVersion, TenantId, derived_id};
 use sha2::{Digest as _, Sha256};
 use store::links::{DeadItem, dead_id};
 use uuid::Uuid;
@@ -35,15 +35,19 @@ struct Cause {
 impl DeadCopy {
     /// The event in it. Of a message that came under another tenant's key nothing is believed.
     pub(crate) fn event(&self) -> Option<Event> {
-        let foreign = self
-            .raw
-            .note
-            .as_ref()
-            .is_some_and(|note| note.class == DeadClass::TenantMismatch.as_str());
-        if foreign {
+        let noted = self.raw.note.as_ref();
+        if noted.is_some_and(|note| note.class == DeadClass::TenantMismatch.as_str()) {
             return None;
         }
-        event::decode(&self.raw.body).ok()
+        event::decode(&self.raw.body)
+            .ok()
+            .filter(|event| !self.under_another_key(event))
+    }
+
+    /// What the broker took from a worker's queue was compared with its key by nobody.
+    fn under_another_key(&self, event: &Event) -> bool {
+        let key = self.raw.published_under();
+        key.is_some_and(|key| !key.ends_with(&format!(".{}", event.tenant)))
     }
 
     /// Made by the broker, which writes no time that we read: a copy that comes again would look like another death.
@@ -71,7 +75,13 @@ impl DeadCopy {
         }
         if let Some(death) = &self.raw.death {
             let at = self.seen_at;
+            let decoded = event::decode(&self.raw.body);
+            if decoded.is_ok_and(|event| self.under_another_key(&event)) {
+                let reason = "the routing key must be <type>.<tenantid> of the event";
+                return stated(DeadClass::TenantMismatch.as_str(), reason.to_owned(), at);
+            }
             return match death.reason.as_str() {
+                "expired" => stated(DeadClass::Expired.as_str(), expired(death), at),
                 "delivery_limit" => stated(
                     DeadClass::DeliveryLimit.as_str(),
                     "its worker ended again and again while it had this event; the broker gave up"
@@ -115,7 +125,7 @@ impl DeadCopy {
             .and_then(|text| text.split('-').nth(1))
             .map(storable);
         let mut item = DeadItem {
-            dead_id: undecodable_id(&worker.name, &self.raw.body),
+            dead_id: Uuid::nil(),
             worker: worker.name.clone(),
             target_system: worker.target_system.clone(),
             tenant: None,
@@ -138,12 +148,12 @@ impl DeadCopy {
             trace_id,
             at: cause.at,
             body: self.raw.body.to_vec(),
-            properties: self.raw.properties,
-            headers: self.raw.headers,
+            properties: self.raw.properties.clone(),
+            headers: self.raw.headers.clone(),
         };
         match event {
             Some(event) => understood(&mut item, worker, event, version, connection),
-            None => glimpsed(&mut item),
+            None => glimpsed(&mut item, worker, &self.raw),
         }
         if item.class == DeadClass::WrongConnection.as_str() {
             // It touches no record of anybody, and its replay goes to the tenant's own connections.
@@ -207,22 +217,42 @@ fn understood(
     item.dead_id = dead_id(&worker.name, &event.source, &event.id, item.connection_id);
 }
 
-/// Of a body that is no event: what it says of itself helps to find it, and decides nothing.
-fn glimpsed(item: &mut DeadItem) {
-    let Err(error) = event::decode(&item.body) else {
-        return;
-    };
-    let identity = error.identity;
-    item.tenant = identity
-        .tenant
-        .filter(|_| error.class != event::DecodeClass::TenantMismatch)
-        .and_then(|tenant| TenantId::parse(&tenant))
-        .map(|tenant| tenant.as_str().to_owned());
-    item.source = identity.source.as_deref().map(storable);
-    item.event_id = identity.id.as_deref().map(storable);
-    item.event_type = identity.event_type.as_deref().map(storable);
-    item.subject = identity.subject.as_deref().map(storable);
+/// Of a body that is no event: what it says of itself, and what its message says of it, helps to find it and decides
+/// nothing.
+fn glimpsed(item: &mut DeadItem, worker: &Worker, raw: &RawDelivery) {
     item.link_id = None;
+    let property = |name: &str| raw.properties.get(name).and_then(serde_json::Value::as_str);
+    let outside = Outside {
+        routing_key: raw.published_under(),
+        message_id: property("message_id"),
+        kind: property("type"),
+        headers: Some(&raw.headers),
+    };
+    // Of an event under another tenant's key nothing is believed.
+    if let Err(error) = event::decode(&raw.body) {
+        let identity = error.identity.completed(outside);
+        let mismatch = error.class == event::DecodeClass::TenantMismatch;
+        // What is no tenant's id can be no tenant.
+        let tenant = identity.tenant.filter(|_| !mismatch);
+        let tenant = tenant.and_then(|tenant| TenantId::parse(&tenant));
+        item.tenant = tenant.map(|tenant| tenant.as_str().to_owned());
+        item.source = identity.source.as_deref().map(storable);
+        item.event_id = identity.id.as_deref().map(storable);
+        item.event_type = identity.event_type.as_deref().map(storable);
+        item.subject = identity.subject.as_deref().map(storable);
+    }
+    item.dead_id = undecodable_id(worker, item, &raw.body);
+}
+
+fn expired(death: &Death) -> String {
+    let lived = death.expiration.map_or_else(
+        || "for a limited time".to_owned(),
+        |ms| format!("for {ms} ms"),
+    );
+    format!(
+        "its publisher let it live {lived} (the AMQP property expiration), and no worker took it before that ended; \
+         a replay carries it on without a limit"
+    )
 }
 
 /// Whatever is made of the row later is for the connection that it died for.
@@ -241,12 +271,15 @@ fn letter(headers: &serde_json::Value) -> Option<Uuid> {
     headers.get("x-letter")?.as_str()?.parse().ok()
 }
 
-fn undecodable_id(worker: &str, body: &[u8]) -> Uuid {
+/// The same bytes that two tenants or two events brought are two letters.
+fn undecodable_id(worker: &Worker, item: &DeadItem, body: &[u8]) -> Uuid {
     let digest: String = Sha256::digest(body)
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    derived_id(&["undecodable", worker, &digest])
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    let (tenant, event) = (part(&item.tenant), part(&item.event_id));
+    derived_id(&["undecodable", &worker.name, &tenant, &event, &digest])
 }
 
 /// Postgres keeps no NUL in a text.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::RawDelivery;
-use event::{Event, Kind, SubjectVersion};
+use event::{Event, Kind, SubjectVersion, TenantId};
 use futures_util::future::join_all;
 use store::Error;
 use store::dead_letters::open_since;
@@ -212,6 +212,12 @@ impl Ledger {
             let mut item = copy
                 .clone()
                 .item(worker, event.as_ref(), version.as_ref(), connection);
+            // What only says of itself whose it is shows nobody a tenant that is not there.
+            if let (None, Some(claimed)) = (event, &item.tenant)
+                && !self.is_known(worker, claimed).await?
+            {
+                item.tenant = None;
+            }
             if copy.may_be_a_repeat()
                 && let Some(at) = open_since(&self.deps.pool, item.dead_id, item.generation).await?
             {
@@ -253,6 +259,18 @@ impl Ledger {
             }
         }
         Ok(versions)
+    }
+
+    async fn is_known(&self, worker: &Worker, claimed: &str) -> Result<bool, PortError> {
+        let Some(tenant) = TenantId::parse(claimed) else {
+            return Ok(false);
+        };
+        let (connections, system) = (&self.deps.connections, &worker.target_system);
+        let answer = match connections.cached(&tenant, system) {
+            Some(answer) => answer,
+            None => connections.resolve(&tenant, system).await?,
+        };
+        Ok(answer != ConnectionAnswer::UnknownTenant)
     }
 
     /// Of a copy that names none, because it died before its worker knew: the only one that it can have been for. Where the

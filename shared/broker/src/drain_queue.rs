@@ -62,6 +62,20 @@ impl RawDelivery {
             redelivered: raw.redelivered,
         }
     }
+
+    /// The key that its publisher gave it on the events exchange, of a dead letter: as its worker noted it, or the
+    /// broker. `None` of a copy of ours.
+    pub fn published_under(&self) -> Option<&str> {
+        let noted = self
+            .note
+            .as_ref()
+            .and_then(|note| note.routing_key.as_deref());
+        let death = self
+            .death
+            .as_ref()
+            .filter(|death| !death.exchange.is_empty());
+        noted.or_else(|| death?.routing_key.as_deref())
+    }
 }
 
 /// Hands the queue's messages over in batches of at most `prefetch`, until `shutdown`; a batch is complete when nothing

@@ -52,6 +52,8 @@ const DEAD_CLASS: &str = "x-dead-class";
 const DEAD_FINGERPRINT: &str = "x-dead-fingerprint";
 const DEAD_TEXT: &str = "x-dead-message";
 const DEAD_AT: &str = "x-dead-at";
+/// Of what could not be read: the key under which it came, all that is left of its type and tenant.
+const DEAD_KEY: &str = "x-dead-key";
 
 /// Kept through every copy, hold, death and replay.
 const CARRIED: [&str; 6] = [
@@ -66,7 +68,14 @@ const CARRIED: [&str; 6] = [
 const TRACE: [&str; 2] = [TRACEPARENT, TRACESTATE];
 /// Counters of one way through the queues: a hold or a replay begins again without them.
 const COUNTED: [&str; 6] = [ATTEMPT, WAITS, DUE, FIRST_RECEIVED, HISTORY, PERMIT];
-const DEAD: [&str; 5] = [LINK, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_TEXT, DEAD_AT];
+const DEAD: [&str; 6] = [
+    LINK,
+    DEAD_CLASS,
+    DEAD_FINGERPRINT,
+    DEAD_TEXT,
+    DEAD_AT,
+    DEAD_KEY,
+];
 
 /// A message without its body. The JSON of a row: `properties` holds the named members that are present,
 /// `headers` texts and integers by name.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use event::{Event, EventType, Kind};
+use event::{Event, EventType, Kind, Outside};
 use tracing::Span;
 use uuid::{Builder, Uuid};
 use worker::budget::Admitted;
@@ -60,6 +60,8 @@ pub(crate) enum Subject {
     Unreadable {
         delivery: Arc<Delivery>,
         identity: Box<event::Identity>,
+        /// Under which it came from the events exchange.
+        key: Option<String>,
         receipt: Receipt,
     },
 }
@@ -129,9 +131,19 @@ pub(crate) fn read(
                 _ => DeadClass::Malformed,
             });
             let problems: Vec<String> = refused.problems.iter().map(ToString::to_string).collect();
+            let direct = raw.exchange.as_str() == reader.events_exchange;
+            let key = direct.then(|| raw.routing_key.to_string());
+            let outside = Outside {
+                routing_key: key.as_deref(),
+                message_id: property(&delivery, "message_id"),
+                kind: property(&delivery, "type"),
+                headers: Some(&delivery.headers),
+            };
+            let identity = Box::new(refused.identity.completed(outside));
             let subject = Subject::Unreadable {
                 delivery,
-                identity: refused.identity,
+                identity,
+                key,
                 receipt,
             };
             return Read::Refused(subject, decide::dead(class, problems.join("; ")));
@@ -158,6 +170,10 @@ pub(crate) fn read(
         None => Read::Event(work),
         Some((class, reason)) => Read::Refused(Subject::Event(work), decide::dead(class, reason)),
     }
+}
+
+fn property<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a str> {
+    delivery.properties.get(name)?.as_str()
 }
 
 fn mismatch(

@@ -128,11 +128,16 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                 fingerprint,
                 reason,
             } => {
+                let key = match &subject {
+                    Subject::Unreadable { key, .. } => key.as_deref(),
+                    Subject::Event(_) => None,
+                };
                 let to = Destination::Dead {
                     class: *class,
                     fingerprint,
                     reason,
                     link,
+                    key,
                 };
                 let queue = self.topology.dead(self.handler.name());
                 Box::pin(self.copy(&subject, &queue, to, since)).await?;

@@ -45,9 +45,22 @@ impl Topology {
         format!("{}.events", self.prefix)
     }
 
-    /// Exchange and queue of what nobody is bound for.
+    /// The exchange that gets what nobody is bound for, and the queue that keeps it.
     pub fn unrouted(&self) -> String {
         format!("{}.unrouted", self.prefix)
+    }
+
+    /// The queue through which everything unrouted comes to the one that keeps it. There it lives for no time at all,
+    /// because a message loses its publisher's `expiration` where the broker moves it on, and only there: in a queue
+    /// that keeps it would be dropped after that time without a word.
+    pub fn unrouted_entry(&self) -> String {
+        format!("{}.unrouted.in", self.prefix)
+    }
+
+    /// The exchange between the two. A gateway declares it, and must not need the default exchange, which reaches every
+    /// queue.
+    pub fn unrouted_kept(&self) -> String {
+        format!("{}.unrouted.kept", self.prefix)
     }
 
     pub fn queue(&self, worker: &str) -> String {
@@ -68,28 +81,45 @@ impl Topology {
     }
 
     /// What nobody is bound for has its queue before anything can be published.
-    fn events_blocks(&self) -> [Block; 2] {
-        let unrouted = self.unrouted();
-        let alternate = vec![("alternate-exchange", text(&unrouted))];
+    fn events_blocks(&self) -> [Block; 3] {
+        let (unrouted, entry, kept) =
+            (self.unrouted(), self.unrouted_entry(), self.unrouted_kept());
+        let fanout = |name: &str| Object {
+            kind: Kind::Fanout,
+            name: name.to_owned(),
+            arguments: vec![],
+        };
+        let bound = |exchange: &str, queue: &str| Binding {
+            exchange: exchange.to_owned(),
+            queue: queue.to_owned(),
+            key: String::new(),
+        };
+        let passing = Object {
+            kind: Kind::Queue,
+            name: entry.clone(),
+            // Without a routing key of its own: each message keeps the one that it was published with.
+            arguments: vec![
+                quorum(),
+                ("x-message-ttl", Argument::Number(0)),
+                ("x-dead-letter-exchange", text(&kept)),
+                ("x-dead-letter-strategy", text("at-least-once")),
+                ("x-overflow", text("reject-publish")),
+                limit(NO_DELIVERY_LIMIT),
+            ],
+        };
         let events = Object {
             kind: Kind::Topic,
             name: self.events(),
-            arguments: alternate,
-        };
-        let fanout = Object {
-            kind: Kind::Fanout,
-            name: unrouted.clone(),
-            arguments: vec![],
-        };
-        let bound = Binding {
-            exchange: unrouted.clone(),
-            queue: unrouted.clone(),
-            key: String::new(),
+            arguments: vec![("alternate-exchange", text(&unrouted))],
         };
         [
             Block {
-                objects: vec![fanout, kept_queue(unrouted)],
-                bindings: vec![bound],
+                objects: vec![fanout(&kept), kept_queue(unrouted.clone())],
+                bindings: vec![bound(&kept, &unrouted)],
+            },
+            Block {
+                objects: vec![fanout(&unrouted), passing],
+                bindings: vec![bound(&unrouted, &entry)],
             },
             Block {
                 objects: vec![events],

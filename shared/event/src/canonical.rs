@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::decode::{decode, from_value, is_json, malformed, too_large};
+use crate::decode::{decode, from_value, is_json, malformed, too_large, unmarked};
 use crate::envelope::MAX_EVENT_BYTES;
 use crate::error::{DecodeClass, DecodeError};
 use crate::event::Event;
@@ -42,37 +42,11 @@ const ORDER: [&str; 15] = [
 /// # Errors
 /// As [`decode`]; also `too_large` where only the derived attributes make it so.
 pub fn canonical(body: &[u8]) -> Result<Canonical, DecodeError> {
+    let body = unmarked(body);
     let event = decode(body)?;
     let given: BTreeMap<String, &RawValue> =
-        serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+        serde_json::from_slice(body).map_err(|error| malformed("", body, &error))?;
     write(event, &given)
-}
-
-/// A JSON array of CloudEvents. Each has its own result, with pointers that begin at the event.
-///
-/// # Errors
-/// The body as a whole is not an array, or has more than `limit` events.
-pub fn canonical_batch(
-    body: &[u8],
-    limit: usize,
-) -> Result<Vec<Result<Canonical, DecodeError>>, DecodeError> {
-    let events: Vec<&RawValue> =
-        serde_json::from_slice(body).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => DecodeError::new(
-                DecodeClass::Malformed,
-                "",
-                "must be a JSON array of CloudEvents",
-            ),
-            _ => malformed(&error),
-        })?;
-    if events.len() > limit {
-        let detail = format!("has {} events, at most {limit} are allowed", events.len());
-        return Err(DecodeError::new(DecodeClass::TooLarge, "", detail));
-    }
-    Ok(events
-        .into_iter()
-        .map(|event| canonical(event.get().as_bytes()))
-        .collect())
 }
 
 /// HTTP binary mode: `attributes` are the `ce-*` headers without their prefix, values as they came; `content_type`
@@ -85,6 +59,7 @@ pub fn canonical_binary<'a>(
     content_type: Option<&str>,
     data: &[u8],
 ) -> Result<Canonical, DecodeError> {
+    let data = unmarked(data);
     if data.len() > MAX_EVENT_BYTES {
         return Err(too_large(data.len()));
     }
@@ -116,13 +91,8 @@ pub fn canonical_binary<'a>(
     }
     let json = content_type.is_none_or(is_json);
     if json && !data.is_empty() {
-        let data: &RawValue = serde_json::from_slice(data).map_err(|error| {
-            DecodeError::new(
-                DecodeClass::Malformed,
-                "/data",
-                format!("is not JSON: {error}"),
-            )
-        })?;
+        let data: &RawValue =
+            serde_json::from_slice(data).map_err(|error| malformed("/data", data, &error))?;
         members.insert("data".to_owned(), data.to_owned());
     }
     let body = serde_json::to_vec(&members).expect("text and checked JSON always serialise");

@@ -4,15 +4,16 @@
 //! was derived. Next in an event's way: `worker/gate.rs`. Never panics and never quotes a value of the body.
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::catalogue::EventType;
 use crate::envelope::{
-    MAX_CAUSATION_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, SourceParts, is_traceparent, source_parts,
+    MAX_CAUSATION_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, MICROS_OF_1990, SourceParts,
+    is_traceparent, source_parts,
 };
-use crate::error::{DecodeClass, DecodeError, Finding, Identity, Problem, bounded};
+use crate::error::{DecodeClass, DecodeError, Finding, Problem};
 use crate::event::{Event, TenantId, Version, VersionScheme};
+use crate::glimpse::{glimpse, glimpse_of};
 use crate::order_key::SubjectVersion;
 use crate::payload::Payload;
 use crate::schema;
@@ -24,15 +25,36 @@ use crate::visible::is_visible;
 /// # Errors
 /// All problems at once, see [`DecodeError`]. None of them is cured by a repeat; `newer_major` is by a deploy.
 pub fn decode(body: &[u8]) -> Result<Event, DecodeError> {
+    let body = unmarked(body);
     if body.len() > MAX_EVENT_BYTES {
         return Err(too_large(body.len()).with_identity(glimpse(body)));
     }
-    let value: Value = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+    let value: Value = serde_json::from_slice(body).map_err(|error| malformed("", body, &error))?;
     from_value(value)
 }
 
-pub(crate) fn malformed(error: &serde_json::Error) -> DecodeError {
-    DecodeError::new(DecodeClass::Malformed, "", format!("is not JSON: {error}"))
+/// Without the byte order mark of UTF-8, which says nothing and which many programs write.
+pub fn unmarked(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
+/// Whether it looks like UTF-16 or UTF-32: of JSON in them one of the first two bytes is zero or begins a byte order
+/// mark.
+pub(crate) fn is_wide(body: &[u8]) -> bool {
+    matches!(
+        body,
+        [0, _, ..] | [_, 0, ..] | [0xfe, 0xff, ..] | [0xff, 0xfe, ..]
+    )
+}
+
+/// `body` is what stands at `pointer`.
+pub(crate) fn malformed(pointer: &str, body: &[u8], error: &serde_json::Error) -> DecodeError {
+    let detail = if is_wide(body) {
+        "is UTF-16 or UTF-32: JSON must be sent as UTF-8".to_owned()
+    } else {
+        format!("is not JSON: {error}")
+    };
+    DecodeError::new(DecodeClass::Malformed, pointer, detail).with_identity(glimpse(body))
 }
 
 pub(crate) fn too_large(bytes: usize) -> DecodeError {
@@ -73,7 +95,7 @@ pub(crate) fn from_value(mut value: Value) -> Result<Event, DecodeError> {
         nul_characters(&value, &mut String::new(), &mut findings);
     }
     if let Some(error) = DecodeError::from_findings(findings) {
-        return Err(error.with_identity(identity(&value)));
+        return Err(error.with_identity(glimpse_of(&value)));
     }
     read.ok_or_else(|| {
         // What the schema allows and the types don't: a number beyond 64 bits.
@@ -82,7 +104,7 @@ pub(crate) fn from_value(mut value: Value) -> Result<Event, DecodeError> {
             "/data",
             "holds a value that does not fit its type",
         )
-        .with_identity(identity(&value))
+        .with_identity(glimpse_of(&value))
     })
 }
 
@@ -96,13 +118,8 @@ struct Looked<'a> {
 impl<'a> Looked<'a> {
     fn read(&mut self) -> Option<Event> {
         let id = self.text("id");
-        if id.is_some_and(|id| id.len() > MAX_ID_BYTES) {
-            self.problem(
-                DecodeClass::Schema,
-                "/id",
-                format!("must not be longer than {MAX_ID_BYTES} bytes"),
-            );
-        }
+        self.short_string("/id", id);
+        self.short_string("/correlationid", self.text("correlationid"));
         let event_type = self.event_type();
         let tenant = self.text("tenantid").and_then(TenantId::parse);
         let source = self.source(tenant.as_ref());
@@ -150,6 +167,14 @@ impl<'a> Looked<'a> {
 
     fn text(&self, name: &str) -> Option<&'a str> {
         self.members.get(name)?.as_str()
+    }
+
+    /// The schema counts characters.
+    fn short_string(&mut self, pointer: &str, text: Option<&str>) {
+        if text.is_some_and(|text| text.len() > MAX_ID_BYTES) {
+            let detail = format!("must not be longer than {MAX_ID_BYTES} bytes");
+            self.problem(DecodeClass::Schema, pointer, detail);
+        }
     }
 
     fn problem(&mut self, class: DecodeClass, pointer: &str, detail: impl Into<String>) {
@@ -202,6 +227,12 @@ impl<'a> Looked<'a> {
     fn time(&mut self) -> Option<DateTime<Utc>> {
         let time = self.text("time")?;
         match DateTime::parse_from_rfc3339(time) {
+            Ok(time) if time.timestamp_micros() < MICROS_OF_1990 => {
+                let detail = "is before 1990, so it is no time of a change but an empty value: leave it out, or give \
+                     the record's own time of change";
+                self.problem(DecodeClass::Schema, "/time", detail);
+                None
+            }
             Ok(time) => Some(time.to_utc()),
             Err(_) => {
                 let detail =
@@ -279,7 +310,6 @@ impl<'a> Looked<'a> {
 /// A given version counts microseconds if it can be a time of change, else it is a revision. One derived from
 /// `time` counts microseconds even where it can't be, so that a copy with it written down means the same.
 fn version(given: Option<&str>, time: Option<DateTime<Utc>>) -> Option<Version> {
-    const MICROS_OF_1990: i64 = 631_152_000_000_000;
     const MICROS_OF_2200: i64 = 7_258_118_400_000_000;
     let of_time = time.map(|time| SubjectVersion::from_micros(time.timestamp_micros()));
     let Some(given) = given.and_then(SubjectVersion::parse) else {
@@ -370,39 +400,4 @@ fn within(pointer: &mut String, segment: &str, look: impl FnOnce(&mut String)) {
     pointer.push_str(segment);
     look(pointer);
     pointer.truncate(length);
-}
-
-fn identity(event: &Value) -> Identity {
-    let text = |name: &str| event.get(name).and_then(Value::as_str).map(bounded);
-    Identity {
-        id: text("id"),
-        source: text("source"),
-        event_type: text("type"),
-        tenant: text("tenantid"),
-        subject: text("subject"),
-    }
-}
-
-/// The identity of a body that is too long to be read whole: `data` is skipped, not kept.
-fn glimpse(body: &[u8]) -> Identity {
-    #[derive(Deserialize)]
-    struct Attributes {
-        id: Option<Value>,
-        source: Option<Value>,
-        #[serde(rename = "type")]
-        event_type: Option<Value>,
-        tenantid: Option<Value>,
-        subject: Option<Value>,
-    }
-    let text = |value: Option<Value>| value.as_ref().and_then(Value::as_str).map(bounded);
-    match serde_json::from_slice::<Attributes>(body) {
-        Err(_) => Identity::default(),
-        Ok(seen) => Identity {
-            id: text(seen.id),
-            source: text(seen.source),
-            event_type: text(seen.event_type),
-            tenant: text(seen.tenantid),
-            subject: text(seen.subject),
-        },
-    }
 }

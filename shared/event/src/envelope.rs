@@ -4,13 +4,17 @@ use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::payload::NO_CONTROL;
 
 /// A message with all its derived attributes is at most this long.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
-/// The id becomes an AMQP short string.
+/// What becomes an AMQP short string (the event's id and its correlation id) is at most this long, in bytes: a
+/// limit in characters would let through what no publish can carry.
 pub const MAX_ID_BYTES: usize = 255;
+/// 1990-01-01 in microseconds since 1970. What is earlier is no time of change but the empty value of some program.
+pub(crate) const MICROS_OF_1990: i64 = 631_152_000_000_000;
 /// Longest chain of events that caused each other; a longer one is a loop.
 pub const MAX_CAUSATION_DEPTH: u32 = 16;
 /// What begins a source of Kurir's own form, `urn:kurir:<tenant>:<system>:<account>`.
@@ -27,11 +31,11 @@ pub(crate) const VERSION: &str = "^[0-9]{1,20}$";
 pub(crate) struct Envelope<'a> {
     #[schemars(extend("const" = "1.0"))]
     pub(crate) specversion: Cow<'a, str>,
-    /// With `source` the identity of the event: the same event again carries the same id.
+    /// With `source` the identity of the event: the same event again carries the same id. At most 255 bytes.
     #[schemars(extend("minLength" = 1, "maxLength" = 255, "pattern" = NO_CONTROL))]
     pub(crate) id: Cow<'a, str>,
     /// `urn:kurir:<tenant>:<system>:<account>`, or any URI reference (then the system is the first segment of
-    /// `type` and the account `default`).
+    /// `type`, and each source is an account of its own).
     #[schemars(extend("minLength" = 1, "maxLength" = 512, "format" = "uri-reference"))]
     pub(crate) source: Cow<'a, str>,
     #[serde(rename = "type")]
@@ -43,7 +47,7 @@ pub(crate) struct Envelope<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxLength" = 251, "pattern" = SUBJECT))]
     pub(crate) subject: Option<Cow<'a, str>>,
-    /// When it happened (RFC 3339, with a zone). One rule per source: the record's own time of change.
+    /// When it happened (RFC 3339, with a zone), not before 1990. One rule per source: the record's own time of change.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub(crate) time: Option<Cow<'a, str>>,
@@ -60,7 +64,7 @@ pub(crate) struct Envelope<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("minLength" = 1, "maxLength" = 512, "pattern" = NO_CONTROL))]
     pub(crate) partitionkey: Option<Cow<'a, str>>,
-    /// Id of the first event of the flow. Derived: the event's own id.
+    /// Id of the first event of the flow, at most 255 bytes. Derived: the event's own id.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("minLength" = 1, "maxLength" = 255, "pattern" = NO_CONTROL))]
     pub(crate) correlationid: Option<Cow<'a, str>>,
@@ -103,7 +107,7 @@ pub(crate) fn source_parts(source: &str, event_type: &str) -> Result<SourceParts
         return Ok(SourceParts {
             tenant: None,
             system,
-            account: "default".to_owned(),
+            account: foreign_account(source),
         });
     }
     match source[SOURCE_PREFIX.len()..]
@@ -120,6 +124,34 @@ pub(crate) fn source_parts(source: &str, event_type: &str) -> Result<SourceParts
             "must read urn:kurir:<tenant>:<system>:<account>, system and account being {PART_CHARACTERS}"
         )),
     }
+}
+
+/// Characters of a foreign source that are kept for people to recognise it.
+const READABLE: usize = 40;
+/// Namespace of the accounts of foreign sources; never changes.
+const FOREIGN: Uuid = Uuid::from_u128(0x6b75_7269_722d_666f_7265_6967_6e2d_7372);
+
+/// The account of a source that is not of Kurir's form: `shop-a.example#<32 hex digits of the whole text>`. An id
+/// counts within its source, so two sources are two accounts, and sources are compared as they are written
+/// (CloudEvents 3.1.2 gives no other rule): another case or a slash at the end is another source. No account of
+/// Kurir's form holds a `#`. The hash alone decides; what stands before it is for people.
+fn foreign_account(source: &str) -> String {
+    let name = source
+        .split_once("://")
+        .map_or(source, |(_scheme, rest)| rest);
+    let mut readable = String::new();
+    for c in name.chars() {
+        match c {
+            'A'..='Z' | 'a'..='z' | '0'..='9' | '.' | '_' | '~' => readable.push(c),
+            _ if !readable.is_empty() && !readable.ends_with('-') => readable.push('-'),
+            _ => {}
+        }
+        if readable.len() >= READABLE {
+            break;
+        }
+    }
+    let hash = Uuid::new_v5(&FOREIGN, source.as_bytes()).simple();
+    format!("{}#{hash}", readable.trim_end_matches('-'))
 }
 
 fn is_part(text: &str) -> bool {

@@ -77,7 +77,7 @@ pub struct Event {
     pub causation_depth: u32,
     pub origin_system: String,
     /// Second and third part of `urn:kurir:<tenant>:<system>:<account>`; of a stranger's source the first
-    /// segment of `type` and `default`.
+    /// segment of `type`, and an account that is the source's alone.
     pub system: String,
     pub account: String,
     pub traceparent: Option<String>,

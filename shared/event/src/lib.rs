@@ -5,6 +5,7 @@
 //! ([`canonical`]) or a publisher left them out and a worker derives them ([`decode`]).
 
 mod asyncapi;
+mod batch;
 mod canonical;
 mod catalogue;
 mod compose;
@@ -12,19 +13,22 @@ mod decode;
 mod envelope;
 mod error;
 mod event;
+mod glimpse;
 mod order_key;
 mod payload;
 mod schema;
 mod visible;
 
 pub use asyncapi::{asyncapi, documents};
-pub use canonical::{Canonical, canonical, canonical_batch, canonical_binary};
+pub use batch::canonical_batch;
+pub use canonical::{Canonical, canonical, canonical_binary};
 pub use catalogue::{EventType, Kind};
 pub use compose::{Cause, Draft, OWN_SYSTEM, Own, compose, derived_id};
-pub use decode::decode;
+pub use decode::{decode, unmarked};
 pub use envelope::{MAX_CAUSATION_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, SOURCE_PREFIX};
 pub use error::{DecodeClass, DecodeError, Identity, MAX_PROBLEMS, MAX_TEXT, Problem};
 pub use event::{Event, TenantId, Version, VersionScheme};
+pub use glimpse::Outside;
 pub use order_key::{OrderKey, SubjectVersion, VERSION_DIGITS};
 pub use payload::*;
 pub use schema::{envelope_schema, schema};

@@ -68,7 +68,7 @@ impl fmt::Debug for Body {
 
 impl Serialize for Body {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let Ok(json) = serde_json::from_slice::<serde_json::Value>(&self.0) {
+        if let Ok(json) = serde_json::from_slice::<serde_json::Value>(event::unmarked(&self.0)) {
             return json.serialize(serializer);
         }
         if let Ok(text) = std::str::from_utf8(&self.0) {

@@ -103,6 +103,8 @@ names! {
         DeliveryLimit = "delivery_limit",
         /// As `delivery_limit`, where nothing shows that it was this event: replayed once by the keeper.
         CrashNeighbour = "crash_neighbour",
+        /// Its publisher let it live for a limited time, and no worker took it before that ended.
+        Expired = "expired",
         /// The partner could not be reached, or failed.
         Unavailable = "unavailable",
         RateLimited = "rate_limited",

@@ -149,6 +149,51 @@ fn cases(http: &Http) -> Vec<Case> {
             ),
         ),
         (
+            "a batch with an event that is no JSON",
+            post(
+                http,
+                BATCH,
+                format!(
+                    "[{},{},7,{},{}]",
+                    contact("evt-1"),
+                    contact("evt-2").to_string().replace("d.o.o.", "\\ud800"),
+                    with("/data/contact/kind", json!("robot")),
+                    &contact("evt-5").to_string()[..60],
+                ),
+            ),
+        ),
+        (
+            "a time that is none",
+            event(http, &with("/time", json!("0001-01-01T00:00:00Z"))),
+        ),
+        (
+            "a correlation id of 256 bytes",
+            event(http, &with("/correlationid", json!("č".repeat(128)))),
+        ),
+        (
+            "a correlation id of 256 bytes in a batch",
+            post(
+                http,
+                BATCH,
+                json!([
+                    contact("evt-1"),
+                    with("/correlationid", json!("č".repeat(128)))
+                ])
+                .to_string(),
+            ),
+        ),
+        (
+            "UTF-16",
+            post(
+                http,
+                STRUCTURED,
+                format!("\u{feff}{}", contact("evt-1"))
+                    .encode_utf16()
+                    .flat_map(u16::to_le_bytes)
+                    .collect::<Vec<u8>>(),
+            ),
+        ),
+        (
             "too many events in a batch",
             post(http, BATCH, Value::from(many).to_string()),
         ),
@@ -295,7 +340,9 @@ async fn what_is_odd_but_legal_is_accepted() {
         ("/unknownattribute", json!("x")),
         ("/id", json!("č".repeat(127))),
         ("/source", json!("https://crm.example/apps/1?x=2#y")),
-        ("/time", json!("1969-12-31T23:59:59Z")),
+        ("/time", json!("1990-01-01T00:00:00Z")),
+        ("/subjectversion", json!("0")),
+        ("/correlationid", json!("č".repeat(127))),
         ("/time", json!("2099-01-01T00:00:00+14:00")),
         ("/subjectversion", json!("99999999999999999999")),
         ("/data/contact/emails", json!([])),

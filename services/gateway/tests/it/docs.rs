@@ -178,7 +178,7 @@ async fn by_amqp(name: &str, interpreter: &str, folder: &Path, file: &str, subje
         ("KURIR_EXCHANGE", &topology.events()),
     ];
     let said = run(folder, interpreter, file, name, &environment).await;
-    let taken = bus.take(&bus.queue("unrouted"), 2).await.expect("take");
+    let taken = crate::bus::kept(&bus).await;
     let [message] = taken.as_slice() else {
         panic!("'{name}' published {taken:?}")
     };

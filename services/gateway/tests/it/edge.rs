@@ -157,7 +157,107 @@ async fn without_the_brokers_confirm_there_is_no_202() {
             json!(match error {
                 PublishError::NotPublished => "not_published",
                 PublishError::Unknown => "unknown",
+                PublishError::Never => unreachable!("told apart below"),
             })
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_can_never_be_published_is_not_asked_for_again() {
+    let gateway = start(&generous()).await;
+    *gateway.bus.refused.lock().expect("lock") = vec![
+        ("b".to_owned(), PublishError::Never),
+        ("c".to_owned(), PublishError::NotPublished),
+    ];
+    let batch = [contact("a"), contact("b"), contact("c")];
+    let answer = gateway
+        .http
+        .post_batch(PATH, &batch)
+        .await
+        .expect("answer")
+        .expect(500);
+    assert_eq!(answer.header("retry-after"), None);
+    let problem = answer.json();
+    let statuses: Vec<&str> = problem["events"]
+        .as_array()
+        .expect("listed")
+        .iter()
+        .map(|event| event["status"].as_str().expect("text"))
+        .collect();
+    assert_eq!(statuses, ["accepted", "unpublishable", "not_published"]);
+    assert_eq!(problem["type"], "urn:kurir:problem:unpublishable");
+    let detail = problem["detail"].as_str().expect("text");
+    assert!(detail.contains("do not send it again"), "{detail}");
+}
+
+/// A body in UTF-8, said to be encoded as nothing.
+#[tokio::test]
+async fn an_encoding_that_is_none_is_taken_and_no_other() {
+    let gateway = start(&generous()).await;
+    for (encodings, status) in [
+        (&["identity"][..], 202),
+        (&["Identity"], 202),
+        (&[" IDENTITY "], 202),
+        (&[""], 202),
+        (&[" , identity,"], 202),
+        (&["identity, identity"], 202),
+        (&["identity", ""], 202),
+        (&["gzip"], 415),
+        (&["identity, gzip"], 415),
+        (&["identity", "br"], 415),
+        (&["identity;q=1"], 415),
+        (&["deflate"], 415),
+        (&["x"], 415),
+    ] {
+        let mut request = gateway
+            .http
+            .client()
+            .post(gateway.http.address(PATH))
+            .header("content-type", "application/cloudevents+json")
+            .body(contact("evt-1").to_string());
+        for encoding in encodings {
+            request = request.header("content-encoding", *encoding);
+        }
+        let answer = gateway.http.send(request).await.expect("answer");
+        assert_eq!(answer.status, status, "{encodings:?}: {}", answer.json());
+    }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_taken_in_all_modes() {
+    let gateway = start(&generous()).await;
+    let event = contact("evt-1");
+    let data = event["data"].to_string();
+    let post = |content_type: &str, body: String| {
+        let request = gateway.http.client().post(gateway.http.address(PATH));
+        request.header("content-type", content_type).body(body)
+    };
+    let mut binary = post("application/json", format!("\u{feff}{data}"));
+    for name in ["specversion", "id", "source", "type", "tenantid", "time"] {
+        let value = event[name].as_str().expect("text");
+        binary = binary.header(format!("ce-{name}"), value);
+    }
+    let requests = [
+        post("application/cloudevents+json", format!("\u{feff}{event}")),
+        post(
+            "application/cloudevents-batch+json",
+            format!("\u{feff}[{event}]"),
+        ),
+        binary,
+    ];
+    for request in requests {
+        let answer = gateway.http.send(request).await.expect("answer");
+        answer.expect(202);
+    }
+    let published = gateway.bus.published.lock().expect("lock").clone();
+    assert_eq!(published.len(), 3);
+    for message in &published {
+        assert_eq!(message.body.first(), Some(&b'{'), "the mark is on the bus");
+        let decoded = event::decode(&message.body).expect("valid");
+        assert_eq!(
+            decoded,
+            event::decode(event.to_string().as_bytes()).expect("valid")
         );
     }
 }

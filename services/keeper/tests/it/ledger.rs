@@ -93,6 +93,7 @@ async fn what_a_worker_gave_up_is_committed_with_its_reasons() {
 #[tokio::test]
 async fn no_body_and_no_header_is_refused() {
     let mut rig = Rig::new().await;
+    rig.tenant_with_connection("shop").await;
     let contact = Contacts::new("shop", 1).organization().created();
     let mut schema = contact.clone();
     schema["data"]["contact"]["name"] = json!(7);
@@ -124,16 +125,157 @@ async fn no_body_and_no_header_is_refused() {
         rows,
         [
             ("internal".to_owned(), shop.clone(), id.clone(), 0),
-            ("malformed".to_owned(), None, None, 0),
-            ("malformed".to_owned(), None, None, 0),
+            // What the message says of itself, the body being silent.
+            ("malformed".to_owned(), None, Some("id".to_owned()), 0),
+            ("malformed".to_owned(), None, Some("id".to_owned()), 0),
             ("schema".to_owned(), shop, id, 0),
             // Nothing of a message under another tenant's key is believed.
             ("tenant_mismatch".to_owned(), None, None, 0),
-            ("\u{2400}".to_owned(), None, None, 0),
+            ("\u{2400}".to_owned(), None, Some("id".to_owned()), 0),
         ]
     );
     let queue = rig.dead_queue();
     rig.until_empty(&queue).await;
+}
+
+/// `(tenant, type, event id, subject)` of what came under this key with this body.
+async fn known(rig: &Rig) -> Vec<[String; 4]> {
+    type Row = (
+        Option<String>,
+        Option<String>,
+        Option<String>,
+        Option<String>,
+    );
+    let rows: Vec<Row> =
+        sqlx::query_as("select tenant, type, event_id, subject from dead_letter order by last_at")
+            .fetch_all(rig.database.pool())
+            .await
+            .expect("the rows");
+    rows.into_iter()
+        .map(|row| [row.0, row.1, row.2, row.3].map(Option::unwrap_or_default))
+        .collect()
+}
+
+/// The broker may bind a publisher to the keys of its tenant, and to no bodies.
+#[tokio::test]
+async fn what_cannot_be_read_is_known_by_its_key_and_shows_no_tenant_that_is_not_there() {
+    let mut rig = Rig::new().await;
+    rig.tenant_with_connection("shop").await;
+    rig.tenant_with_connection("other").await;
+    let created = "crm.contact.created.v1";
+    let of = |tenant: &str| format!(r#"{{"id":"e","tenantid":"{tenant}","x":"\ud800"}}"#);
+    let cases = [
+        (
+            format!("{created}.shop"),
+            "<contact/>".to_owned(),
+            ["shop", created, "id", ""],
+        ),
+        (
+            format!("{created}.shop"),
+            of("shop"),
+            ["shop", created, "e", ""],
+        ),
+        // The same bytes of two tenants are two letters.
+        (
+            format!("{created}.other"),
+            "<contact/>".to_owned(),
+            ["other", created, "id", ""],
+        ),
+        // Two tenants are named: nobody's word counts.
+        (
+            format!("{created}.shop"),
+            of("other"),
+            ["", created, "e", ""],
+        ),
+        // Nobody's tenant, by the key, by the body, and by what can be no tenant's id.
+        (
+            format!("{created}.nobody"),
+            "<contact/>".to_owned(),
+            ["", created, "id", ""],
+        ),
+        (
+            format!("{created}.nobody"),
+            of("nobody"),
+            ["", created, "e", ""],
+        ),
+        (
+            format!("{created}.a b"),
+            "<contact/>".to_owned(),
+            ["", created, "id", ""],
+        ),
+    ];
+    for (at, (key, body, _)) in cases.iter().enumerate() {
+        let mut headers = note("malformed", 1_000 + i64::try_from(at).expect("few"));
+        headers["x-dead-key"] = json!(key);
+        rig.die(body.clone().into_bytes(), headers).await;
+    }
+    rig.start(LEDGER);
+    rig.until_dead(cases.len()).await;
+    let expected: Vec<[&str; 4]> = cases.iter().map(|(_, _, known)| *known).collect();
+    assert_eq!(known(&rig).await, expected);
+}
+
+#[tokio::test]
+async fn copies_of_attributes_stand_in_for_a_body_that_says_nothing() {
+    let mut rig = Rig::new().await;
+    rig.tenant_with_connection("shop").await;
+    let mut headers = note("malformed", 1_000);
+    headers["x-dead-key"] = json!("crm.contact.created.v1.shop");
+    headers["ce-partitionkey"] = json!("shop:contact:5:12");
+    headers["ce-source"] = json!("urn:kurir:shop:crm:main");
+    rig.die(b"{".to_vec(), headers.clone()).await;
+    headers["x-dead-at"] = json!(1_001);
+    headers["ce-subject"] = json!("contact/9");
+    rig.die(b"{\"".to_vec(), headers.clone()).await;
+    // A partition key of another tenant says nothing of this one's records.
+    headers["x-dead-at"] = json!(1_002);
+    headers["ce-subject"] = json!(7);
+    headers["ce-partitionkey"] = json!("other:contact:5");
+    rig.die(b"{ ".to_vec(), headers).await;
+    rig.start(LEDGER);
+    rig.until_dead(3).await;
+    let subjects: Vec<String> = known(&rig).await.into_iter().map(|[.., it]| it).collect();
+    assert_eq!(subjects, ["contact/5:12", "contact/9", ""]);
+}
+
+/// What the broker itself took out of a worker's queue was compared with its key by nobody before.
+#[tokio::test]
+async fn an_event_that_expired_under_another_tenants_key_is_nobodys() {
+    let mut rig = Rig::new().await;
+    rig.tenant_with_connection("shop").await;
+    let contact = Contacts::new("shop", 1).organization().created();
+    let publisher = rig.theirs.publisher().await.expect("a publisher");
+    for key in [
+        "crm.contact.created.v1.other",
+        "crm.contact.created.v1.shop",
+    ] {
+        let properties = testkit::structured_properties(&contact).with_expiration("0".into());
+        let sent = publisher
+            .raw(
+                &rig.theirs.queue("events"),
+                key,
+                &bytes(&contact),
+                properties,
+            )
+            .await;
+        sent.expect("published");
+    }
+    rig.start(LEDGER);
+    rig.until_dead(2).await;
+    let mut rows: Vec<(String, Option<String>, Option<String>)> =
+        sqlx::query_as("select class, tenant, subject from dead_letter")
+            .fetch_all(rig.database.pool())
+            .await
+            .expect("the rows");
+    rows.sort();
+    let subject = contact["subject"].as_str().map(str::to_owned);
+    assert_eq!(
+        rows,
+        [
+            ("expired".to_owned(), Some("shop".to_owned()), subject),
+            ("tenant_mismatch".to_owned(), None, None),
+        ]
+    );
 }
 
 #[tokio::test]

@@ -88,7 +88,9 @@ fn parse(input: &[u8]) -> Done<Vec<Box<RawValue>>> {
         Failed::new(Exit::Refused, format!("the input is not JSON: {error}"))
     };
     let mut events = Vec::new();
-    for value in serde_json::Deserializer::from_slice(input).into_iter::<Box<RawValue>>() {
+    for value in
+        serde_json::Deserializer::from_slice(event::unmarked(input)).into_iter::<Box<RawValue>>()
+    {
         let value = value.map_err(refused)?;
         if value.get().starts_with('[') {
             events

@@ -39,11 +39,16 @@ impl Right {
 }
 
 /// What declaring the exchanges and their queue asks for, and publishing to them. An alternate exchange is written to
-/// and its exchange read; a binding reads its exchange and writes its queue.
+/// and its exchange read; a binding reads its exchange and writes its queue; a queue that dead-letters is read, and the
+/// exchange that it does it to written.
 fn of_publishers(topology: &broker::Topology) -> Vec<(Right, String)> {
-    let (events, unrouted) = (topology.events(), topology.unrouted());
     let mut needed = Vec::new();
-    for name in [&events, &unrouted] {
+    for name in [
+        topology.events(),
+        topology.unrouted(),
+        topology.unrouted_entry(),
+        topology.unrouted_kept(),
+    ] {
         let rights = [Right::Configure, Right::Write, Right::Read];
         needed.extend(rights.map(|right| (right, name.clone())));
     }
@@ -223,8 +228,8 @@ mod tests {
         let found = compare("u", "worker", &needed, &narrow);
         assert_eq!(
             found.detail,
-            "u lacks configure on kurir.events, configure on kurir.unrouted, configure on kurir.w.retry.1s, \
-             configure on kurir.w.retry.5s and 7 more"
+            "u lacks configure on kurir.events, configure on kurir.unrouted, configure on kurir.unrouted.in, \
+             configure on kurir.unrouted.kept and 9 more"
         );
     }
 }

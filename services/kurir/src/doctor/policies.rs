@@ -62,8 +62,15 @@ fn names(ground: &Ground<'_>) -> (Vec<String>, Vec<String>) {
             .into_iter()
             .chain([topology.queue(worker), topology.dead(worker)])
     });
-    let all = of_workers.chain([topology.unrouted()]).collect();
-    (all, vec![topology.events(), topology.unrouted()])
+    let all = of_workers
+        .chain([topology.unrouted(), topology.unrouted_entry()])
+        .collect();
+    let exchanges = vec![
+        topology.events(),
+        topology.unrouted(),
+        topology.unrouted_kept(),
+    ];
+    (all, exchanges)
 }
 
 fn matches(row: &Value, clear: &str, queues: &[String], exchanges: &[String]) -> Option<Finding> {

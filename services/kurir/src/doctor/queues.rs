@@ -129,9 +129,9 @@ async fn taken_from(ground: &Ground<'_>, broker: &broker::Broker) -> Vec<Finding
         });
         findings.push(dead(broker, worker, &topology.dead(worker)).await);
     }
-    findings.push(match broker::depth(broker, &topology.unrouted()).await {
-        Ok(Some((0, _))) => Finding::ok(SUBJECT, "unrouted", "none"),
-        Ok(Some((ready, _))) => Finding::problem(
+    findings.push(match unrouted(broker, &topology).await {
+        Ok(Some(0)) => Finding::ok(SUBJECT, "unrouted", "none"),
+        Ok(Some(ready)) => Finding::problem(
             SUBJECT,
             "unrouted",
             format!("{} that no worker's queue took", count(ready.into(), "event")),
@@ -140,6 +140,16 @@ async fn taken_from(ground: &Ground<'_>, broker: &broker::Broker) -> Vec<Finding
         other => unseen("unrouted".to_owned(), other.err()),
     });
     findings
+}
+
+/// Those that are kept, with those on their way there.
+async fn unrouted(
+    broker: &broker::Broker,
+    topology: &broker::Topology,
+) -> Result<Option<u32>, broker::Error> {
+    let kept = broker::depth(broker, &topology.unrouted()).await?;
+    let coming = broker::depth(broker, &topology.unrouted_entry()).await?;
+    Ok(kept.map(|(kept, _)| kept + coming.map_or(0, |(coming, _)| coming)))
 }
 
 /// The ledger takes a dead letter within moments: what is there at both looks has been left.

@@ -449,6 +449,14 @@ fn deaths() -> Vec<(Strange, &'static str, &'static str)> {
             "/data/contact/name",
         ),
         (
+            one(
+                "a time that is none",
+                &with("epoch", "/time", json!("1970-01-01T00:00:00Z")),
+            ),
+            "schema",
+            "before 1990",
+        ),
+        (
             one("a loop", &with("loop", "/causationdepth", json!(17))),
             "loop",
             "/causationdepth",
@@ -838,4 +846,209 @@ async fn events_before_their_connection_wait_and_go_on_by_themselves() {
     assert_eq!(names, ["Mizarstvo other d.o.o.", "Mizarstvo Šmarje d.o.o."]);
     assert_eq!(fleet.count("select count(*) from held").await, 0);
     fleet.ends(processes, &events).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_shops_with_one_id_are_two_records() {
+    let house = House::start().await;
+    let fleet = &house.fleet;
+    let changed = at(TimeDelta::hours(-1));
+    let of_shop = |shop: &str| {
+        let mut event = event(TENANT, "512");
+        event["time"] = json!(changed);
+        event["source"] = json!(format!("https://{shop}.example/"));
+        event["data"]["contact"]["name"] = json!(format!("Mizarstvo {shop} d.o.o."));
+        event["data"]["contact"]["emails"] = json!([{ "value": format!("{shop}@mizar.example") }]);
+        event
+    };
+    let (first, second) = (of_shop("shop-a"), of_shop("shop-b"));
+    fleet.publish(&first).await;
+    house
+        .http
+        .post_event(PATH, &second)
+        .await
+        .unwrap()
+        .expect(202);
+    fleet.rests([&first, &second]).await;
+    let mut names: Vec<String> = fleet
+        .partners()
+        .into_iter()
+        .map(|one| one.customer)
+        .collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        ["Mizarstvo shop-a d.o.o.", "Mizarstvo shop-b d.o.o."]
+    );
+    let accounts: Vec<String> =
+        sqlx::query_scalar("select source_account from link where source_id = '512' order by 1")
+            .fetch_all(fleet.database.pool())
+            .await
+            .unwrap();
+    assert_eq!(accounts.len(), 2);
+    for (account, shop) in accounts.iter().zip(["shop-a.example#", "shop-b.example#"]) {
+        assert!(account.starts_with(shop), "{accounts:?}");
+    }
+    house.end([&first, &second]).await;
+}
+
+/// Texts around the 255 bytes of an AMQP short string, in every attribute that takes a text.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attribute_is_taken_by_both_roads_or_by_none() {
+    let house = House::start().await;
+    let fleet = &house.fleet;
+    let texts = ["č".repeat(127), "č".repeat(128), "a".repeat(255)];
+    let mut taken = Vec::new();
+    for attribute in [
+        "id",
+        "correlationid",
+        "causationid",
+        "partitionkey",
+        "originsystem",
+        "note",
+    ] {
+        for (at, text) in texts.iter().enumerate() {
+            let record = format!("{attribute}-{at}");
+            let mut by_http = with(
+                &format!("{record}-http"),
+                &format!("/{attribute}"),
+                json!(text),
+            );
+            let mut by_amqp = with(
+                &format!("{record}-amqp"),
+                &format!("/{attribute}"),
+                json!(text),
+            );
+            if attribute == "id" {
+                // The same length, but not the same event.
+                by_http["source"] = json!("https://http.example/");
+                by_amqp["source"] = json!("https://amqp.example/");
+            }
+            let answer = house.http.post_event(PATH, &by_http).await.unwrap();
+            let mut strange = Strange::event("text", &by_amqp);
+            // A short string of AMQP that is too long is no message at all.
+            strange.properties = BasicProperties::default().with_delivery_mode(2);
+            strange.publish(fleet).await;
+            match answer.status {
+                202 => taken.extend([by_http, by_amqp]),
+                422 => {
+                    let pointer = answer.json()["errors"][0]["pointer"].clone();
+                    assert_eq!(pointer, format!("/{attribute}"));
+                    let record = format!("contact/{record}-amqp");
+                    wait_for(&format!("{record} to die"), SOON, async || {
+                        let class: Option<String> =
+                            sqlx::query_scalar("select class from dead_letter where subject = $1")
+                                .bind(&record)
+                                .fetch_optional(fleet.database.pool())
+                                .await
+                                .unwrap();
+                        class.ok_or(()).map(|class| assert_eq!(class, "schema"))
+                    })
+                    .await;
+                }
+                other => panic!("{attribute} {at}: {other} {}", answer.json()),
+            }
+        }
+    }
+    for event in &taken {
+        fleet.becomes(event, Fate::Covered).await;
+    }
+    // 128 letters in id and correlationid, and all three in a name of at most 64.
+    assert_eq!(taken.len(), 2 * (6 * 3 - 2 - 3));
+    house.end(&taken).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_byte_order_mark_is_taken_from_the_broker_too() {
+    let house = House::start().await;
+    let fleet = &house.fleet;
+    let event = event(TENANT, "marked");
+    // Its first attempt fails: a copy of it goes over a rung, mark and all.
+    fleet.fault_on(Call::AddPartner, Fault::Error { status: 503 });
+    let mut strange = Strange::event("marked", &event);
+    strange.body = format!("\u{feff}{event}").into_bytes();
+    strange.publish(fleet).await;
+    fleet.rests([&event]).await;
+    assert_eq!(fleet.partners().len(), 1);
+    house.end([&event]).await;
+}
+
+/// What an operator asks for: the record, the event, the tenant; and nobody else is shown it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_cannot_be_read_is_found_by_what_its_message_says() {
+    let house = House::start().await;
+    let fleet = &house.fleet;
+    let event = with("512", "/data/contact/name", json!("Mizar\u{fffd}stvo"));
+    // A lone surrogate: what stands before it can be read, and the key and the properties.
+    let surrogate = event.to_string().replace('\u{fffd}', "\\ud800");
+    let mut unreadable = Strange::event("a surrogate", &event);
+    unreadable.body = surrogate.into_bytes();
+    unreadable.publish(fleet).await;
+    let mut silent = Strange::event("no JSON", &event);
+    silent.body = b"<contact/>".to_vec();
+    silent.properties = silent.properties.with_message_id("evt-silent".into());
+    silent.publish(fleet).await;
+    let mut robot = with("513", "/data/contact/kind", json!("robot"));
+    robot.as_object_mut().unwrap().remove("subject");
+    Strange::event("a robot", &robot).publish(fleet).await;
+    wait_for("all to be dead letters", SOON, async || {
+        let rows = fleet.count("select count(*) from dead_letter").await;
+        if rows == 3 { Ok(()) } else { Err(rows) }
+    })
+    .await;
+    let found = async |filter: &[&str]| {
+        let all = [&["dead-letters", "list", "--json"], filter].concat();
+        let listed = fleet.command(&all).await.expect(0).stdout;
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let mut ids: Vec<String> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["event_id"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(
+        found(&["--tenant", TENANT]).await,
+        ["evt-512", "evt-513", "evt-silent"]
+    );
+    assert_eq!(found(&["--tenant", OTHER]).await, Vec::<String>::new());
+    assert_eq!(found(&["--record", "contact/513"]).await, ["evt-513"]);
+    assert_eq!(found(&["--record", "513"]).await, ["evt-513"]);
+    assert_eq!(found(&["--text", "evt-silent"]).await, ["evt-silent"]);
+    let of_type = ["--type", "crm.contact.created.v1"];
+    assert_eq!(found(&of_type).await, ["evt-512", "evt-513", "evt-silent"]);
+    house.end([]).await;
+}
+
+/// A routed event that nobody took in the time that its publisher gave it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_event_is_a_class_of_its_own_and_a_replay_carries_it_on() {
+    let fleet = Fleet::start().await;
+    fleet.declare().await;
+    let event = event(TENANT, "late");
+    let strange = Strange::event("late", &event);
+    strange
+        .properties(|all| all.with_expiration("50".into()))
+        .publish(&fleet)
+        .await;
+    let keeper = fleet.keeping().await;
+    fleet.becomes(&event, Fate::Dead).await;
+    let row: (String, String, Option<String>, Option<String>) =
+        sqlx::query_as("select class, message, tenant, subject from dead_letter")
+            .fetch_one(fleet.database.pool())
+            .await
+            .unwrap();
+    assert_eq!(row.0, "expired", "{row:?}");
+    assert!(row.1.contains("50 ms"), "{row:?}");
+    assert_eq!(
+        (row.2.as_deref(), row.3.as_deref()),
+        (Some(TENANT), Some("contact/late"))
+    );
+    assert_documented("expired");
+    let worker = fleet.working().await;
+    fleet.replay(&event).await;
+    fleet.becomes(&event, Fate::Covered).await;
+    fleet.ends(vec![keeper, worker], [&event]).await;
 }

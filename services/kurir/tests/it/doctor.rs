@@ -301,7 +301,7 @@ async fn a_policy_of_somebody_elses_that_matches_ours_is_a_warning() {
     assert_eq!(verdict, "warning");
     assert_eq!(
         detail,
-        "its pattern '.*' matches 9 of our queues and 0 of our exchanges and sets {\"message-ttl\":60000}"
+        "its pattern '.*' matches 10 of our queues and 0 of our exchanges and sets {\"message-ttl\":60000}"
     );
     assert!(next.starts_with("rabbitmqctl clear_policy -p "), "{next}");
     assert!(

@@ -45,7 +45,7 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(2);
 const CALM: Duration = Duration::from_millis(300);
 
 /// Queues of the worker below `<prefix>.`, and where unrouted events are kept.
-pub(crate) const QUEUES: [&str; 9] = [
+pub(crate) const QUEUES: [&str; 10] = [
     "metakocka-sync",
     "metakocka-sync.retry.1s",
     "metakocka-sync.retry.5s",
@@ -54,6 +54,7 @@ pub(crate) const QUEUES: [&str; 9] = [
     "metakocka-sync.retry.10m",
     "metakocka-sync.retry.1h",
     "metakocka-sync.dead",
+    "unrouted.in",
     "unrouted",
 ];
 

@@ -78,6 +78,8 @@ async fn the_gateway_becomes_ready_takes_an_event_and_ends_in_order() {
     published_by_the_command_line(&gateway, &token, &event).await;
     // No worker has declared its queue yet: events are kept and seen, not lost.
     let unrouted = servers.broker.queue("unrouted");
+    let depth = async || servers.broker.depth(&unrouted).await.unwrap();
+    testkit::wait_until("both to be kept", END, depth, |depth| *depth == Some(2)).await;
     let kept = servers.broker.take(&unrouted, 2).await.unwrap();
     assert_eq!(
         kept.iter()

@@ -9,7 +9,7 @@ use crate::fleet::{END, Fate, Fleet, SOON, TENANT, plain, ready, settles};
 /// As it lies there when a publisher was earlier than the binding, or meant another one.
 async fn unrouted(fleet: &Fleet, routing_key: &str, body: &Value) {
     let properties = structured_properties(body).with_headers(FieldTable::default());
-    let exchange = fleet.broker.queue("unrouted");
+    let exchange = fleet.broker.queue("unrouted.kept");
     let route = fleet
         .publisher()
         .await
@@ -97,6 +97,42 @@ async fn a_look_says_why_and_loses_nothing() {
         |depth| *depth == 6,
     )
     .await;
+}
+
+/// The broker would drop it there after that time.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unrouted_event_outlives_what_its_publisher_let_it_live() {
+    let fleet = Fleet::start().await;
+    fleet.declare().await;
+    let contact = plain(&mut Contacts::new(TENANT, 1)).created();
+    let publisher = fleet.publisher().await;
+    // Earlier than its binding; and of a version that nobody knows yet.
+    let newer = event("crm.contact.created.v9", "newer");
+    for (exchange, key, body, lives) in [
+        ("unrouted", "crm.contact.created.v1.acme", &contact, "1"),
+        ("events", "crm.contact.created.v9.acme", &newer, "300"),
+    ] {
+        let properties = structured_properties(body).with_expiration(lives.into());
+        let (body, exchange) = (body.to_string(), fleet.broker.queue(exchange));
+        let sent = publisher.raw(&exchange, key, body.as_bytes(), properties);
+        assert_eq!(sent.await.unwrap(), Route::Routed);
+    }
+    let both = async || depth(&fleet).await;
+    wait_until("both are kept", SOON, both, |depth| *depth == 2).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(depth(&fleet).await, 2);
+    let seen = json_of(&fleet, &["unrouted", "list", "--json"]).await;
+    let mut why: Vec<&str> = seen
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["why"].as_str().unwrap())
+        .collect();
+    why.sort_unstable();
+    assert_eq!(why, ["newer-major", "routable"], "{seen:#}");
+    let _worker = ready(fleet.worker()).await;
+    fleet.command(&["unrouted", "route"]).await.expect(0);
+    fleet.becomes(&contact, Fate::Covered).await;
 }
 
 /// Killed between the confirm and the acknowledgement, it comes twice and is made once; what cannot be routed stays.

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use worker::Trail;
 
 use super::{
-    CARRIED, COUNTED, DEAD, DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_TEXT, LINK, Properties,
-    TRACE, believed, plain, received, trail,
+    CARRIED, COUNTED, DEAD, DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_KEY, DEAD_TEXT, LINK,
+    Properties, TRACE, believed, plain, received, trail,
 };
 
 /// What a worker wrote on the copy that it sent to its dead-letter queue.
@@ -19,6 +19,8 @@ pub struct DeadNote {
     pub message: String,
     pub at: DateTime<Utc>,
     pub link: Option<i64>,
+    /// Under which it came from the events exchange; only of what could not be read.
+    pub routing_key: Option<String>,
 }
 
 /// The broker's newest `x-death` entry.
@@ -30,6 +32,10 @@ pub struct Death {
     /// `delivery_limit`, `expired`, …
     pub reason: String,
     pub count: i64,
+    /// The key that it was published with.
+    pub routing_key: Option<String>,
+    /// How many milliseconds its publisher let it live (the property `expiration`, which the broker takes away).
+    pub expiration: Option<u64>,
 }
 
 /// As a reader of a dead-letter queue sees it: everything on the list, with the notes of the death.
@@ -67,6 +73,7 @@ fn note(headers: &Map<String, Value>) -> Option<DeadNote> {
             .and_then(Value::as_i64)
             .and_then(DateTime::from_timestamp_millis)?,
         link: text(LINK).and_then(|link| link.parse().ok()),
+        routing_key: text(DEAD_KEY),
     })
 }
 
@@ -85,7 +92,14 @@ fn death(properties: &BasicProperties) -> Option<Death> {
             .and_then(plain)
             .and_then(|value| value.as_str().map(str::to_owned))
     };
+    let keys = newest.inner().get("routing-keys");
+    let routing_key = keys.and_then(|keys| match keys {
+        AMQPValue::FieldArray(keys) => plain(keys.as_slice().first()?)?.as_str().map(str::to_owned),
+        _ => None,
+    });
     Some(Death {
+        routing_key,
+        expiration: text("original-expiration").and_then(|ms| ms.parse().ok()),
         queue: text("queue")?,
         exchange: text("exchange")?,
         reason: text("reason")?,

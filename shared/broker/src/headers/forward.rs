@@ -5,8 +5,8 @@ use serde_json::Value;
 use worker::{Attempt, DeadClass, Delivery, Trail};
 
 use super::{
-    ATTEMPT, ATTEMPT_TEXT, COUNTED, DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_MESSAGE, DEAD_TEXT,
-    DUE, FIRST_RECEIVED, HISTORY, HISTORY_BYTES, LINK, Properties, WAITS, cut,
+    ATTEMPT, ATTEMPT_TEXT, COUNTED, DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_KEY, DEAD_MESSAGE,
+    DEAD_TEXT, DUE, FIRST_RECEIVED, HISTORY, HISTORY_BYTES, LINK, Properties, WAITS, cut, storable,
 };
 
 /// Where a copy goes, with what only that way writes.
@@ -23,6 +23,8 @@ pub(crate) enum Destination<'a> {
         fingerprint: &'a str,
         reason: &'a str,
         link: Option<i64>,
+        /// Under which it came, where it could not be read.
+        key: Option<&'a str>,
     },
 }
 
@@ -78,6 +80,7 @@ pub(crate) fn forward(delivery: &Delivery, to: Destination<'_>, now: DateTime<Ut
             fingerprint,
             reason,
             link,
+            key,
         } => {
             set(ATTEMPT, Value::from(trail.attempt));
             if trail.waits > 0 {
@@ -92,6 +95,9 @@ pub(crate) fn forward(delivery: &Delivery, to: Destination<'_>, now: DateTime<Ut
             set(DEAD_AT, Value::from(now.timestamp_millis()));
             if let Some(link) = link {
                 set(LINK, Value::from(link.to_string()));
+            }
+            if let Some(key) = key {
+                set(DEAD_KEY, Value::from(storable(key)));
             }
         }
     }

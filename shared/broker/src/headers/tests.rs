@@ -229,6 +229,7 @@ fn a_dead_copy_tells_its_death_and_is_read_back() {
         fingerprint: "exhausted:503",
         reason: &long,
         link: Some(42),
+        key: None,
     };
     let copy = forward(&received, to, at(5));
     let mut arrived = raw(TRUSTED, &[]);

@@ -33,8 +33,11 @@ fn the_whole_topology() {
 /// Either argument alone loses messages silently (measured).
 #[test]
 fn every_queue_that_dead_letters_does_it_at_least_once() {
-    let objects = Topology::new("t").worker_block("w", &[]).objects;
-    for object in objects {
+    let topology = Topology::new("t");
+    let objects = topology
+        .blocks(&[("w", &[])])
+        .flat_map(|block| block.objects);
+    for object in objects.filter(|object| object.kind == Kind::Queue) {
         let value = |name: &str| {
             object
                 .arguments
@@ -96,7 +99,10 @@ fn policies_and_lost_bindings_are_found() {
         {"name": "kurir.w", "policy": "ttl-all", "effective_policy_definition": {"message-ttl": 60000}},
         {"name": "kurir.w.dead", "arguments": {}},
     ]);
-    let bindings = serde_json::json!([{"source": "kurir.unrouted", "destination": "kurir.unrouted", "routing_key": ""}]);
+    let bindings = serde_json::json!([
+        {"source": "kurir.unrouted", "destination": "kurir.unrouted.in", "routing_key": ""},
+        {"source": "kurir.unrouted.kept", "destination": "kurir.unrouted", "routing_key": ""},
+    ]);
     let findings = topology.check_management(
         &queues,
         &bindings,

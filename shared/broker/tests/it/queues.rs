@@ -119,16 +119,89 @@ async fn a_dead_letter_says_why_and_after_how_many_attempts() {
 #[tokio::test]
 async fn the_delivery_limit_leads_to_the_dead_letter_queue() {
     let scene = Scene::new().await;
-    let consumes = &[event::EventType::CrmContactCreated];
-    scene
-        .broker
-        .topology()
-        .declare_worker(&scene.broker, "probe", consumes)
-        .await
-        .unwrap();
+    declare(&scene).await;
     let (queue, dead) = (scene.queue(""), scene.queue(".dead"));
     scene.publish(&created(1)).await;
     scene.holds(&queue, 1).await;
+    deliver_too_often(&scene).await;
+    scene.holds(&dead, 1).await;
+    let raw = peek(&scene.broker, &dead, 1).await.unwrap().remove(0);
+    let death = raw.death.expect("the broker's own entry");
+    assert_eq!(
+        (death.queue.as_str(), death.reason.as_str()),
+        (queue.as_str(), "delivery_limit")
+    );
+    assert_eq!(death.exchange, scene.broker.topology().events());
+    assert_eq!((raw.note, raw.trail), (None, worker::Trail::default()));
+}
+
+async fn declare(scene: &Scene) {
+    let topology = scene.broker.topology();
+    let consumes = &[event::EventType::CrmContactCreated];
+    let declared = topology.declare_worker(&scene.broker, "probe", consumes);
+    declared.await.unwrap();
+}
+
+async fn publish_for(scene: &Scene, key: &str, milliseconds: &str) {
+    let stranger = scene.kit.publisher().await.unwrap();
+    let properties = lapin::BasicProperties::default().with_expiration(milliseconds.into());
+    let events = scene.broker.topology().events();
+    let sent = stranger.raw(&events, key, b"{}", properties).await;
+    assert_eq!(sent.unwrap(), testkit::Route::Routed);
+}
+
+/// As it would expire where it is kept; the queue is looked at for three times as long.
+#[tokio::test]
+async fn what_a_publisher_lets_live_briefly_is_kept_unrouted_and_dead() {
+    let scene = Scene::new().await;
+    declare(&scene).await;
+    let topology = scene.broker.topology();
+    publish_for(&scene, "crm.contact.merged.v1.acme", "0").await;
+    publish_for(&scene, "crm.contact.merged.v1.acme", "700").await;
+    scene.holds(&topology.unrouted(), 2).await;
+    publish_for(&scene, "crm.contact.created.v1.acme", "0").await;
+    scene.holds(&scene.queue(".dead"), 1).await;
+    // Given up by the broker for another reason, before its time.
+    publish_for(&scene, "crm.contact.created.v1.acme", "60000").await;
+    scene.holds(&scene.queue(""), 1).await;
+    deliver_too_often(&scene).await;
+    scene.holds(&scene.queue(".dead"), 2).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2_100)).await;
+    assert_eq!(scene.depth(&topology.unrouted()).await, Some(2));
+    assert_eq!(scene.depth(&topology.unrouted_entry()).await, Some(0));
+    for queue in [topology.unrouted(), scene.queue(".dead")] {
+        for message in scene.kit.take(&queue, 9).await.unwrap() {
+            assert_eq!(
+                message.properties.expiration(),
+                &None,
+                "{queue}: {message:?}"
+            );
+            let kept = queue == topology.unrouted();
+            // The tools read the key under which it was published.
+            assert!(!kept || message.routing_key == "crm.contact.merged.v1.acme");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_expired_event_says_so_and_under_which_key_it_came() {
+    let scene = Scene::new().await;
+    declare(&scene).await;
+    publish_for(&scene, "crm.contact.created.v1.acme", "1").await;
+    scene.holds(&scene.queue(".dead"), 1).await;
+    let dead = peek(&scene.broker, &scene.queue(".dead"), 1).await.unwrap();
+    let key = Some("crm.contact.created.v1.acme");
+    assert_eq!(dead[0].published_under(), key);
+    let death = dead[0].death.as_ref().expect("the broker's own entry");
+    assert_eq!(
+        (death.reason.as_str(), death.expiration),
+        ("expired", Some(1))
+    );
+}
+
+/// One delivery more than the queue's limit.
+async fn deliver_too_often(scene: &Scene) {
+    let queue = scene.queue("");
     let channel = scene.kit.channel().await.unwrap();
     for _ in 0..31 {
         let get = async || {
@@ -149,13 +222,4 @@ async fn the_delivery_limit_leads_to_the_dead_letter_queue() {
             .await
             .unwrap();
     }
-    scene.holds(&dead, 1).await;
-    let raw = peek(&scene.broker, &dead, 1).await.unwrap().remove(0);
-    let death = raw.death.expect("the broker's own entry");
-    assert_eq!(
-        (death.queue.as_str(), death.reason.as_str()),
-        (queue.as_str(), "delivery_limit")
-    );
-    assert_eq!(death.exchange, scene.broker.topology().events());
-    assert_eq!((raw.note, raw.trail), (None, worker::Trail::default()));
 }

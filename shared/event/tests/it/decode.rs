@@ -3,7 +3,7 @@
 use event::{DecodeClass, DecodeError, Event, VersionScheme};
 use serde_json::{Value, json};
 
-fn smallest() -> Value {
+pub(crate) fn smallest() -> Value {
     json!({
         "specversion": "1.0",
         "id": "evt-1",
@@ -15,19 +15,19 @@ fn smallest() -> Value {
 }
 
 /// The smallest event with one member replaced, or taken out by `Value::Null`.
-fn with(pointer: &str, value: Value) -> Vec<u8> {
+pub(crate) fn with(pointer: &str, value: Value) -> Vec<u8> {
     let mut event = smallest();
     let (parent, name) = pointer.rsplit_once('/').expect("pointer");
     event.pointer_mut(parent).expect("parent")[name] = value;
     serde_json::to_vec(&event).expect("json")
 }
 
-fn decode(body: &[u8]) -> Event {
+pub(crate) fn decode(body: &[u8]) -> Event {
     event::decode(body).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[track_caller]
-fn refused(body: &[u8]) -> DecodeError {
+pub(crate) fn refused(body: &[u8]) -> DecodeError {
     event::decode(body).expect_err("must be refused")
 }
 
@@ -51,7 +51,7 @@ fn what_a_publisher_leaves_out_is_derived() {
             event.account.as_str(),
             event.origin_system.as_str()
         ),
-        ("crm", "default", "crm")
+        ("crm", "apps-crm#c831ff7afd9056cc8e9db117127940f6", "crm")
     );
     let version = event.version.clone().expect("from time");
     assert_eq!(

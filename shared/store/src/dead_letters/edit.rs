@@ -270,7 +270,7 @@ fn restamped(body: &[u8], now: DateTime<Utc>) -> Result<Vec<u8>, Error> {
         ));
     }
     let mut event: Map<String, Value> =
-        serde_json::from_slice(body).map_err(|_not_json| unreadable())?;
+        serde_json::from_slice(event::unmarked(body)).map_err(|_not_json| unreadable())?;
     event.insert(
         "subjectversion".to_owned(),
         json!(now.timestamp_micros().to_string()),
@@ -280,7 +280,8 @@ fn restamped(body: &[u8], now: DateTime<Utc>) -> Result<Vec<u8>, Error> {
 
 /// Pointers of the members that differ; a list that changed is named as a whole.
 fn changed(before: &[u8], after: &[u8]) -> Vec<String> {
-    let read = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap_or(Value::Null);
+    let read =
+        |body: &[u8]| serde_json::from_slice::<Value>(event::unmarked(body)).unwrap_or(Value::Null);
     let mut pointers = Vec::new();
     differ(&read(before), &read(after), "", &mut pointers);
     pointers

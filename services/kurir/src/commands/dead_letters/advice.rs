@@ -236,6 +236,15 @@ fn by_class(story: &Story, class: Option<DeadClass>, replay: &str) -> Vec<Step> 
             "It was beside an event that ended its worker. Kurir replays it once by itself; if it died again, look into the worker's log, then replay it.",
             replay,
         )],
+        Some(DeadClass::Expired) => vec![
+            step(
+                "Its publisher let it live for a limited time (the AMQP property `expiration`), and no worker took it before that ended. A replay carries it on, without a limit.",
+                replay,
+            ),
+            thought(
+                "Tell the publisher to leave `expiration` out: Kurir carries the newest content of a record, however late.",
+            ),
+        ],
         Some(
             DeadClass::Exhausted
             | DeadClass::Unavailable

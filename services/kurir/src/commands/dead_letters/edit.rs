@@ -119,7 +119,7 @@ fn laid_out(story: &Story) -> String {
         .edited_body
         .as_ref()
         .unwrap_or(&story.message.body);
-    let mut text = pretty(&String::from_utf8_lossy(body));
+    let mut text = pretty(&String::from_utf8_lossy(event::unmarked(body)));
     if !text.ends_with('\n') {
         text.push('\n');
     }

@@ -224,7 +224,7 @@ fn event(story: &Story) -> String {
 }
 
 fn laid_out(body: &Body) -> String {
-    match std::str::from_utf8(&body.0) {
+    match std::str::from_utf8(event::unmarked(&body.0)) {
         Ok(text) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => pretty(text),
         // Marked, so that its lines are not taken for ours.
         Ok(text) => text
