@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 pub(crate) const WORKER: &str = "metakocka-sync";
 pub(crate) const SYSTEM: &str = "metakocka";
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) struct Rig {
     pub(crate) database: Database,

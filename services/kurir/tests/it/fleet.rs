@@ -28,11 +28,11 @@ const CREDENTIALS_VARIABLE: &str = "TEST_CREDENTIALS";
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// A process that answers its probes.
-pub(crate) const READY: Duration = Duration::from_secs(30);
+pub(crate) const READY: Duration = Duration::from_secs(60);
 /// A command or a drain.
-pub(crate) const END: Duration = Duration::from_secs(40);
+pub(crate) const END: Duration = Duration::from_secs(80);
 /// Everything that a test waits for: leases, rungs and settle times are seconds, the machine may be busy.
-pub(crate) const SOON: Duration = Duration::from_secs(40);
+pub(crate) const SOON: Duration = Duration::from_secs(80);
 
 /// Leases expire after this.
 pub(crate) const LEASE: Duration = Duration::from_secs(2);

@@ -10,8 +10,8 @@ use testkit::{Http, Kurir, Running, wait_for};
 
 use crate::run::kurir;
 
-const READY: Duration = Duration::from_secs(30);
-const END: Duration = Duration::from_secs(40);
+const READY: Duration = Duration::from_secs(60);
+const END: Duration = Duration::from_secs(80);
 
 struct Servers {
     database: testkit::Database,

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ports::{Ports, TENANT};
 
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) struct Scene {
     pub(crate) kit: testkit::Broker,

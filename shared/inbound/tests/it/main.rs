@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Nothing here takes longer unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 const BODY_LIMIT: usize = 16;
 
 struct Server {
@@ -162,7 +162,11 @@ async fn a_role_is_ready_when_everything_it_named_has_said_so() {
         (answer.status().as_u16(), answer.text().await.expect("text"))
     };
     broker.ready("connected");
-    insta::assert_snapshot!(ready().await.1, @r#"{"ready":false,"draining":false,"checks":{"broker":{"ok":true,"detail":"connected","for_seconds":0},"consumer":{"ok":false,"detail":"starting","for_seconds":0}}}"#);
+    // Whole seconds, and the machine may be busy.
+    let shown = (1..30).fold(ready().await.1, |text, seconds| {
+        text.replace(&format!(r#"_seconds":{seconds}}}"#), r#"_seconds":0}"#)
+    });
+    insta::assert_snapshot!(shown, @r#"{"ready":false,"draining":false,"checks":{"broker":{"ok":true,"detail":"connected","for_seconds":0},"consumer":{"ok":false,"detail":"starting","for_seconds":0}}}"#);
     consumer.ready_for(PATIENCE, "loop turned");
     assert_eq!(ready().await.0, StatusCode::OK);
     consumer.ready_for(Duration::ZERO, "loop turned");

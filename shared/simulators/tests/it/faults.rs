@@ -259,15 +259,17 @@ async fn no_answer_at_all_until_the_caller_goes() {
         answer: LateAnswer::Nothing,
     })
     .await;
-    let waiting = tokio::time::timeout(
-        Duration::from_millis(100),
-        desk.send("v1/add_partner", novak()),
-    )
-    .await;
-    assert!(waiting.is_err(), "the caller gives up");
-    let outcome = || desk.simulator.log(&LogFilter::default())[0].outcome;
+    let arrived = until("the call has arrived", || {
+        desk.simulator.counts().fault("commit_late") == 1
+    });
+    tokio::select! {
+        _ = desk.send("v1/add_partner", novak()) => panic!("it was answered"),
+        () = arrived => {} // the caller gives up
+    }
     until("the simulator sees that the caller went", || {
-        outcome() == Outcome::CallerLeft
+        let log = desk.simulator.log(&LogFilter::default());
+        log.first()
+            .is_some_and(|entry| entry.outcome == Outcome::CallerLeft)
     })
     .await;
     desk.simulator.advance(Duration::from_secs(45)).unwrap();

@@ -5,7 +5,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, ExchangeKind};
 use testkit::{Broker, Contacts, Route, broker, structured_properties, wait_until};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 async fn declare_events(broker: &Broker, queue: &str) {
     let channel = broker.channel().await.expect("a channel");

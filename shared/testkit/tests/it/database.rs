@@ -3,7 +3,7 @@ use std::time::Duration;
 use sqlx::postgres::PgPoolOptions;
 use testkit::{database, wait_until};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_test_has_all_tables_and_no_rows() {

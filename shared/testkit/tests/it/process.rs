@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use testkit::{Kurir, database};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A process that does what this script says.
 fn script(text: &str) -> Kurir {
