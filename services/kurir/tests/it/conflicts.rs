@@ -48,9 +48,10 @@ async fn release(fleet: &Fleet, event: &Value) {
 async fn cause(fleet: &Fleet, contact: &Contact) -> Option<String> {
     sqlx::query_scalar("select conflict_cause from link where source_id = $1")
         .bind(contact.id())
-        .fetch_one(fleet.database.pool())
+        .fetch_optional(fleet.database.pool())
         .await
         .unwrap()
+        .flatten()
 }
 
 async fn is_in_conflict(fleet: &Fleet, contact: &Contact, wanted: Option<&str>) {
@@ -230,11 +231,9 @@ async fn a_record_that_is_another_links_is_left_to_it_after_a_change_and_a_relea
 
 /// A further delivery address: the record must be read before it is added.
 fn with_another_address(contact: &mut Contact, street: &str) -> Value {
-    let address = json!({"kind": "delivery", "street": street, "postal_code": "1000", "city": "Ljubljana", "country": "SI"});
-    contact.record["addresses"]
-        .as_array_mut()
-        .unwrap()
-        .push(address);
+    let address = |kind: &str, street: &str| json!({"kind": kind, "street": street, "postal_code": "1000", "city": "Ljubljana", "country": "SI"});
+    contact.record["addresses"] =
+        json!([address("main", "Glavni trg 1"), address("delivery", street)]);
     contact.updated()
 }
 
