@@ -177,7 +177,7 @@ async fn link_of(
     Ok(sqlx::query_as(
         "select id, tenant, kind, source_system, source_account, source_id, target_system, connection_id, target_id,
            (select c.account from connection c where c.id = connection_id) as account,
-           state, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
+           state, conflict_cause, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
          from link where tenant = $1 and (id = $2
            or ($2::bigint is null and kind = split_part($3, '/', 1) and source_id = substr($3, strpos($3, '/') + 1)
              and ($4::uuid is null or connection_id = $4)))
