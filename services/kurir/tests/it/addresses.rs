@@ -44,8 +44,8 @@ async fn broker_of_doctor(kurir: Kurir) -> (Value, Value) {
     let ended = kurir.run(END).await;
     let report: Value = serde_json::from_str(&ended.stdout).unwrap();
     let found = report["findings"].as_array().unwrap().iter();
-    let reached = found.filter(|one| one["subject"] == "broker" && one["check"] == "reachable");
-    let one = reached.last().unwrap();
+    let mut reached = found.filter(|one| one["subject"] == "broker" && one["check"] == "reachable");
+    let one = reached.next().unwrap();
     (one["detail"].clone(), one["next"].clone())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use runtime::{Need, Role, Sources, load};
+use runtime::{Check, Need, Role, Sources, load};
 
 fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs
@@ -126,6 +126,35 @@ fn all_mistakes_are_named_at_once_and_no_secret_with_them() {
     let text = mistakes.replace(&file.0.display().to_string(), "FILE");
     assert!(!text.contains("geheim"), "{text}");
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn what_whoever_uses_a_setting_objects_to_is_named_with_all_other_mistakes() {
+    let checks = [Check {
+        path: "amqp.url",
+        check: |text| match text {
+            "amqp://kurir:geheim@h" => Ok(()),
+            _ => Err("must be another one".to_owned()),
+        },
+    }];
+    let sources = |url| with(&[("KURIR_AMQP_URL", url), ("KURIR_WORKER__SLOTS", "0")]);
+    let text = |url| load(&sources(url), &[], &checks).unwrap_err().to_string();
+    let refused = text("amqp://kurir:geheim@other");
+    assert!(
+        refused.contains(
+            "amqp.url: must be another one; the value (from KURIR_AMQP_URL) is not shown here"
+        ),
+        "{refused}"
+    );
+    assert!(
+        refused.contains("worker.slots") && !refused.contains("geheim"),
+        "{refused}"
+    );
+    // Asked before the setting's own rule, whose words are fewer; and never for what is not set.
+    assert!(text("[::1]").contains("must be another one"));
+    for url in ["amqp://kurir:geheim@h", ""] {
+        assert!(!text(url).contains("amqp.url"), "{url}");
+    }
 }
 
 #[test]

@@ -33,11 +33,12 @@ async fn connections_that_died_while_idle_are_replaced_unseen() {
 
 /// So many sessions at rest, each after this statement.
 async fn resting(settings: &Settings, statement: &'static str) -> store::Pool {
-    let pool = pool::connect(settings, SOON).await.unwrap();
+    let pool = pool::connect(settings, SOON).await.expect("a server");
     let mut open = Vec::new();
     for _ in 0..settings.max_connections {
-        let mut one = pool.acquire().await.unwrap();
-        sqlx::query(statement).execute(&mut *one).await.unwrap();
+        let mut one = pool.acquire().await.expect("a session");
+        let done = sqlx::query(statement).execute(&mut *one).await;
+        done.expect("a statement");
         open.push(one);
     }
     drop(open);
@@ -50,7 +51,7 @@ async fn resting(settings: &Settings, statement: &'static str) -> store::Pool {
 }
 
 async fn change(pool: &store::Pool, id: &str) -> Result<(), store::Error> {
-    let tenant = event::TenantId::parse(id).unwrap();
+    let tenant = event::TenantId::parse(id).expect("an id");
     store::tenants::add(pool, &tenant, id).await.map(drop)
 }
 
