@@ -600,6 +600,7 @@ async fn window_20_broker_restart() {
     .await;
     let (worker, keeper) = tokio::join!(fleet.working(), fleet.keeping());
     let processes = [worker, keeper];
+    rabbit.flush().await;
     let mut many = Many::begin(&fleet).await;
     rabbit.kill().await;
     say_so(&processes).await;

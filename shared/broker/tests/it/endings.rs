@@ -240,6 +240,7 @@ async fn a_killed_broker_is_waited_for() {
     let rabbit = Rabbit::start().await;
     let scene = Scene::on(rabbit.broker().await, Ports::new()).await;
     let consuming = scene.consume().await;
+    rabbit.flush().await;
     let events = created(400);
     for event in &events[200..] {
         scene.ports.act(id(event), Act::FailOnce);

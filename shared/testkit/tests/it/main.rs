@@ -3,4 +3,5 @@
 mod broker;
 mod database;
 mod instance;
+mod probe;
 mod process;
