@@ -103,7 +103,7 @@ create table held (
     held_at timestamptz not null default now()
 );
 create unique index held_one_per_link on held (worker, link_key) where link_key is not null;
-create unique index held_one_per_fact on held (worker, source, event_id, connection_id) nulls not distinct where link_key is null;
+create unique index held_one_per_fact on held (worker, tenant, source, event_id, connection_id) nulls not distinct where link_key is null;
 create index held_by_connection on held (worker, tenant, connection_id, lane, id);
 create index held_by_event on held (tenant, source, event_id);
 

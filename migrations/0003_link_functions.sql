@@ -333,7 +333,7 @@ begin
                     'three processes ended while they handled this event', i.key, i.source, i.event_id, i.generation, i.type,
                     i.subject, p_bodies[i.idx + 1], i.properties, fresh_headers(i.headers) || jsonb_build_object('x-generation', i.generation),
                     l.id, t)
-                on conflict (worker, source, event_id, connection_id) where link_key is null
+                on conflict (worker, tenant, source, event_id, connection_id) where link_key is null
                     do update set generation = excluded.generation, k = excluded.k, body = excluded.body, held_at = excluded.held_at;
                 delete from unsettled_claim where link_id = l.id and source = i.source and event_id = i.counted_as;
                 update link set claim_event = null, claim_source = null, claim_token = null, claim_k = null, claim_generation = null
@@ -942,7 +942,7 @@ begin
             values (i.worker, i.tenant, i.target_system, i.at_connection, i.cause, i.detail, coalesce(i.lane, 1::smallint), l.id,
                 i.key, i.source, i.event_id, i.generation, i.type, i.subject, p_bodies[i.idx + 1], i.properties, n_headers,
                 i.release_at, i.waits_kind, i.waits_system, i.waits_account, i.waits_id, i.waits_key, t)
-            on conflict (worker, source, event_id, connection_id) where link_key is null
+            on conflict (worker, tenant, source, event_id, connection_id) where link_key is null
                 do update set generation = greatest(held.generation, excluded.generation);
         end if;
         if l.id is not null then

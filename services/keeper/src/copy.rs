@@ -214,7 +214,13 @@ fn understood(
             }
         }
     }
-    item.dead_id = dead_id(&worker.name, &event.source, &event.id, item.connection_id);
+    item.dead_id = dead_id(
+        &worker.name,
+        event.tenant.as_str(),
+        &event.source,
+        &event.id,
+        item.connection_id,
+    );
 }
 
 /// Of a body that is no event: what it says of itself, and what its message says of it, helps to find it and decides

@@ -81,6 +81,7 @@ async fn what_a_worker_gave_up_is_committed_with_its_reasons() {
         letter.id,
         store::links::dead_id(
             WORKER,
+            letter.tenant.as_deref().unwrap_or_default(),
             letter.source.as_deref().unwrap_or_default(),
             letter.event_id.as_deref().unwrap_or_default(),
             Some(connection)

@@ -14,7 +14,7 @@ use testkit::{Contact, Contacts, Kurir, Running, wait_for, wait_until};
 
 use crate::fleet::{
     self, END, Fate, Fleet, READY, SETTLE, SOON, TENANT, id_of, plain, ready, rename, settled,
-    settles,
+    settles, settles_as,
 };
 use crate::v_create::redelivered_while_it_runs;
 
@@ -93,8 +93,8 @@ async fn window_1_gateway_killed_between_publish_and_answer() {
         .await
         .unwrap()
         .expect(202);
-    settles(&worker, &event, 2).await;
-    assert_eq!(settled(&worker, &event, "duplicate"), 1);
+    // The second copy may meet the first one's lease and wait a second.
+    settles_as(&worker, &event, "duplicate", 1).await;
     fleet.ends([worker, gateway], [&event]).await;
     made_once(&fleet, &contact).await;
 }

@@ -59,9 +59,11 @@ pub(crate) fn differences(record: &Value, partner: &Partner) -> String {
         .first()
         .and_then(|phone| phone["value_e164"].as_str().or(phone["raw"].as_str()))
         .unwrap_or_default();
-    let found = partner.contacts.iter().filter(|contact| {
-        contact.name == partner.customer && contact.email == email && contact.gsm == gsm
-    });
+    // Whatever it is called: a contact that we did not make, or no longer know, stands for ours and keeps its name.
+    let found = partner
+        .contacts
+        .iter()
+        .filter(|contact| contact.email.to_lowercase() == email && contact.gsm == gsm);
     once(&mut wrong, &format!("contact {email} {gsm}"), found.count());
     wrong.push_str(&doubles(partner));
     if wrong.is_empty() {

@@ -771,8 +771,13 @@ pub(crate) fn plain(source: &mut Contacts) -> Contact {
 
 /// Waits until this process has decided so often what becomes of this event.
 pub(crate) async fn settles(running: &Running, event: &Value, times: usize) {
+    settles_as(running, event, "", times).await;
+}
+
+/// With this text in the line.
+pub(crate) async fn settles_as(running: &Running, event: &Value, with: &str, times: usize) {
     wait_for("the event is settled", SOON, async || {
-        match settled(running, event, "") {
+        match settled(running, event, with) {
             count if count >= times => Ok(()),
             count => Err(count),
         }

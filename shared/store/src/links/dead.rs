@@ -14,13 +14,21 @@ use crate::Error;
 /// Namespace of the ids below; any fixed UUID does.
 const DEAD_NAMESPACE: Uuid = Uuid::from_u128(0x6b75_7269_722d_6465_6164_2d6c_6574_7465);
 
-/// The row of one event at one worker and connection: every copy and generation of it meets there.
-pub fn dead_id(worker: &str, source: &str, event_id: &str, connection: Option<Uuid>) -> Uuid {
+/// The row of one event of a tenant at one worker and connection: every copy and generation of it meets there. Two tenants
+/// may have one source, and count their events alike in it.
+pub fn dead_id(
+    worker: &str,
+    tenant: &str,
+    source: &str,
+    event_id: &str,
+    connection: Option<Uuid>,
+) -> Uuid {
     let connection = connection.map(|id| id.to_string()).unwrap_or_default();
     // Lengths keep different parts from running into each other.
     let name = format!(
-        "{}:{worker}{}:{source}{}:{event_id}{connection}",
+        "{}:{worker}{}:{tenant}{}:{source}{}:{event_id}{connection}",
         worker.len(),
+        tenant.len(),
         source.len(),
         event_id.len()
     );

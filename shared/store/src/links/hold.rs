@@ -134,7 +134,9 @@ pub(super) async fn discard(
         .bind(&source)
         .bind(&event_id)
         .bind(generation)
-        .bind(dead::dead_id(&worker, &source, &event_id, connection))
+        .bind(dead::dead_id(
+            &worker, tenant, &source, &event_id, connection,
+        ))
         .bind(links.queue(&worker))
         .bind(actor)
         .bind(note)

@@ -124,7 +124,7 @@ fn death(record: usize, version: i64) -> DeadItem {
     let of = claim(record, version);
     let key = key(record);
     DeadItem {
-        dead_id: dead_id(WORKER, SOURCE, &of.event_id, Some(CONNECTION)),
+        dead_id: dead_id(WORKER, TENANT, SOURCE, &of.event_id, Some(CONNECTION)),
         worker: WORKER.into(),
         target_system: key.target_system,
         tenant: Some(TENANT.into()),

@@ -1554,7 +1554,7 @@ fn dead_item(state: &State, copy: &DeadCopy) -> Option<DeadItem> {
     let key = link_key(event.record);
     let k = state.key(*index, *generation);
     Some(DeadItem {
-        dead_id: dead_id(WORKER, SOURCE, &event.id, Some(CONNECTION)),
+        dead_id: dead_id(WORKER, TENANT, SOURCE, &event.id, Some(CONNECTION)),
         worker: WORKER.into(),
         target_system: key.target_system,
         tenant: Some(TENANT.into()),
