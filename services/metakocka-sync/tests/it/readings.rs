@@ -492,8 +492,8 @@ async fn deleted_in_index() {
             })
             .unwrap()
             .unwrap();
-        let end = stage.deliver(&saved(1, &beekeeper())).await;
-        assert_eq!(end.word(), "ack applied");
+        let end = stage.deliver_until_done(&saved(1, &beekeeper())).await;
+        assert_eq!(end.as_str(), "applied");
         assert_ne!(stage.only_partner().mk_id, gone);
     }
 }

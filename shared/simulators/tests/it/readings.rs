@@ -619,10 +619,12 @@ fn the_presets_disagree_where_the_contract_does() {
     assert_eq!(
         same,
         [
+            "changed_in_index",
             "empty_address",
             "match_name",
             "omit_opr_code",
-            "quota_retry_after_seconds"
+            "quota_retry_after_seconds",
+            "read_by_id"
         ]
     );
 }

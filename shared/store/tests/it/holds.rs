@@ -239,7 +239,7 @@ async fn a_conflict_about_a_key_goes_when_the_key_is_free() {
         .execute(&pool)
         .await
         .expect("a claim");
-    sqlx::query("update link set state = 'conflict', last_error = 'two records' where id = $1")
+    sqlx::query("update link set state = 'conflict', conflict_cause = 'key_taken', last_error = 'two records' where id = $1")
         .bind(mine)
         .execute(&pool)
         .await
