@@ -3,5 +3,4 @@
 mod broker;
 mod database;
 mod instance;
-mod probe;
 mod process;
