@@ -166,7 +166,7 @@ async fn what_a_publisher_lets_live_briefly_is_kept_unrouted_and_dead() {
     scene.holds(&scene.queue(""), 1).await;
     deliver_too_often(&scene).await;
     scene.holds(&scene.queue(".dead"), 2).await;
-    tokio::time::sleep(std::time::Duration::from_millis(2_100)).await;
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
     assert_eq!(scene.depth(&topology.unrouted()).await, Some(2));
     assert_eq!(scene.depth(&topology.unrouted_entry()).await, Some(0));
     for queue in [topology.unrouted(), scene.queue(".dead")] {
