@@ -376,9 +376,9 @@ async fn two_changes_with_one_version_are_told_as_what_they_are() {
     };
     let name = contact.name();
     let events = [
-        with("m", &name),
+        with("m", name),
         with("b", "Starejši d.o.o."),
-        with("c", &name),
+        with("c", name),
         with("x", "Novejši d.o.o."),
     ];
     for event in &events {

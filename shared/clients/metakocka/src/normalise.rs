@@ -37,7 +37,9 @@ pub fn tax_number(text: &str) -> String {
     if is_filler(text) {
         return String::new();
     }
-    text.nfkc()
+    // Some of what nobody sees counts as a letter.
+    stripped(text)
+        .nfkc()
         .flat_map(char::to_uppercase)
         .nfkc()
         .filter(|letter| letter.is_alphanumeric() || matches!(letter, '/' | '+' | '*' | '&'))
@@ -56,7 +58,10 @@ pub fn registration_number(text: &str) -> String {
 /// What people type where a number is asked for and there is none: nothing with a digit in it (`N/A`, `brez`, `/`), or
 /// one sign repeated (`0`, `99`, `000-000`), with or without a country before it (`SI00000000`).
 pub fn is_filler(text: &str) -> bool {
-    let signs: Vec<char> = text.nfkc().filter(|sign| sign.is_alphanumeric()).collect();
+    let signs: Vec<char> = stripped(text)
+        .nfkc()
+        .filter(|sign| sign.is_alphanumeric())
+        .collect();
     let repeated = |signs: &[char]| signs.iter().all(|sign| Some(sign) == signs.first());
     let text = String::from_iter(&signs).to_uppercase();
     let behind_country = ["ATU", "CHE"]

@@ -337,7 +337,13 @@ impl State {
             Err(id) => *id,
         };
         let connection = item.link.as_ref().ok().map(|key| key.connection_id);
-        let dead_id = dead_id(WORKER, &item.tenant, &item.source, &item.event_id, connection);
+        let dead_id = dead_id(
+            WORKER,
+            &item.tenant,
+            &item.source,
+            &item.event_id,
+            connection,
+        );
         let counted_as = item
             .claim_as
             .clone()
@@ -1006,7 +1012,13 @@ impl State {
         };
         let held = self.held.remove(at);
         let item = &held.item;
-        let id = dead_id(WORKER, &item.tenant, &item.source, &item.event_id, item.connection_id);
+        let id = dead_id(
+            WORKER,
+            &item.tenant,
+            &item.source,
+            &item.event_id,
+            item.connection_id,
+        );
         let row = self.dead.entry(id).or_insert_with(|| MDead {
             state: "discarded",
             generation: item.generation,
@@ -1105,7 +1117,13 @@ impl State {
                 .retain(|_, (of, s, e)| !(*of == id && *s == item.source && *e == item.event_id));
         }
         self.close_replay(
-            dead_id(WORKER, &item.tenant, &item.source, &item.event_id, item.connection_id),
+            dead_id(
+                WORKER,
+                &item.tenant,
+                &item.source,
+                &item.event_id,
+                item.connection_id,
+            ),
             item.generation,
             "resolved",
         );

@@ -42,7 +42,7 @@ impl<S: SimStore + 'static> World<S> {
     }
 
     /// v1 has been written long ago; v2 needs a look at the record, which is not there any more, twice.
-    async fn to_a_gone_conflict(&mut self) {
+    async fn until_gone_conflict(&mut self) {
         self.arrives("v1");
         self.run_to(0, "v1", "end").await;
         self.advance(60).await;
@@ -138,7 +138,7 @@ both! {
 
     async fn gone_conflict_ends_when_seen(lab) {
         let mut world = hiding(lab, vec![parts(1, &["A"]), parts(2, &["A", "B"])]).await;
-        world.to_a_gone_conflict().await;
+        world.until_gone_conflict().await;
         for minutes in [1, 5, 60, 24 * 60, 24 * 60] {
             let next = world.next_look().await;
             assert_eq!(next, Duration::from_secs(60 * minutes), "the next look");
@@ -161,7 +161,7 @@ both! {
 
     async fn recheck_is_granted_in_conflict(lab) {
         let mut world = hiding(lab, vec![parts(1, &["A"]), parts(2, &["A", "B"])]).await;
-        world.to_a_gone_conflict().await;
+        world.until_gone_conflict().await;
         world.advance(60).await;
         assert!(world.janitor().await);
         world.run_to(0, "recheck 1", "read").await;
@@ -184,7 +184,7 @@ both! {
     /// Released by hand, it is looked for twice again before it is a conflict again.
     async fn a_released_gone_conflict_is_looked_at_anew(lab) {
         let mut world = hiding(lab, vec![parts(1, &["A"]), parts(2, &["A", "B"])]).await;
-        world.to_a_gone_conflict().await;
+        world.until_gone_conflict().await;
         world.released("v2").await;
         world.advance(1).await;
         world.run_to(0, "v2", "end").await;

@@ -4,13 +4,15 @@
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::country;
+use crate::invisible::stripped;
 
 /// Fewer digits say nothing by themselves.
 pub(super) const FEWEST_DIGITS: usize = 5;
 
 /// Upper case. Nothing else is kept, as in `IE 1+34567 L` and `&` of other countries' numbers.
 pub(super) fn letters_and_digits(text: &str) -> String {
-    text.nfkc()
+    stripped(text)
+        .nfkc()
         .flat_map(char::to_uppercase)
         .nfkc()
         .filter(|letter| letter.is_alphanumeric() || matches!(letter, '+' | '*' | '&'))
