@@ -279,6 +279,28 @@ async fn an_event_that_expired_under_another_tenants_key_is_nobodys() {
     );
 }
 
+/// A platform that both use counts its events for each of them; with two accounts nothing else tells the letters apart.
+#[tokio::test]
+async fn two_tenants_with_one_source_and_one_id_have_a_letter_each() {
+    let mut rig = Rig::new().await;
+    for tenant in ["other", "shop"] {
+        rig.tenant_with_connection(tenant).await;
+        rig.account(tenant, "second").await;
+        let mut contact = Contacts::new(tenant, 1).organization().created();
+        contact["source"] = json!("https://platform.example/");
+        contact["id"] = json!("order-1");
+        rig.die(bytes(&contact), note("future_version", 1)).await;
+    }
+    rig.start(LEDGER);
+    rig.until_dead(2).await;
+    let mut tenants: Vec<Option<String>> = sqlx::query_scalar("select tenant from dead_letter")
+        .fetch_all(rig.database.pool())
+        .await
+        .expect("the rows");
+    tenants.sort();
+    assert_eq!(tenants, ["other", "shop"].map(|name| Some(name.to_owned())));
+}
+
 #[tokio::test]
 async fn the_same_death_is_one_row_and_a_later_one_counts() {
     let mut rig = Rig::new().await;
