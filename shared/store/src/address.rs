@@ -40,7 +40,7 @@ const INLINE: &str = "-----BEGIN";
 const NAME_BYTES: usize = 40;
 const ONE_HOST: &str = "must name one host, not several: a name or an address that follows the primary (target_session_attrs is not known here)";
 
-/// Whether [`options`] will take it, and everything in it will hold.
+/// Whether a pool can be made of it, and everything in it will hold.
 ///
 /// # Errors
 /// What is wrong, to be read behind the setting's name ("must …"). The text repeats nothing that may be a secret.
