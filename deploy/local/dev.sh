@@ -56,10 +56,13 @@ else
 fi
 
 up='' simulator=''
+# shellcheck disable=SC2317 # the trap calls it
 finish() { # the roles first: what they still do needs the simulator
+  local process
   trap '' HUP INT TERM
-  if [ -n "$up" ]; then kill -TERM "$up" 2>/dev/null && wait "$up" || true; fi
-  if [ -n "$simulator" ]; then kill -TERM "$simulator" 2>/dev/null && wait "$simulator" || true; fi
+  for process in $up $simulator; do
+    if kill -TERM "$process" 2>/dev/null; then wait "$process" || true; fi
+  done
 }
 trap finish EXIT
 trap 'exit 143' TERM
