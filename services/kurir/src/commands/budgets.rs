@@ -133,9 +133,16 @@ fn told(row: &Budget, now: DateTime<Utc>) -> String {
     format!("{title}\n{}", facts(&about))
 }
 
-/// Only what was really counted: before the first call there is no cost of an event either.
+/// Only what was really counted: requests that nothing limits take no permits, and before the first call there is no cost of
+/// an event either.
 fn used(row: &Budget) -> String {
     match row.used.unsigned_abs() {
+        0 if list(&row.spec["windows"]).is_empty() && row.last_success.is_some() => {
+            format!(
+                "not counted, because nothing limits it; about {:.1} requests for each event",
+                row.cost
+            )
+        }
         0 => "nothing yet".to_owned(),
         used => format!(
             "{} so far, about {:.1} for each event",

@@ -485,6 +485,15 @@ async fn a_budget_that_nothing_was_used_of_says_so_in_plain_words() {
         !told.contains("permit") && !told.contains("steps"),
         "{told}"
     );
+    // Calls were made, and none of them took a permit.
+    house
+        .sql("update budget set fine_at = now(), cost = 2.2258")
+        .await;
+    let told = house.run(&["budgets"]).ok();
+    assert!(
+        told.contains("not counted, because nothing limits it; about 2.2 requests for each event"),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
