@@ -28,6 +28,7 @@ SQL = "migrations/0003_link_functions.sql"
 TABLES = "migrations/0002_links.sql"
 NEXT = "shared/sync/src/next.rs"
 DRIVE = "shared/sync/src/drive.rs"
+CALL = "shared/sync/src/drive/call.rs"
 MISSING = "shared/sync/src/missing.rs"
 PROOF = "shared/sync/src/proof.rs"
 LOST = "shared/sync/src/lost_create.rs"
@@ -61,10 +62,10 @@ GUARDS = [
     ("a create that was given up is looked for before the next one", NEXT, "match lost_create(view, &content.keys, lag) {", "match Lost::Nothing {", False),
     ("a record with other content is somebody's", LOST, "proof::shows(effect, view.link, record)", "true || proof::shows(effect, view.link, record)", False),
     ("a key of another link finds that link's record", LOST, "|| view.keys_of_others.contains(&key.0)", "", False),
-    ("a call that missed its window is not sent", DRIVE, ".send_window\n            .checked_sub(self.driver.clock.elapsed() - begun)", ".send_window\n            .checked_sub(Duration::ZERO)", False),
+    ("a call that missed its window is not sent", CALL, ".send_window\n            .checked_sub(self.driver.clock.elapsed() - begun)", ".send_window\n            .checked_sub(Duration::ZERO)", False),
     ("a guard that failed is not the end of the event", DRIVE, "_ => self.wait(WaitCause::TokenLost),\n        }\n    }\n\n    fn wait", "_ => Flow::End(Handled::Done(Done(AckReason::AlreadyDone))),\n        }\n    }\n\n    fn wait", False),
-    ("a lost answer is unknown, not failed", DRIVE, "self.driver.ledger.resolve(unknown).await?;", "let _ = unknown; self.fail(&effect, &message, false).await?;", False),
-    ("a chain keeps its lease", DRIVE, "self.work.wish.k().is_none(),\n                    true,\n                )\n                .await\n            }", "self.work.wish.k().is_none(),\n                    true,\n                )\n                .await\n                .map(|_| Flow::End(Handled::Done(Done(AckReason::Applied))))\n            }", False),
+    ("a lost answer is unknown, not failed", CALL, "self.driver.ledger.resolve(unknown).await?;", "let _ = unknown; self.fail(effect, outcome, false).await?;", False),
+    ("a chain keeps its lease", CALL, "self.work.wish.k().is_none(),\n            true,\n        )\n        .await\n    }", "self.work.wish.k().is_none(),\n            true,\n        )\n        .await\n        .map(|_| Flow::End(Handled::Done(Done(AckReason::Applied))))\n    }", False),
     ("waiting is not failing", "shared/worker/src/decide.rs", "Err(Failure::Transient {\n            retry_after,\n            class,\n            message,\n        }) => retry(retry_after, class, message, context),", "Err(Failure::Transient { retry_after, class, message }) => { let _ = (retry_after, class); dead(DeadClass::Exhausted, message) }", False),
     ("a deletion wins a tie", "shared/event/src/order_key.rs", "bytes.push(if tombstone { b'1' } else { b'0' });", "bytes.push(if tombstone { b'0' } else { b'1' });", False),
     # The functions in SQL: compared step by step with the model.

@@ -5,6 +5,7 @@
 
 mod absence;
 mod claims;
+mod clock;
 mod content;
 mod drive;
 mod effect;
@@ -19,10 +20,11 @@ mod recheck;
 mod target;
 
 pub use claims::{LinkClaims, LinkHolds, Plan, Planner};
+pub use clock::{Clock, MonotonicClock};
 pub use content::{
     Agreed, Base, Content, Fields, KnownPart, NaturalKey, Owner, Part, Parts, Record, RecordPart,
 };
-pub use drive::{Clock, Driver, Grant, MonotonicClock, Settings};
+pub use drive::{Driver, Grant, Settings};
 pub use effect::{Effect, EffectState, Operation, Request};
 pub use ledger::Ledger;
 pub use link::{Link, LinkState};
