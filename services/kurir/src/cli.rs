@@ -15,6 +15,7 @@ use event::TenantId;
 use uuid::Uuid;
 
 use crate::exit;
+use crate::fleet::{system_names, worker_names};
 use crate::output::Output;
 
 /// Most rows of one page.
@@ -59,7 +60,10 @@ pub(crate) enum Command {
     Gateway,
     /// Runs one worker; start as many processes of it as the load needs
     #[command(after_help = "Example:\n  KURIR_WORKER__SLOTS=32 kurir worker metakocka-sync")]
-    Worker { name: WorkerName },
+    Worker {
+        #[arg(value_parser = worker_names())]
+        name: String,
+    },
     /// Runs the keeper: outbox, dead-letter ledger, janitor; any number of processes
     #[command(after_help = "Example:\n  kurir keeper")]
     Keeper,
@@ -156,13 +160,6 @@ Ends by itself and removes nothing: `kurir links list` shows the records afterwa
 Example:
   DEMO_SEED=7 make demo")]
     Demo(Demo),
-}
-
-/// The workers of this build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum WorkerName {
-    // Carries CRM contacts to Metakocka.
-    MetakockaSync,
 }
 
 #[derive(Debug, Subcommand)]
@@ -287,23 +284,23 @@ pub(crate) struct Credentials {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Connection {
     /// Connects a tenant to a partner and lets go the events that waited for it
-    #[command(after_help = "\
+    #[command(after_help = format!("\
 Credentials are a JSON object, read from standard input, --credentials-file or --credentials-env, never from the
-command line. For metakocka: {\"secret_key\": \"...\", \"company_id\": \"...\"}. They are sealed and never shown again.
+command line. They are sealed and never shown again. Their members:{}
 
 A tenant may have several accounts at one partner, each with a name of its own. An event goes to all that are on. What was
 published before is not carried to an account that is added later.
 
 Examples:
   kurir connection add --tenant acme --system metakocka < credentials.json
-  kurir connection add --tenant acme --system metakocka --account croatia < credentials-croatia.json")]
+  kurir connection add --tenant acme --system metakocka --account croatia < credentials-croatia.json", crate::fleet::credentials_help()))]
     Add {
         /// Whose account it is
         #[arg(long, value_parser = tenant)]
         tenant: TenantId,
         /// The partner system
-        #[arg(long)]
-        system: System,
+        #[arg(long, value_parser = system_names())]
+        system: String,
         /// A name for the account, to tell several of one partner apart
         #[arg(long, default_value = "default", value_parser = account)]
         account: String,
@@ -380,25 +377,11 @@ pub(crate) struct Which {
     #[arg(long, value_parser = tenant, requires = "system")]
     pub(crate) tenant: Option<TenantId>,
     /// The partner system, with --tenant
-    #[arg(long, requires = "tenant")]
-    pub(crate) system: Option<System>,
+    #[arg(long, requires = "tenant", value_parser = system_names())]
+    pub(crate) system: Option<String>,
     /// Its account, where the tenant has several there
     #[arg(long, requires = "system")]
     pub(crate) account: Option<String>,
-}
-
-/// Partner systems of this build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum System {
-    Metakocka,
-}
-
-impl System {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Metakocka => "metakocka",
-        }
-    }
 }
 
 #[derive(Debug, Args)]

@@ -81,7 +81,7 @@ pub(crate) async fn run(kurir: Kurir, tenant: Option<TenantId>) -> Done {
         Command::Simulate(command) => simulate::run(command).await,
         Command::Up => roles::up(file).await,
         Command::Gateway => roles::gateway(file).await,
-        Command::Worker { name } => roles::worker(file, name).await,
+        Command::Worker { name } => roles::worker(file, &name).await,
         Command::Keeper => roles::keeper(file).await,
         Command::Demo(given) => demo::run(file, given).await,
     }

@@ -10,6 +10,7 @@ use store::sealing::KeyRing;
 use store::{Pool, QueuePrefix, Scope};
 
 use crate::exit::{Done, Exit, Failed};
+use crate::fleet;
 
 /// How long a command tries to reach the database or the broker; roles try for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,7 +56,7 @@ impl Context {
     /// As `load`, where somebody has changed what the environment says.
     pub(crate) fn from_sources(sources: &Sources, needs: &[Need]) -> Done<Self> {
         Ok(Self {
-            loaded: runtime::load(sources, needs, CHECKS)?,
+            loaded: runtime::load(sources, needs, CHECKS, &fleet::sections())?,
             asked: None,
         })
     }

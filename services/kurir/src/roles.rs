@@ -28,7 +28,6 @@ use store::pins::EventPins;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::WorkerName;
 use crate::context::{Context, check_schema};
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet;
@@ -62,10 +61,14 @@ pub(crate) async fn gateway(file: Option<PathBuf>) -> Done {
 }
 
 /// Runs one worker until it is asked to stop.
-pub(crate) async fn worker(file: Option<PathBuf>, name: WorkerName) -> Done {
+pub(crate) async fn worker(file: Option<PathBuf>, name: &str) -> Done {
     let needs = [Need::Amqp, Need::Database, Need::Keys];
-    let mut process = Process::start(file, Role::Worker, fleet::worker_name(name), &needs).await?;
-    worker::add(&mut process, name).await?;
+    let registered = fleet::workers()
+        .iter()
+        .find(|worker| worker.name == name)
+        .ok_or_else(|| Failed::new(Exit::Usage, format!("no worker is called {name}")))?;
+    let mut process = Process::start(file, Role::Worker, registered.name, &needs).await?;
+    worker::add(&mut process, registered).await?;
     process.run().await
 }
 
@@ -108,6 +111,7 @@ pub(crate) struct Process {
     pub(crate) pins: Arc<EventPins>,
     /// One for all workers of the process: a suspect event runs alone in it.
     pub(crate) alone: Alone,
+    shared: worker::Shared,
     /// Where it listens, by name, for the line that says so.
     pub(crate) listening: Vec<(&'static str, SocketAddr)>,
     health: Option<HealthServer>,
@@ -194,7 +198,7 @@ impl Process {
             connections: Arc::new(ConnectionCache::start(pool.clone())),
             budgets: Arc::new(Budgets::start(
                 pool.clone(),
-                partners::budgets(context.settings()),
+                partners::budgets(context.settings())?,
             )),
             pins: Arc::new(EventPins::start(pool.clone()).await?),
             context,
@@ -205,6 +209,7 @@ impl Process {
             pool,
             broker,
             alone: Alone::default(),
+            shared: worker::Shared::default(),
             listening,
             health,
             traces: None,

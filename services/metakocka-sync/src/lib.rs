@@ -1,28 +1,20 @@
-//! Carries contacts of the CRM to Metakocka: what a contact means there, how a partner is found again, and one handling
-//! from the grant to its end. Knows Metakocka through its client and the record's story through the link engine;
-//! deliberately knows no AMQP and no SQL, and nothing of how its process is put together.
+//! Carries contacts of the CRM to Metakocka: what a contact means there and how a partner is found again. Knows Metakocka
+//! through its client; deliberately knows no AMQP and no SQL, and nothing of how a handling runs or how its process is
+//! put together (`sync::LinkWorker` and the registry do).
 //!
 //! The surprising part: one mapping serves two directions. What an event wants and what a partner shows become the same
-//! normalised text (`contact`, `record`), so that "is it there?" is an equality; a lost answer, a repeat and an adopted
-//! partner are all decided by it.
+//! normalised text (`contact/content`, `contact/record`), so that "is it there?" is an equality; a lost answer, a repeat
+//! and an adopted partner are all decided by it.
 
-mod accounts;
+mod account;
 mod connection_test;
 mod contact;
 mod failure;
-mod handler;
-mod keys;
-mod parts;
 mod planner;
-mod record;
-mod sending;
+mod registration;
 mod settings;
-mod target;
 
-pub use connection_test::{TestError, Tested, connection_test};
-pub use contact::content;
-pub use handler::{CONSUMES, Deps, MetakockaSync, NAME, SYSTEM};
-pub use planner::ContactPlanner;
-pub use record::View;
-pub use settings::{People, Settings};
-pub use target::{LOOKUPS, LOOKUPS_WITH_NAME, PartnerTarget};
+pub use contact::{LOOKUPS, LOOKUPS_WITH_NAME, PartnerTarget, View, content};
+pub use planner::MetakockaSync;
+pub use registration::{METAKOCKA, WORKER};
+pub use settings::Settings;

@@ -1,27 +1,35 @@
-//! From an event to what the link engine should make of it. Pure; next in an event's way: the claim (`sync::claims`),
-//! then `handler.rs`.
+//! From an event to what the link engine should make of it. Next in an event's way: the claim (`sync::claims`), then
+//! `sync::LinkWorker` with the account that `open` makes.
+
+use std::sync::Arc;
 
 use event::Payload;
-use sync::{Plan, Planner};
-use worker::Job;
+use metakocka::SYSTEM;
+use outbound::Client;
+use secrecy::SecretString;
+use sync::{Account, Partner, Plan, Planner};
+use worker::budget::Purse;
+use worker::{Connection, Job};
 
+use crate::account::CompanyAccount;
 use crate::contact::content;
-use crate::handler::{NAME, SYSTEM};
-use crate::settings::People;
+use crate::registration::NAME;
+use crate::settings::Settings;
 
-/// Plans contact events.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ContactPlanner {
-    people: People,
+/// The worker, as the link engine asks it.
+pub struct MetakockaSync {
+    client: Client,
+    settings: Settings,
 }
 
-impl ContactPlanner {
-    pub fn new(people: People) -> Self {
-        Self { people }
+impl MetakockaSync {
+    /// `client`: the process's way out, under the policy of this system.
+    pub fn new(client: Client, settings: Settings) -> Self {
+        Self { client, settings }
     }
 }
 
-impl Planner for ContactPlanner {
+impl Planner for MetakockaSync {
     fn worker(&self) -> &'static str {
         NAME
     }
@@ -31,17 +39,26 @@ impl Planner for ContactPlanner {
     }
 
     fn plan(&self, job: &Job) -> Result<Plan, String> {
-        match (&job.event.payload, self.people) {
-            (Payload::ContactSaved(saved), People::OwnPartner) => {
-                content(&saved.contact).map(Plan::Save)
-            }
-            (Payload::ContactDeleted(_), _) => Ok(Plan::Delete),
-            (Payload::SyncRequested(_) | Payload::SyncCompleted(_) | Payload::SyncFailed(_), _) => {
-                Err(format!(
-                    "{} says nothing about a contact",
-                    job.event.event_type
-                ))
-            }
+        match &job.event.payload {
+            Payload::ContactSaved(saved) => content(&saved.contact).map(Plan::Save),
+            Payload::ContactDeleted(_) => Ok(Plan::Delete),
+            _ => Err(format!("{} is not for {NAME}", job.event.event_type)),
         }
+    }
+}
+
+impl Partner for MetakockaSync {
+    fn open(
+        &self,
+        connection: &Connection,
+        credentials: &SecretString,
+        epoch: i64,
+        permits: Arc<Purse>,
+    ) -> Result<Box<dyn Account>, String> {
+        let client = self
+            .settings
+            .company(&self.client, &connection.settings, credentials)?
+            .with_purse(permits);
+        Ok(Box::new(CompanyAccount { client, epoch }))
     }
 }

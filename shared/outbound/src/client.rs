@@ -45,6 +45,15 @@ impl Default for Settings {
     }
 }
 
+/// What may differ from partner system to partner system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// As in `Settings`.
+    pub connect_timeout: Duration,
+    /// Which addresses its connections may name.
+    pub private: Private,
+}
+
 /// A pool of connections. Clones share it; one per process and kind of address guard is enough.
 #[derive(Clone)]
 pub struct Client {
@@ -88,6 +97,21 @@ impl Client {
         for operation in operations {
             self.measures.expect(system, operation);
         }
+    }
+
+    /// The same way out under another policy: for a partner system of its own. Its calls count with those of this one.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn under(&self, policy: Policy) -> Result<Self, Error> {
+        let settings = Settings {
+            connect_timeout: policy.connect_timeout,
+            private: policy.private,
+            ..(*self.settings).clone()
+        };
+        let mut client = Self::new(settings)?;
+        client.measures = self.measures.clone();
+        Ok(client)
     }
 
     pub(crate) async fn attempt(

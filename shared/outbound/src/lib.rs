@@ -18,7 +18,7 @@ mod retry;
 mod status;
 
 pub use call::{Call, Reply};
-pub use client::{Client, Settings};
+pub use client::{Client, Policy, Settings};
 pub use connection::Connection;
 pub use error::{CallError, Error, NotSent, Unknown};
 pub use redact::{Redactor, TEXT_LIMIT, safe_url};

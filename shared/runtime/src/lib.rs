@@ -9,8 +9,8 @@ pub mod telemetry;
 pub mod visible;
 
 pub use settings::{
-    Amqp, Check, DEFAULTS, Database, Gateway, Health, Keeper, Keys, Loaded, Log, LogFormat,
-    Metakocka, Mistake, Mistakes, Need, Reserve, Role, Settings, Shown, Sources, Sync, Worker,
+    Amqp, Check, DEFAULTS, Database, Gateway, Health, Keeper, Keys, Kind, Loaded, Log, LogFormat,
+    Mistake, Mistakes, Need, Role, Rule, Section, Settings, Shown, Sources, Sync, Worker,
     hide_password, load,
 };
 pub use tasks::{DRAIN_LIMIT, Ended, Ending, TaskError, Tasks};

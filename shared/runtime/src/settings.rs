@@ -2,6 +2,7 @@
 
 mod load;
 mod rules;
+mod section;
 mod show;
 
 use std::collections::BTreeMap;
@@ -11,11 +12,14 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 pub use load::{Check, Loaded, Mistake, Mistakes, Need, Sources, load};
+pub use rules::{Kind, Rule};
+pub use section::Section;
 pub use show::{Shown, hide_password};
 
-/// The commented file that is compiled in: every setting with its default.
+/// The commented file that is compiled in: every setting with its default, without those of sections.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// All settings in force. Secrets stay wrapped; `Loaded::shown` is what may be printed.
@@ -29,9 +33,18 @@ pub struct Settings {
     pub health: Health,
     pub keeper: Keeper,
     pub sync: Sync,
-    pub metakocka: Metakocka,
     pub keys: Keys,
     pub log: Log,
+    /// The tables that services own, by their names: read and checked, for them to take apart.
+    #[serde(skip)]
+    pub sections: BTreeMap<&'static str, Value>,
+}
+
+impl Settings {
+    /// A service's own table, as its rules read it; null where this process was not told of it.
+    pub fn section(&self, name: &str) -> &Value {
+        self.sections.get(name).unwrap_or(&Value::Null)
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -134,49 +147,15 @@ pub struct Keeper {
     pub replay: bool,
 }
 
-/// How a partner call is booked before it leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reserve {
-    OneStep,
-    TwoStep,
-}
-
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sync {
     #[serde(rename = "lease_seconds", deserialize_with = "seconds")]
     pub lease: Duration,
-    pub reserve: Reserve,
     #[serde(rename = "send_window_seconds", deserialize_with = "seconds")]
     pub send_window: Duration,
     #[serde(rename = "recheck_minutes", deserialize_with = "minutes")]
     pub recheck_after: Vec<Duration>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Metakocka {
-    pub url: String,
-    #[serde(rename = "connect_timeout_seconds", deserialize_with = "seconds")]
-    pub connect_timeout: Duration,
-    #[serde(rename = "write_timeout_seconds", deserialize_with = "seconds")]
-    pub write_timeout: Duration,
-    #[serde(rename = "read_timeout_seconds", deserialize_with = "seconds")]
-    pub read_timeout: Duration,
-    #[serde(rename = "create_settle_seconds", deserialize_with = "seconds")]
-    pub create_settle: Duration,
-    #[serde(rename = "update_settle_seconds", deserialize_with = "seconds")]
-    pub update_settle: Duration,
-    #[serde(rename = "lookup_lag_seconds", deserialize_with = "seconds")]
-    pub lookup_lag: Duration,
-    pub in_flight: u16,
-    /// 0 = no limit.
-    pub calls_per_second: u32,
-    pub call_burst: u32,
-    #[serde(rename = "quota_backoff_seconds", deserialize_with = "seconds")]
-    pub quota_backoff: Duration,
-    pub allow_private_addresses: bool,
 }
 
 /// The ring that seals credentials at rest.

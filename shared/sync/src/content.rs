@@ -13,6 +13,21 @@ pub type Fields = BTreeMap<String, Option<String>>;
 #[serde(transparent)]
 pub struct NaturalKey(pub String);
 
+impl NaturalKey {
+    /// Of these parts. What separates them is escaped in them, so that no two lists give one key.
+    pub fn of<'a>(parts: impl IntoIterator<Item = &'a str>) -> Self {
+        let escaped = |part: &str| part.replace('%', "%25").replace('|', "%7C");
+        let parts: Vec<String> = parts.into_iter().map(escaped).collect();
+        Self(parts.join("|"))
+    }
+
+    /// What it was made of.
+    pub fn parts(&self) -> Vec<String> {
+        let plain = |part: &str| part.replace("%7C", "|").replace("%25", "%");
+        self.0.split('|').map(plain).collect()
+    }
+}
+
 /// A part of a record that has an id of its own at the partner: an address, a contact.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Part {

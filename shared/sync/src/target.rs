@@ -1,6 +1,6 @@
 //! One entity at one partner, as the engine needs it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use worker::{DeadClass, Failure, HoldCause};
@@ -130,4 +130,10 @@ pub trait Target: Send + Sync {
 
     /// The parts that can ride with the create call; the others are appended one by one.
     fn parts_in_create(&self, content: &Content) -> Vec<Part>;
+
+    /// When our own limits of the connection may have room again, if they refused a call of this handling: then nothing
+    /// failed, and the event waits.
+    fn limited(&self) -> Option<Instant> {
+        None
+    }
 }

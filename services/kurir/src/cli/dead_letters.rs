@@ -8,7 +8,7 @@ use event::TenantId;
 use uuid::Uuid;
 
 use super::moment::moment;
-use super::{LIST_LIMIT, WorkerName, limit, number, tenant};
+use super::{LIST_LIMIT, limit, number, tenant};
 use crate::output::Output;
 
 #[derive(Debug, Subcommand)]
@@ -83,8 +83,8 @@ pub(crate) struct Filters {
     #[arg(long, value_parser = tenant)]
     pub(crate) tenant: Option<TenantId>,
     /// Only of this worker
-    #[arg(long)]
-    pub(crate) worker: Option<WorkerName>,
+    #[arg(long, value_parser = crate::fleet::worker_names())]
+    pub(crate) worker: Option<String>,
     /// Only of this event type
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) event_type: Option<String>,

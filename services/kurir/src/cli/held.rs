@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use event::TenantId;
 use uuid::Uuid;
 
-use super::{LIST_LIMIT, WorkerName, cause, connection_id, limit, tenant};
+use super::{LIST_LIMIT, cause, connection_id, limit, tenant};
 use crate::output::Output;
 
 /// Which held events.
@@ -14,8 +14,8 @@ pub(crate) struct HeldFilter {
     #[arg(long, value_parser = tenant)]
     pub(crate) tenant: Option<TenantId>,
     /// Only for this worker
-    #[arg(long)]
-    pub(crate) worker: Option<WorkerName>,
+    #[arg(long, value_parser = crate::fleet::worker_names())]
+    pub(crate) worker: Option<String>,
     /// Why they wait, for example no_connection, suspended, poison
     #[arg(long, value_parser = cause)]
     pub(crate) cause: Option<worker::HoldCause>,

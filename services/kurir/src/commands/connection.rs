@@ -9,11 +9,13 @@ use store::connections::{self, Changed, NewConnection, Resumed};
 use store::{Pool, Scope};
 use uuid::Uuid;
 
-use crate::cli::{Connection, Credentials, System, Which};
+use registry::{System, URL};
+
+use crate::cli::{Connection, Credentials, Which};
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
 use crate::output::{Page, at, count, one_more, short, table};
-use crate::partners::{self, Trial};
+use crate::partners::{self, Answer};
 
 /// Longer credentials are no credentials.
 const CREDENTIALS_LIMIT: u64 = 64 * 1024;
@@ -31,16 +33,17 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
             credentials,
             output,
         } => {
+            let system = partners::system(&system)?;
             let credentials = read(&credentials, system)?;
             let mut settings: Map<String, Value> = settings.into_iter().collect();
             if let Some(url) = url {
-                settings.insert(partners::URL.to_owned(), url.into());
+                settings.insert(URL.to_owned(), url.into());
             }
-            partners::check_settings(system, &settings)?;
+            partners::check_settings(&settings)?;
             let pool = context.pool().await?;
             let new = NewConnection {
                 tenant,
-                system: system.as_str().to_owned(),
+                system: system.name.to_owned(),
                 account,
                 settings,
                 credentials,
@@ -89,7 +92,7 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
             )
             .await?;
             match partners::test(context.settings(), &connection, &credentials).await? {
-                Trial::Accepted(warnings) => {
+                Answer::Accepted(warnings) => {
                     let resumed =
                         connections::resume(&pool, Scope::Everything, connection.id, epoch).await?;
                     output.show(&json!({ "ok": true, "warnings": warnings, "connection": resumed.connection, "waiting": resumed.waiting }), |_| {
@@ -99,7 +102,7 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
                         lines.collect::<Vec<_>>().join("\n")
                     })
                 }
-                Trial::Refused(refused) => {
+                Answer::Refused(refused) => {
                     connections::suspend(&pool, connection.id, epoch, &refused).await?;
                     Err(Failed::new(Exit::Refused, format!("{} refuses the credentials: {refused}", connection.system))
                         .next(format!("`kurir connection update {} < credentials.json`, then test again; its events are held meanwhile", connection.id)))
@@ -113,7 +116,7 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
         } => {
             let pool = context.pool().await?;
             let connection = find(&pool, &which).await?;
-            let credentials = read(&credentials, system_of(&connection)?)?;
+            let credentials = read(&credentials, partners::system(&connection.system)?)?;
             let changed = connections::update_credentials(
                 &pool,
                 &context.key_ring()?,
@@ -167,10 +170,10 @@ fn goes_on(resumed: &Resumed) -> String {
 }
 
 async fn find(pool: &Pool, which: &Which) -> Done<connections::Connection> {
-    Ok(match (which.id, &which.tenant, which.system) {
+    Ok(match (which.id, &which.tenant, &which.system) {
         (Some(id), ..) => connections::get(pool, Scope::Everything, id).await?,
         (None, Some(tenant), Some(system)) => {
-            connections::find(pool, tenant, system.as_str(), which.account.as_deref()).await?
+            connections::find(pool, tenant, system, which.account.as_deref()).await?
         }
         (None, ..) => {
             return Err(Failed::new(
@@ -189,16 +192,7 @@ fn named(connection: &connections::Connection) -> String {
     )
 }
 
-fn system_of(connection: &connections::Connection) -> Done<System> {
-    <System as clap::ValueEnum>::from_str(&connection.system, false).map_err(|_listing| {
-        Failed::new(
-            Exit::Refused,
-            format!("this build does not know the system {}", connection.system),
-        )
-    })
-}
-
-fn read(given: &Credentials, system: System) -> Done<SecretString> {
+fn read(given: &Credentials, system: &System) -> Done<SecretString> {
     let mut text = String::new();
     match (&given.credentials_file, &given.credentials_env) {
         (Some(path), _) => {

@@ -21,7 +21,6 @@ use uuid::Uuid;
 use crate::cli::dead_letters::{DeadLetters, Filters};
 use crate::context::Context;
 use crate::exit::{Done, Exit, Failed};
-use crate::fleet::worker_name;
 
 pub(crate) async fn run(context: &Context, command: DeadLetters) -> Done {
     let pool = context.pool().await?;
@@ -42,7 +41,7 @@ pub(crate) async fn run(context: &Context, command: DeadLetters) -> Done {
 fn filter(given: &Filters) -> Filter {
     Filter {
         ids: None,
-        worker: given.worker.map(|name| worker_name(name).to_owned()),
+        worker: given.worker.clone(),
         event_type: given.event_type.clone(),
         state: None,
         class: given.class,

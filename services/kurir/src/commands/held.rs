@@ -12,7 +12,6 @@ use crate::cli::held::{Held, HeldFilter, Which};
 use crate::conflicts;
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
-use crate::fleet::worker_name;
 use crate::output::{Output, Page, at, at_both, at_or_empty, count, facts, one_more, short, table};
 
 const DETAIL_WIDTH: usize = 60;
@@ -20,7 +19,7 @@ const DETAIL_WIDTH: usize = 60;
 fn filter(given: &HeldFilter, id: Option<i64>) -> Filter {
     Filter {
         id,
-        worker: given.worker.map(|name| worker_name(name).to_owned()),
+        worker: given.worker.clone(),
         cause: given.cause,
         event_type: given.event_type.clone(),
         record: given.record.clone(),

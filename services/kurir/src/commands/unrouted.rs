@@ -14,7 +14,7 @@ use worker::failpoint;
 use crate::cli::unrouted::{Unrouted, UnroutedFilter, Why};
 use crate::context::Context;
 use crate::exit::{Done, Exit, Failed};
-use crate::fleet::{WORKERS, broker, topology};
+use crate::fleet::{broker, topology, workers};
 use crate::output::{Page, count, table};
 
 /// Most messages that one command takes out of the queue; the next one goes on.
@@ -357,7 +357,7 @@ fn why(identity: &Identity, class: Option<DecodeClass>, routing_key: &str) -> Wh
     let key = format!("{text}.{}", identity.tenant.as_deref().unwrap_or_default());
     if key != routing_key {
         Why::WrongKey
-    } else if WORKERS
+    } else if workers()
         .iter()
         .any(|worker| worker.consumes.contains(&known))
     {

@@ -229,7 +229,7 @@ impl Stage {
         let credentials =
             json!({ "secret_key": secret_key(tenant.company), "company_id": tenant.company });
         let settings = serde_json::Map::from_iter([(
-            crate::partners::URL.to_owned(),
+            registry::URL.to_owned(),
             self.simulator.base_url().into(),
         )]);
         let new = NewConnection {

@@ -13,7 +13,7 @@ use super::Ground;
 use super::credentials::{enabled, named, unlisted};
 use super::finding::{Finding, Subject};
 use crate::exit::Exit;
-use crate::partners::{self, Trial};
+use crate::partners::{self, Answer};
 
 const SUBJECT: Subject = Subject::Partners;
 /// Partners that one run asks; `--tenant` reaches the others.
@@ -97,10 +97,10 @@ async fn look(
             format!("no answer within {} s", LOOK_LIMIT.as_secs()),
             format!("kurir connection test {}", connection.id),
         )],
-        Ok(Ok(Trial::Accepted(warnings))) if warnings.is_empty() => {
+        Ok(Ok(Answer::Accepted(warnings))) if warnings.is_empty() => {
             vec![Finding::ok(SUBJECT, name, "accepts the credentials")]
         }
-        Ok(Ok(Trial::Accepted(warnings))) => warnings
+        Ok(Ok(Answer::Accepted(warnings))) => warnings
             .into_iter()
             .map(|warning| {
                 let next = format!(
@@ -110,7 +110,7 @@ async fn look(
                 Finding::warning(SUBJECT, name.clone(), warning, next)
             })
             .collect(),
-        Ok(Ok(Trial::Refused(text))) => vec![Finding::problem(
+        Ok(Ok(Answer::Refused(text))) => vec![Finding::problem(
             SUBJECT,
             name,
             format!("refuses the credentials: {text}"),

@@ -7,16 +7,16 @@ use keeper::{Deps, Readiness, Settings, Worker};
 use super::declare::{self, What};
 use super::{Process, watch};
 use crate::exit::Done;
-use crate::fleet::WORKERS;
+use crate::fleet::workers;
 
 pub(super) async fn add(process: &mut Process) -> Done {
     let given = &process.settings().keeper;
     let settings = Settings {
-        workers: WORKERS
+        workers: workers()
             .iter()
             .map(|worker| Worker {
                 name: worker.name.to_owned(),
-                target_system: worker.target_system.to_owned(),
+                target_system: worker.system.name.to_owned(),
             })
             .collect(),
         relay: given.outbox,

@@ -2,14 +2,13 @@
 
 use std::net::SocketAddr;
 
-use clap::ValueEnum as _;
 use runtime::{Need, Role};
 use tokio_util::sync::CancellationToken;
 
 use super::{Process, gateway, keeper, worker};
-use crate::cli::WorkerName;
 use crate::context::Context;
 use crate::exit::Done;
+use crate::fleet::workers;
 
 /// What all roles together need.
 pub(super) const NEEDS: &[Need] = &[Need::Amqp, Need::Database, Need::Keys];
@@ -23,8 +22,8 @@ pub(crate) async fn up_until(
     let mut process = Process::build(context, Role::Up, "up", shutdown).await?;
     gateway::add(&mut process).await?;
     keeper::add(&mut process).await?;
-    for name in WorkerName::value_variants() {
-        worker::add(&mut process, *name).await?;
+    for registered in workers() {
+        worker::add(&mut process, registered).await?;
     }
     started(&process.listening);
     process.run().await

@@ -1,40 +1,86 @@
 //! A worker's parts: its handler on the consumer loop.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
-use broker::{ConsumeSettings, Counters, Readiness, Worker};
-use metakocka_sync::{Deps, MetakockaSync};
+use broker::{ConsumeSettings, Counters, Readiness};
+use outbound::Client;
+use registry::{System, Worker};
 use store::cuts::Cutter;
-use sync::{Grant, LinkHolds};
+use sync::{Deps, Grant, LinkHolds, LinkWorker, Measures};
 use worker::Handler as _;
 
 use super::{Process, watch};
-use crate::cli::WorkerName;
 use crate::exit::Done;
 use crate::partners;
 
-pub(super) async fn add(process: &mut Process, name: WorkerName) -> Done {
-    match name {
-        WorkerName::MetakockaSync => metakocka_sync(process),
-    }
+/// What the workers of one process share: one way out, and the metrics of each partner system.
+#[derive(Default)]
+pub(super) struct Shared {
+    client: OnceLock<Client>,
+    systems: BTreeMap<&'static str, Reached>,
 }
 
-fn metakocka_sync(process: &mut Process) -> Done {
-    let settings = process.settings();
-    let handler = MetakockaSync::new(Deps {
+/// A partner system as the workers of this process reach it.
+struct Reached {
+    /// Under the system's policy.
+    client: Client,
+    measures: Arc<Measures>,
+}
+
+pub(super) async fn add(process: &mut Process, registered: &'static Worker) -> Done {
+    let system = registered.system;
+    reach(process, system)?;
+    let Reached { client, measures } = &process.shared.systems[system.name];
+    let settings = process.context.settings();
+    let partner = (registered.partner)(client, settings.section(system.name))
+        .map_err(partners::unreadable)?;
+    let handler = LinkWorker::new(Deps {
         pool: process.pool.clone(),
         keys: process.context.key_ring()?,
         links: process.links.clone(),
         connections: Arc::clone(&process.connections) as _,
         budgets: Arc::clone(&process.budgets) as _,
-        client: partners::client(settings)?,
-        settings: partners::metakocka_sync(settings)?,
+        settings: sync::Settings {
+            send_window: settings.sync.send_window,
+            rechecks: settings.sync.recheck_after.clone(),
+            ..sync::Settings::default()
+        },
+        measures: Arc::clone(measures),
+        partner,
+        consumes: registered.consumes,
     });
+    run(process, handler)
+}
+
+/// The first worker that leads to a system makes its way out and shows its metrics.
+fn reach(process: &mut Process, system: &'static System) -> Done {
+    if process.shared.systems.contains_key(system.name) {
+        return Ok(());
+    }
+    let client = match process.shared.client.get() {
+        Some(client) => client.clone(),
+        None => {
+            let client = partners::client()?;
+            process.show(client.collectors())?;
+            process.shared.client.get_or_init(|| client).clone()
+        }
+    };
+    let client = partners::under(&client, system, process.context.settings())?;
+    client.expect(system.name, (system.operations)());
+    let measures = Arc::new(Measures::new(system.name));
+    process.show(measures.collectors())?;
+    let reached = Reached { client, measures };
+    process.shared.systems.insert(system.name, reached);
+    Ok(())
+}
+
+fn run(process: &mut Process, handler: LinkWorker) -> Done {
+    let settings = process.context.settings();
     let counters = Arc::new(Counters::new(handler.name(), handler.consumes()));
-    process.show(handler.collectors())?;
     process.show(counters.collectors())?;
     let readiness = Arc::new(Readiness::default());
-    let worker = Worker {
+    let worker = broker::Worker {
         claims: Arc::new(handler.claims()),
         holds: Arc::new(LinkHolds::new(process.links.clone())),
         cuts: Arc::new(Cutter::new(process.pool.clone(), process.context.prefix())),

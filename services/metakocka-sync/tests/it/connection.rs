@@ -1,8 +1,9 @@
 //! `kurir connection test`, as far as it is Metakocka's.
 
-use metakocka_sync::{Settings, TestError, Tested, connection_test};
+use metakocka_sync::METAKOCKA;
+use outbound::Client;
 use outbound::address::Private;
-use outbound::{Client, Url};
+use registry::{TestError, Tested, Trial};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use simulators::metakocka::{Call, Fault, Readings, ScriptedFault, Simulator};
@@ -27,10 +28,21 @@ async fn simulator(readings: Readings) -> Simulator {
     .unwrap()
 }
 
-async fn tested(connection: &Value, credentials: &Value) -> Result<Tested, TestError> {
-    let settings = Settings::new(Url::parse(metakocka::PRODUCTION_ROOT).unwrap());
-    let credentials = SecretString::from(credentials.to_string());
-    connection_test(&client(Private::Allow), &settings, connection, &credentials).await
+/// With the table of settings that is compiled in.
+async fn tested(
+    private: Private,
+    connection: &Value,
+    credentials: &Value,
+) -> Result<Tested, TestError> {
+    let defaults: toml::Table = toml::from_str(METAKOCKA.section.defaults).unwrap();
+    let settings = serde_json::to_value(&defaults[METAKOCKA.name]).unwrap();
+    let trial = Trial {
+        client: &client(private),
+        settings: &settings,
+        connection,
+        credentials: &SecretString::from(credentials.to_string()),
+    };
+    (METAKOCKA.test)(trial).await
 }
 
 fn good() -> Value {
@@ -44,7 +56,9 @@ async fn working_credentials_cost_one_reading_call() {
         let connection = json!({"url": simulator.base_url()});
         for company in [json!(COMPANY), json!(4711)] {
             let credentials = json!({"secret_key": KEY, "company_id": company});
-            let Tested { warnings } = tested(&connection, &credentials).await.unwrap();
+            let Tested { warnings } = tested(Private::Allow, &connection, &credentials)
+                .await
+                .unwrap();
             assert_eq!(warnings.len(), 1);
             assert!(warnings[0].contains("not encrypted"), "{warnings:?}");
         }
@@ -60,13 +74,18 @@ async fn each_way_it_can_fail_has_its_own_words() {
         let simulator = simulator(readings).await;
         let connection = json!({"url": simulator.base_url()});
         let wrong = json!({"secret_key": "guessed-key", "company_id": COMPANY});
-        match tested(&connection, &wrong).await.unwrap_err() {
+        match tested(Private::Allow, &connection, &wrong)
+            .await
+            .unwrap_err()
+        {
             TestError::Refused(text) => assert!(!text.contains("guessed-key"), "{text}"),
             other => panic!("{other}"),
         }
         let fault = Fault::Error { status: 503 };
         simulator.fault(ScriptedFault::new(fault)).unwrap();
-        let error = tested(&connection, &good()).await.unwrap_err();
+        let error = tested(Private::Allow, &connection, &good())
+            .await
+            .unwrap_err();
         assert!(matches!(error, TestError::Unavailable(_)), "{error}");
     }
     for (connection, credentials) in [
@@ -75,7 +94,9 @@ async fn each_way_it_can_fail_has_its_own_words() {
         (json!({}), json!({"secret_key": KEY})),
         (json!({}), json!({"key": KEY, "company_id": COMPANY})),
     ] {
-        let error = tested(&connection, &credentials).await.unwrap_err();
+        let error = tested(Private::Allow, &connection, &credentials)
+            .await
+            .unwrap_err();
         let TestError::Unusable(text) = error else {
             panic!("{error}")
         };
@@ -84,21 +105,12 @@ async fn each_way_it_can_fail_has_its_own_words() {
 }
 
 #[tokio::test]
-async fn a_private_address_says_which_setting_allows_it() {
+async fn a_private_address_is_told_apart() {
     let simulator = simulator(Readings::kind()).await;
-    let settings = Settings::new(Url::parse(&simulator.base_url()).unwrap());
-    let credentials = SecretString::from(good().to_string());
-    let error = connection_test(
-        &client(Private::Refuse),
-        &settings,
-        &json!({}),
-        &credentials,
-    )
-    .await
-    .unwrap_err();
-    assert!(
-        error.to_string().contains("allow_private_addresses"),
-        "{error}"
-    );
+    let connection = json!({"url": simulator.base_url()});
+    let error = tested(Private::Refuse, &connection, &good())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, TestError::PrivateAddress(_)), "{error}");
     assert_eq!(simulator.counts().calls(Call::GetPartner), 0);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use event::TenantId;
-use metakocka_sync::{Deps, MetakockaSync, Settings};
+use metakocka_sync::{METAKOCKA, MetakockaSync, Settings, WORKER};
 use outbound::address::Private;
 use outbound::{Client, Url};
 use secrecy::SecretString;
@@ -24,7 +24,7 @@ use store::connections::{self, NewConnection};
 use store::links::Links;
 use store::sealing::KeyRing;
 use store::{Pool, QueuePrefix};
-use sync::LinkClaims;
+use sync::{Deps, LinkClaims, LinkWorker, Measures};
 use testkit::Database;
 use uuid::Uuid;
 use worker::budget::BudgetSpec;
@@ -108,7 +108,7 @@ impl Default for Wanted {
 pub(crate) struct Stage {
     pub(crate) simulator: Simulator,
     pub(crate) pool: Pool,
-    pub(crate) worker: MetakockaSync,
+    pub(crate) worker: LinkWorker,
     pub(crate) claims: LinkClaims,
     pub(crate) connection: Arc<Connection>,
     pub(crate) keys: KeyRing,
@@ -203,14 +203,16 @@ impl Stage {
             },
             ..Settings::new(Url::parse("http://127.0.0.1:9/nowhere/").unwrap())
         };
-        let worker = MetakockaSync::new(Deps {
+        let worker = LinkWorker::new(Deps {
             pool: pool.clone(),
             keys: keys.clone(),
             links: Links::new(pool.clone(), "kurir", Duration::from_secs(30)),
             connections: Arc::new(ConnectionCache::start(pool.clone())),
             budgets: Arc::new(Budgets::start(pool.clone(), budgets(wanted.budget))),
-            client,
-            settings,
+            settings: sync::Settings::default(),
+            measures: Arc::new(Measures::new(METAKOCKA.name)),
+            partner: Arc::new(MetakockaSync::new(client, settings)),
+            consumes: WORKER.consumes,
         });
         let stage = Self {
             claims: worker.claims(),

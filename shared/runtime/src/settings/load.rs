@@ -8,7 +8,8 @@ use config::{Config, Environment, File, FileFormat, ValueKind};
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
-use super::rules::{Kind, RULES, Rule, rule_of};
+use super::rules::{Kind, Rule, Rules};
+use super::section::Section;
 use super::show::{Shown, shown};
 use super::{DEFAULTS, Settings};
 
@@ -109,24 +110,30 @@ impl Loaded {
     }
 }
 
-/// Reads all settings. Opens nothing but the settings file, and the files that a check looks into.
+/// Reads all settings, those of these sections included. Opens nothing but the settings file, and the files that a check looks into.
 ///
 /// # Errors
 /// Every mistake at once: unknown names, wrong values, missing settings that `needs` asks for, an unreadable file, and what
 /// `checks` object to.
-pub fn load(sources: &Sources, needs: &[Need], checks: &[Check]) -> Result<Loaded, Mistakes> {
+pub fn load(
+    sources: &Sources,
+    needs: &[Need],
+    checks: &[Check],
+    sections: &[&'static Section],
+) -> Result<Loaded, Mistakes> {
+    let rules = Rules::with(sections);
     let mut mistakes = Vec::new();
-    let tree = layered(sources, &mut mistakes)?;
+    let tree = layered(sources, sections, &rules, &mut mistakes)?;
     let mut leaves = Vec::new();
-    flatten(&tree, String::new(), &mut leaves);
+    flatten(&tree, String::new(), &rules, &mut leaves);
     for (path, leaf) in &mut leaves {
         leaf.origin = named(&leaf.origin, path, sources);
     }
 
     let mut clean = Value::Object(Map::new());
-    let mut shown_settings = Vec::with_capacity(RULES.len());
+    let mut shown_settings = Vec::new();
     let mut given = Vec::new();
-    for rule in RULES {
+    for rule in rules.iter() {
         let Some((_, leaf)) = leaves.iter().find(|(path, _)| path == rule.path) else {
             mistakes.push(Mistake {
                 path: rule.path.to_owned(),
@@ -153,8 +160,8 @@ pub fn load(sources: &Sources, needs: &[Need], checks: &[Check]) -> Result<Loade
             given.push(rule.path.to_owned());
         }
     }
-    for (path, leaf) in leaves.iter().filter(|(path, _)| rule_of(path).is_none()) {
-        let is_section = RULES.iter().any(|rule| {
+    for (path, leaf) in leaves.iter().filter(|(path, _)| rules.of(path).is_none()) {
+        let is_section = rules.iter().any(|rule| {
             rule.path
                 .strip_prefix(path.as_str())
                 .is_some_and(|rest| rest.starts_with('.'))
@@ -162,31 +169,36 @@ pub fn load(sources: &Sources, needs: &[Need], checks: &[Check]) -> Result<Loade
         let problem = if is_section {
             "is a section and holds settings of its own".to_owned()
         } else {
-            unknown(path)
+            unknown(path, &rules)
         };
         mistakes.push(Mistake {
             path: path.clone(),
             problem: format!("{problem} (from {})", leaf.origin),
         });
     }
-    mistakes.sort_by_key(|mistake| {
-        RULES
-            .iter()
-            .position(|rule| rule.path == mistake.path)
-            .unwrap_or(RULES.len())
-    });
+    mistakes.sort_by_key(|mistake| rules.position(&mistake.path));
     if mistakes.is_empty() {
         cross_check(&clean, &mut mistakes);
+        let of = |section: &&'static Section| (section.between)(&clean[section.name]);
+        mistakes.extend(sections.iter().flat_map(of));
     }
     if !mistakes.is_empty() {
         return Err(Mistakes(mistakes));
     }
-    let settings = Settings::deserialize(clean).map_err(|error| {
+    let mut owned = BTreeMap::new();
+    for section in sections {
+        let table = clean
+            .as_object_mut()
+            .and_then(|all| all.remove(section.name));
+        owned.insert(section.name, table.unwrap_or_default());
+    }
+    let mut settings = Settings::deserialize(clean).map_err(|error| {
         Mistakes(vec![Mistake {
             path: "settings".to_owned(),
             problem: error.to_string(),
         }])
     })?;
+    settings.sections = owned;
     Ok(Loaded {
         settings,
         shown: shown_settings,
@@ -234,8 +246,16 @@ struct Leaf {
 }
 
 /// The three layers as one tree.
-fn layered(sources: &Sources, mistakes: &mut Vec<Mistake>) -> Result<config::Value, Mistakes> {
+fn layered(
+    sources: &Sources,
+    sections: &[&'static Section],
+    rules: &Rules,
+    mistakes: &mut Vec<Mistake>,
+) -> Result<config::Value, Mistakes> {
     let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+    for section in sections {
+        builder = builder.add_source(File::from_str(section.defaults, FileFormat::Toml));
+    }
     if let Some(path) = &sources.file {
         match read_file(path) {
             // Parsed here first: the message of a parser quotes the line, and the line may hold a password.
@@ -248,7 +268,7 @@ fn layered(sources: &Sources, mistakes: &mut Vec<Mistake>) -> Result<config::Val
             }),
         }
     }
-    let environment = variables(&sources.environment, mistakes);
+    let environment = variables(&sources.environment, rules, mistakes);
     builder = builder.add_source(
         Environment::with_prefix("KURIR")
             .prefix_separator("_")
@@ -293,6 +313,7 @@ fn read_file(path: &Path) -> Result<(), String> {
 /// `KURIR_GATEWAY_PORT` for a service of that name), but one that misses a setting by an underscore is a mistake.
 fn variables(
     all: &BTreeMap<String, String>,
+    rules: &Rules,
     mistakes: &mut Vec<Mistake>,
 ) -> config::Map<String, String> {
     let mut found = config::Map::new();
@@ -313,7 +334,7 @@ fn variables(
             }
         } else if rest.contains(SEPARATOR) {
             found.insert(name.clone(), value.clone());
-        } else if let Some(rule) = RULES
+        } else if let Some(rule) = rules
             .iter()
             .find(|rule| rule.path.replace('.', "_").eq_ignore_ascii_case(rest))
         {
@@ -335,9 +356,9 @@ fn variable_of(path: &str) -> String {
     format!("{PREFIX}{}", path.replace('.', SEPARATOR).to_uppercase())
 }
 
-fn flatten(value: &config::Value, path: String, leaves: &mut Vec<(String, Leaf)>) {
+fn flatten(value: &config::Value, path: String, rules: &Rules, leaves: &mut Vec<(String, Leaf)>) {
     match &value.kind {
-        ValueKind::Table(table) if path != "keys.ring" && rule_of(&path).is_none() => {
+        ValueKind::Table(table) if path != "keys.ring" && rules.of(&path).is_none() => {
             let sorted: BTreeMap<_, _> = table.iter().collect();
             for (name, inner) in sorted {
                 flatten(
@@ -347,6 +368,7 @@ fn flatten(value: &config::Value, path: String, leaves: &mut Vec<(String, Leaf)>
                     } else {
                         format!("{path}.{name}")
                     },
+                    rules,
                     leaves,
                 );
             }
@@ -437,8 +459,8 @@ fn missing(rule: &Rule) -> Mistake {
 }
 
 /// What the setting may have been meant to be.
-fn unknown(path: &str) -> String {
-    let near = RULES
+fn unknown(path: &str, rules: &Rules) -> String {
+    let near = rules
         .iter()
         .map(|rule| (distance(path, rule.path), rule.path))
         .filter(|(far, _)| *far <= 3)
@@ -480,19 +502,5 @@ fn cross_check(clean: &Value, mistakes: &mut Vec<Mistake>) {
             path: "keys.current".to_owned(),
             problem,
         });
-    }
-    for (settle, timeout) in [
-        ("create_settle_seconds", "write_timeout_seconds"),
-        ("update_settle_seconds", "write_timeout_seconds"),
-    ] {
-        if number("metakocka", settle) <= number("metakocka", timeout) {
-            let problem = format!(
-                "must be longer than metakocka.{timeout}: a call that is still waiting cannot be settled"
-            );
-            mistakes.push(Mistake {
-                path: format!("metakocka.{settle}"),
-                problem,
-            });
-        }
     }
 }

@@ -1,4 +1,5 @@
-//! What each setting may be. One row per leaf of `defaults.toml`; a test holds the two equal.
+//! What each setting may be. One row per leaf of `defaults.toml`, or of a section's own defaults; tests hold the two
+//! equal.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -6,14 +7,16 @@ use serde_json::Value;
 use url::Url;
 
 use super::load::Need;
+use super::section::Section;
 
 /// Length of a key of the ring, in bytes.
 const KEY_BYTES: usize = 32;
 /// Longest list of a setting.
 const LIST_LIMIT: usize = 16;
 
+/// What the value of a setting may be.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub enum Kind {
     Choice(&'static [&'static str]),
     Whole {
         min: u64,
@@ -43,23 +46,61 @@ pub(super) enum Kind {
     KeyRing,
 }
 
-pub(super) struct Rule {
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// `section.name`.
     pub(super) path: &'static str,
     pub(super) kind: Kind,
     /// Must be set by whoever has this need.
     pub(super) needed: Option<Need>,
 }
 
-const fn rule(path: &'static str, kind: Kind) -> Rule {
-    Rule {
-        path,
-        kind,
-        needed: None,
+impl Rule {
+    pub const fn new(path: &'static str, kind: Kind) -> Self {
+        Self {
+            path,
+            kind,
+            needed: None,
+        }
+    }
+
+    /// A whole number from `min` to `max`.
+    pub const fn whole(path: &'static str, min: u64, max: u64) -> Self {
+        Self::new(path, Kind::Whole { min, max })
     }
 }
 
+const fn rule(path: &'static str, kind: Kind) -> Rule {
+    Rule::new(path, kind)
+}
+
 const fn whole(path: &'static str, min: u64, max: u64) -> Rule {
-    rule(path, Kind::Whole { min, max })
+    Rule::whole(path, min, max)
+}
+
+/// All rules in the order of the settings: ours, then those of each section.
+pub(super) struct Rules(Vec<&'static Rule>);
+
+impl Rules {
+    pub(super) fn with(sections: &[&'static Section]) -> Self {
+        let of_sections = sections.iter().flat_map(|section| section.rules);
+        Self(RULES.iter().chain(of_sections).collect())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'static Rule> {
+        self.0.iter().copied()
+    }
+
+    pub(super) fn of(&self, path: &str) -> Option<&'static Rule> {
+        self.iter().find(|rule| rule.path == path)
+    }
+
+    /// Where a setting stands in their order; what is none comes last.
+    pub(super) fn position(&self, path: &str) -> usize {
+        let found = self.iter().position(|rule| rule.path == path);
+        found.unwrap_or(self.0.len())
+    }
 }
 
 pub(super) const RULES: &[Rule] = &[
@@ -96,24 +137,11 @@ pub(super) const RULES: &[Rule] = &[
     whole("keeper.release_seconds", 1, 3600),
     rule("keeper.replay", Kind::Switch),
     whole("sync.lease_seconds", 1, 3600),
-    rule("sync.reserve", Kind::Choice(&["one_step", "two_step"])),
     whole("sync.send_window_seconds", 1, 60),
     rule(
         "sync.recheck_minutes",
         Kind::WholeList { min: 1, max: 1440 },
     ),
-    rule("metakocka.url", Kind::Url(&["http", "https"])),
-    whole("metakocka.connect_timeout_seconds", 1, 60),
-    whole("metakocka.write_timeout_seconds", 1, 600),
-    whole("metakocka.read_timeout_seconds", 1, 600),
-    whole("metakocka.create_settle_seconds", 1, 3600),
-    whole("metakocka.update_settle_seconds", 1, 3600),
-    whole("metakocka.lookup_lag_seconds", 0, 600),
-    whole("metakocka.in_flight", 1, 64),
-    whole("metakocka.calls_per_second", 0, 1000),
-    whole("metakocka.call_burst", 1, 1000),
-    whole("metakocka.quota_backoff_seconds", 1, 3600),
-    rule("metakocka.allow_private_addresses", Kind::Switch),
     Rule {
         path: "keys.current",
         kind: Kind::NameOrNone { max: 60 },
@@ -123,10 +151,6 @@ pub(super) const RULES: &[Rule] = &[
     rule("log.format", Kind::Choice(&["auto", "human", "json"])),
     rule("log.filter", Kind::Text),
 ];
-
-pub(super) fn rule_of(path: &str) -> Option<&'static Rule> {
-    RULES.iter().find(|rule| rule.path == path)
-}
 
 impl Kind {
     /// Whether a given value may be quoted in a message about it.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use runtime::{Check, Need, Role, Sources, load};
+use runtime::{Check, Kind, Mistake, Need, Role, Rule, Section, Sources, load};
+use serde_json::json;
 
 fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs
@@ -37,9 +38,83 @@ impl Drop for Written {
     }
 }
 
+/// A table that a service owns.
+static PIGEONS: Section = Section {
+    name: "pigeons",
+    defaults: "[pigeons]\n# How many fly at once.\nflock = 3\nhome = \"https://loft.example/\"\n",
+    rules: &[
+        Rule::whole("pigeons.flock", 1, 9),
+        Rule::new("pigeons.home", Kind::Url(&["https"])),
+    ],
+    between: |table| match table["flock"].as_u64() {
+        Some(9) => vec![Mistake {
+            path: "pigeons.flock".to_owned(),
+            problem: "must leave room in the loft".to_owned(),
+        }],
+        _ => Vec::new(),
+    },
+};
+
+#[test]
+fn a_services_own_table_is_read_checked_and_shown_with_the_others() {
+    assert_eq!(PIGEONS.check(), Ok(()));
+    let given = with(&[("KURIR_PIGEONS__FLOCK", "5")]);
+    let loaded = load(&given, &[], &[], &[&PIGEONS]).unwrap();
+    assert_eq!(
+        loaded.settings.section("pigeons"),
+        &json!({"flock": 5, "home": "https://loft.example/"})
+    );
+    assert!(loaded.is_given("pigeons.flock") && !loaded.is_given("pigeons.home"));
+    let shown = loaded.shown.last().unwrap();
+    assert_eq!(
+        (shown.path, shown.origin.as_str()),
+        ("pigeons.home", "default")
+    );
+    let wrong = with(&[
+        ("KURIR_PIGEONS__FLOCK", "0"),
+        ("KURIR_PIGEONS__NEST", "1"),
+        ("KURIR_PIGEONS_HOME", "x"),
+        ("KURIR_WORKER__SLOTS", "0"),
+    ]);
+    let refused = load(&wrong, &[], &[], &[&PIGEONS]).unwrap_err().to_string();
+    for part in [
+        "4 mistakes",
+        "pigeons.flock",
+        "pigeons.nest",
+        "KURIR_PIGEONS__HOME",
+        "worker.slots",
+    ] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    // Who was not told of the table knows no setting of it.
+    let unknown = load(&given, &[], &[], &[]).unwrap_err().to_string();
+    assert!(
+        unknown.contains("pigeons.flock: is no setting"),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn a_table_whose_rules_and_defaults_differ_is_noticed() {
+    const RULE: Rule = Rule::whole("pigeons.flock", 1, 9);
+    let lacks_a_rule = Section {
+        rules: &[RULE],
+        ..PIGEONS
+    };
+    assert_eq!(lacks_a_rule.check(), Err(vec!["pigeons.home".to_owned()]));
+    let breaks_its_rule = Section {
+        defaults: "[pigeons]\nflock = 10\nhome = \"https://loft.example/\"\n",
+        ..PIGEONS
+    };
+    assert_eq!(
+        breaks_its_rule.check(),
+        Err(vec!["pigeons.flock".to_owned()])
+    );
+}
+
 #[test]
 fn the_defaults_are_valid_and_nothing_needs_to_be_set_for_them() {
-    let loaded = load(&Sources::default(), &[], &[]).unwrap();
+    let loaded = load(&Sources::default(), &[], &[], &[]).unwrap();
     assert_eq!(loaded.settings.worker.slots, 16);
     assert_eq!(loaded.settings.sync.recheck_after.len(), 3);
     assert_eq!(loaded.settings.health.of(Role::Up).unwrap().port(), 9090);
@@ -61,7 +136,7 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
             ("KURIR_AMQP__PREFIX", "007"),
         ]),
     };
-    let loaded = load(&sources, &[], &[]).unwrap();
+    let loaded = load(&sources, &[], &[], &[]).unwrap();
     assert_eq!(loaded.settings.worker.slots, 8);
     assert_eq!(loaded.settings.worker.prefetch, 64);
     assert_eq!(loaded.settings.sync.recheck_after.len(), 3);
@@ -78,13 +153,13 @@ fn plain_names_work_and_are_refused_beside_the_general_form() {
         ("KURIR_DATABASE_URL", "postgres://h/db"),
         ("KURIR_LOG_FORMAT", "json"),
     ]);
-    let loaded = load(&plain, &[Need::Amqp, Need::Database], &[]).unwrap();
+    let loaded = load(&plain, &[Need::Amqp, Need::Database], &[], &[]).unwrap();
     assert!(loaded.settings.database.url.is_some());
     let twice = with(&[
         ("KURIR_AMQP_URL", "amqp://h"),
         ("KURIR_AMQP__URL", "amqp://h"),
     ]);
-    insta::assert_snapshot!(load(&twice, &[], &[]).unwrap_err(), @"
+    insta::assert_snapshot!(load(&twice, &[], &[], &[]).unwrap_err(), @"
     1 mistake in the settings:
       amqp.url: is given twice: KURIR_AMQP_URL and KURIR_AMQP__URL; unset one
     `kurir config --help` explains where settings come from
@@ -98,6 +173,7 @@ fn variables_of_others_are_left_alone() {
             ("KURIR_GATEWAY_PORT", "tcp://10.0.0.1:80"),
             ("KURIR_FAILPOINT", "x:kill"),
         ]),
+        &[],
         &[],
         &[],
     );
@@ -120,9 +196,14 @@ fn all_mistakes_are_named_at_once_and_no_secret_with_them() {
             ("KURIR_SYNC", "x"),
         ]),
     };
-    let mistakes = load(&sources, &[Need::Amqp, Need::Database, Need::Keys], &[])
-        .unwrap_err()
-        .to_string();
+    let mistakes = load(
+        &sources,
+        &[Need::Amqp, Need::Database, Need::Keys],
+        &[],
+        &[],
+    )
+    .unwrap_err()
+    .to_string();
     let text = mistakes.replace(&file.0.display().to_string(), "FILE");
     assert!(!text.contains("geheim"), "{text}");
     insta::assert_snapshot!(text);
@@ -138,7 +219,11 @@ fn what_whoever_uses_a_setting_objects_to_is_named_with_all_other_mistakes() {
         },
     }];
     let sources = |url| with(&[("KURIR_AMQP_URL", url), ("KURIR_WORKER__SLOTS", "0")]);
-    let text = |url| load(&sources(url), &[], &checks).unwrap_err().to_string();
+    let text = |url| {
+        load(&sources(url), &[], &checks, &[])
+            .unwrap_err()
+            .to_string()
+    };
     let refused = text("amqp://kurir:geheim@other");
     assert!(
         refused.contains(
@@ -167,7 +252,7 @@ fn a_broken_file_is_named_with_its_line_and_not_quoted() {
         file: Some(file.0.clone()),
         environment: BTreeMap::new(),
     };
-    let text = load(&sources, &[], &[]).unwrap_err().to_string();
+    let text = load(&sources, &[], &[], &[]).unwrap_err().to_string();
     assert!(
         text.contains("is not valid TOML, line 2") && !text.contains("geheim"),
         "{text}"
@@ -177,7 +262,7 @@ fn a_broken_file_is_named_with_its_line_and_not_quoted() {
         environment: BTreeMap::new(),
     };
     assert!(
-        load(&missing, &[], &[])
+        load(&missing, &[], &[], &[])
             .unwrap_err()
             .to_string()
             .contains("does-not-exist.toml: the settings file cannot be read")
@@ -193,9 +278,9 @@ fn settings_must_agree_with_each_other() {
             "KURIR_KEYS__RING__K1",
             "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
         ),
-        ("KURIR_METAKOCKA__CREATE_SETTLE_SECONDS", "120"),
+        ("KURIR_PIGEONS__FLOCK", "9"),
     ]);
-    insta::assert_snapshot!(load(&sources, &[], &[]).unwrap_err());
+    insta::assert_snapshot!(load(&sources, &[], &[], &[&PIGEONS]).unwrap_err());
 }
 
 #[test]
@@ -212,7 +297,13 @@ fn what_is_shown_hides_passwords_and_keys() {
             "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
         ),
     ]);
-    let loaded = load(&sources, &[Need::Amqp, Need::Database, Need::Keys], &[]).unwrap();
+    let loaded = load(
+        &sources,
+        &[Need::Amqp, Need::Database, Need::Keys],
+        &[],
+        &[],
+    )
+    .unwrap();
     let shown: Vec<String> = loaded
         .shown
         .iter()

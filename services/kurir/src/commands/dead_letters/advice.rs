@@ -4,6 +4,8 @@ use serde::Serialize;
 use store::dead_letters::{ConnectionNow, Story};
 use worker::DeadClass;
 
+use crate::fleet::workers;
+
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Step {
@@ -100,22 +102,25 @@ fn prerequisites(story: &Story) -> Vec<Step> {
     let Some(tenant) = &story.letter.tenant else {
         return Vec::new();
     };
+    let system = workers()
+        .iter()
+        .find(|worker| worker.name == story.letter.worker)
+        .map_or("SYSTEM", |worker| worker.system.name);
+    let connect =
+        format!("kurir connection add --tenant {tenant} --system {system} < credentials.json");
     let mut steps = Vec::new();
     if !story.tenant_known {
         steps.push(step(
             format!("The tenant '{tenant}' is not known here. If it is one of yours, add it, ..."),
             format!("kurir tenant add {tenant}"),
         ));
-        steps.push(step(
-            "... and connect it to the partner.",
-            format!("kurir connection add --tenant {tenant} --system metakocka < credentials.json"),
-        ));
+        steps.push(step("... and connect it to the partner.", connect));
         return steps;
     }
     if story.connections.is_empty() {
         steps.push(step(
             format!("The tenant '{tenant}' has no connection to the partner: add it."),
-            format!("kurir connection add --tenant {tenant} --system metakocka < credentials.json"),
+            connect,
         ));
     }
     steps.extend(story.connections.iter().filter_map(connection));

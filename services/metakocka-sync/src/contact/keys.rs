@@ -79,21 +79,13 @@ impl Identity {
                 ("name", parts)
             }
         };
-        let mut text = format!("{}|{by}", who.as_str());
-        for part in parts {
-            text.push('|');
-            text.push_str(&part.replace('%', "%25").replace('|', "%7C"));
-        }
-        NaturalKey(text)
+        let texts = parts.iter().map(String::as_str);
+        NaturalKey::of([who.as_str(), by].into_iter().chain(texts))
     }
 
     /// None for a key of another build.
     pub(crate) fn parse(key: &NaturalKey) -> Option<(Who, Self)> {
-        let parts: Vec<String> = key
-            .0
-            .split('|')
-            .map(|part| part.replace("%7C", "|").replace("%25", "%"))
-            .collect();
+        let parts = key.parts();
         let texts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let [who, by, rest @ ..] = texts.as_slice() else {
             return None;

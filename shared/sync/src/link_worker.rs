@@ -1,4 +1,7 @@
-//! The worker `metakocka-sync`: one claimed contact event, or one request about a link, from the grant to its end.
+//! A worker of links, whatever its partner: one claimed event, or one request about a link, from the grant to its end.
+//! What an event means and what the partner can do comes from the service (`Partner`).
+
+mod accounts;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,39 +10,26 @@ use chrono::{DateTime, TimeDelta, Utc};
 use event::{EventType, TenantId};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use outbound::Client;
-use prometheus::core::Collector;
 use store::Pool;
 use store::links::Links;
 use store::sealing::KeyRing;
-use sync::{Driver, Grant, LinkClaims, Measures, MonotonicClock};
 use uuid::Uuid;
 use worker::{
     AckReason, Budgets, Connection, ConnectionAnswer, ConnectionState, Connections, DeadClass,
     Done, Failure, Handled, Handler, HoldCause, Job, RetryPolicy, WaitCause,
 };
 
-use crate::accounts::{Accounts, NoAccount, TURN_WAIT};
-use crate::planner::ContactPlanner;
-use crate::record::View;
-use crate::settings::Settings;
-use crate::target::PartnerTarget;
-
-pub use metakocka::SYSTEM;
-
-/// Its queue is `<prefix>.metakocka-sync`.
-pub const NAME: &str = "metakocka-sync";
-/// What is routed to it.
-pub const CONSUMES: &[EventType] = &[
-    EventType::CrmContactCreated,
-    EventType::CrmContactUpdated,
-    EventType::CrmContactDeleted,
-];
+use self::accounts::{Accounts, NoAccount, TURN_WAIT};
+use crate::claims::LinkClaims;
+use crate::clock::MonotonicClock;
+use crate::drive::{Driver, Grant, Settings};
+use crate::measures::Measures;
+use crate::partner::Partner;
 
 /// Room for a look-up, a write of 120 s and a look at what became of it, twice.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// What the worker stands on.
+/// What a worker of links stands on.
 pub struct Deps {
     pub pool: Pool,
     /// Opens the credentials of connections.
@@ -48,32 +38,35 @@ pub struct Deps {
     pub connections: Arc<dyn Connections>,
     /// What the fleet may ask of each connection.
     pub budgets: Arc<dyn Budgets>,
-    /// The process's way out.
-    pub client: Client,
     pub settings: Settings,
+    /// Those of the partner's system; workers of one system share them.
+    pub measures: Arc<Measures>,
+    pub partner: Arc<dyn Partner>,
+    /// What is routed to it.
+    pub consumes: &'static [EventType],
 }
 
-/// The worker. One per process: it keeps the limits of each connection.
-pub struct MetakockaSync {
+/// See the module. One per process and worker: it keeps opened accounts.
+pub struct LinkWorker {
     links: Links,
     connections: Arc<dyn Connections>,
     accounts: Accounts,
     settings: Settings,
     policy: RetryPolicy,
-    client: Client,
-    measures: Measures,
+    measures: Arc<Measures>,
+    partner: Arc<dyn Partner>,
+    consumes: &'static [EventType],
 }
 
-impl MetakockaSync {
+impl LinkWorker {
     pub fn new(deps: Deps) -> Self {
-        deps.client.expect(
-            SYSTEM,
-            metakocka::Operation::ALL.map(metakocka::Operation::name),
-        );
         Self {
-            client: deps.client.clone(),
-            measures: Measures::new(SYSTEM),
-            accounts: Accounts::new(deps.pool, deps.keys, deps.client, deps.budgets),
+            accounts: Accounts::new(
+                deps.pool,
+                deps.keys,
+                deps.budgets,
+                Arc::clone(&deps.partner),
+            ),
             links: deps.links,
             connections: deps.connections,
             settings: deps.settings,
@@ -81,20 +74,16 @@ impl MetakockaSync {
                 deadline: DEADLINE,
                 ..RetryPolicy::default()
             },
+            measures: deps.measures,
+            partner: deps.partner,
+            consumes: deps.consumes,
         }
-    }
-
-    /// Metrics of its calls and of what became of them, to be registered once per process.
-    pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        let mut all = self.client.collectors();
-        all.extend(self.measures.collectors());
-        all
     }
 
     /// The claims that grant what this worker handles.
     pub fn claims(&self) -> LinkClaims {
-        let planner = ContactPlanner::new(self.settings.people);
-        LinkClaims::new(self.links.clone(), Arc::new(planner))
+        let planner: Arc<dyn Partner> = Arc::clone(&self.partner);
+        LinkClaims::new(self.links.clone(), planner)
     }
 
     async fn run(&self, job: &Job, grant: Grant, deadline: Duration) -> Result<Handled, Failure> {
@@ -107,7 +96,7 @@ impl MetakockaSync {
                 Err(handled) => return Ok(handled),
             },
         };
-        let account = match self.accounts.of(&connection, &self.settings).await {
+        let account = match self.accounts.of(&connection).await {
             Ok(account) => account,
             Err(NoAccount::Store(error)) if error.is_transient() => {
                 tracing::warn!(error = %error.with_causes(), "credentials could not be read");
@@ -127,13 +116,12 @@ impl MetakockaSync {
         let Some(_turn) = account.turn().await else {
             return Ok(limited(now, begun, TURN_WAIT));
         };
-        let view = View::of(&grant, &job.event.payload);
-        let target = PartnerTarget::new(account.client.clone(), account.epoch, view);
+        let target = account.partner.target(&grant, job);
         let driver = Driver {
             ledger: &self.links,
-            target: &target,
+            target: &*target,
             clock: &MonotonicClock::default(),
-            settings: &self.settings.sync,
+            settings: &self.settings,
             measures: &self.measures,
             new_id: &Uuid::now_v7,
         };
@@ -157,12 +145,13 @@ impl MetakockaSync {
         grant: &Grant,
     ) -> Result<Result<Arc<Connection>, Handled>, Failure> {
         let link = &grant.granted.link;
+        let system = self.partner.target_system();
         let tenant = TenantId::parse(&link.tenant).ok_or_else(no_connection)?;
-        let cached = self.connections.cached(&tenant, SYSTEM);
+        let cached = self.connections.cached(&tenant, system);
         let mut found = cached.and_then(|answer| among(&answer, link.connection_id));
         if found.is_none() {
             // Added a moment ago, or not in memory.
-            match self.connections.resolve(&tenant, SYSTEM).await {
+            match self.connections.resolve(&tenant, system).await {
                 Ok(answer) => found = among(&answer, link.connection_id),
                 Err(error) => {
                     tracing::warn!(%error, "the connection of a link could not be resolved");
@@ -190,19 +179,19 @@ impl MetakockaSync {
     }
 }
 
-impl Handler for MetakockaSync {
+impl Handler for LinkWorker {
     type Grant = Grant;
 
     fn name(&self) -> &'static str {
-        NAME
+        self.partner.worker()
     }
 
     fn consumes(&self) -> &'static [EventType] {
-        CONSUMES
+        self.consumes
     }
 
     fn target_system(&self) -> &'static str {
-        SYSTEM
+        self.partner.target_system()
     }
 
     fn policy(&self) -> &RetryPolicy {

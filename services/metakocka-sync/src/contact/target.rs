@@ -27,11 +27,11 @@ use sync::{
 };
 use worker::{DeadClass, Failure};
 
+use super::keys::{Identity, Who, contradicts, may_be};
+use super::parts;
+use super::record::{View, main_address};
+use super::sending::{address_id, as_sent, filled, main_fields, new_partner};
 use crate::failure;
-use crate::keys::{Identity, Who, contradicts, may_be};
-use crate::parts;
-use crate::record::{View, main_address};
-use crate::sending::{address_id, as_sent, filled, main_fields, new_partner};
 
 /// Most look-up calls before a create, paging aside: every spelling of a tax number, and two of an e-mail address.
 pub const LOOKUPS: usize = TAX_SPELLINGS + 2;
@@ -93,11 +93,6 @@ impl PartnerTarget {
             shown: Mutex::default(),
             limited: Mutex::default(),
         }
-    }
-
-    /// When the limits of the connection may have room again, if they refused a call: then nothing failed.
-    pub fn limited(&self) -> Option<Instant> {
-        *self.limited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn find_partners(&self, keys: &[NaturalKey]) -> Result<Vec<Record>, LookError> {
@@ -454,6 +449,10 @@ impl Target for PartnerTarget {
             .into_iter()
             .filter_map(|kind| content.parts.get(kind)?.first().cloned())
             .collect()
+    }
+
+    fn limited(&self) -> Option<Instant> {
+        *self.limited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,11 +3,11 @@
 use metakocka::{AddedPartner, ContactFields, MainAddress, MainFields, NewPartner, normalise};
 use sync::{Fields, Part, Record, RecordPart};
 
-use crate::contact::{
+use super::content::{
     BUSINESS_ENTITY, COUNTRY, CUSTOMER, FOREIGN, MAIN_ADDRESS, PLACE, POST_NUMBER, PROVINCE,
     REGISTRATION, STREET, TAX_ID, TAXPAYER,
 };
-use crate::parts::{self, Managed};
+use super::parts::{self, Managed};
 
 /// Whoever comes from the CRM buys; that is said once and left to people afterwards.
 pub(crate) fn new_partner(

@@ -12,12 +12,12 @@ use sync::{
     Base, Content, Fields, Grant, Operation, Owner, Part, Parts, Record, RecordPart, Request, Wish,
 };
 
-use crate::contact::{
+use super::content::{
     self, BUSINESS_ENTITY, COUNTRY, CUSTOMER, FOREIGN, PLACE, POST_NUMBER, PROVINCE, REGISTRATION,
     STREET, TAX_ID, TAXPAYER, managed_fields,
 };
-use crate::keys::Identity;
-use crate::parts::{self, Managed};
+use super::keys::Identity;
+use super::parts::{self, Managed};
 
 /// How one handling looks at partners: what it wants decides the spelling of what differs in nothing else, and only for
 /// things that are not ours. A tax number with or without its country, an address in capitals are not changed and not
@@ -43,7 +43,7 @@ pub struct View {
 impl View {
     /// For an event that wants this content, of a record without a link so far.
     pub fn of_content(content: &Content) -> Self {
-        let country = contact::country(content).unwrap_or_default();
+        let country = content::country(content).unwrap_or_default();
         let tax = content.fields.get(TAX_ID).cloned().flatten();
         let mut view = Self {
             tax: tax.and_then(|text| Some((TaxNumber::read(&text, country)?, text))),

@@ -1,0 +1,34 @@
+//! A partner system as the link engine reaches it: how a connection is opened, and what its records are for one handling.
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use worker::Connection;
+use worker::Job;
+use worker::budget::Purse;
+
+use crate::claims::Planner;
+use crate::drive::Grant;
+use crate::target::Target;
+
+/// What a service brings for one partner: its planner says what an event means there, its accounts carry it out.
+pub trait Partner: Planner {
+    /// Opens a connection. `credentials` is their JSON, `epoch` the one they belong to, `permits` what the connection
+    /// may ask of the partner. Called again when the epoch grows.
+    ///
+    /// # Errors
+    /// The connection cannot be used as it is stored, and why; never quotes the credentials. A person must look.
+    fn open(
+        &self,
+        connection: &Connection,
+        credentials: &SecretString,
+        epoch: i64,
+        permits: Arc<Purse>,
+    ) -> Result<Box<dyn Account>, String>;
+}
+
+/// One connection with opened credentials; kept and shared by handlings.
+pub trait Account: Send + Sync {
+    /// The records of this account, for one handling of this job.
+    fn target<'a>(&'a self, grant: &Grant, job: &Job) -> Box<dyn Target + 'a>;
+}
