@@ -86,7 +86,7 @@ fn only_zeros(text: &str) -> bool {
     let zeros = |row: &str| row.len() - row.trim_start_matches('0').len();
     let all = |row: &&str| zeros(row) == row.len();
     let row = |row: &&str| zeros(row) >= ROW && row.len() - zeros(row) <= 2;
-    !rows.is_empty() && (rows.iter().all(|row| all(row)) || rows.iter().any(|one| row(one)))
+    !rows.is_empty() && (rows.iter().all(all) || rows.iter().any(row))
 }
 
 /// Composed, without characters that nobody sees, and without the white space, commas and semicolons around it: people copy
