@@ -184,7 +184,8 @@ fn folded(text: &str) -> String {
 
 /// `Republika Slovenija`, `Republik Slowenien`: the name alone. None where it doesn't begin like that.
 fn without_form_of_state(folded: &str) -> Option<&str> {
-    const FORMS: [&str; 12] = [
+    const FORMS: [&str; 13] = [
+        "bundesrepublik",
         "republic",
         "republika",
         "republik",
@@ -199,6 +200,12 @@ fn without_form_of_state(folded: &str) -> Option<&str> {
         "kraljestvo",
     ];
     const LINKS: [&str; 8] = ["of", "di", "de", "du", "do", "da", "della", "la"];
+    // As lists of countries sort it: `Slovenia, Republic of`.
+    for behind in [" republic of", " republic", " kingdom of"] {
+        if let Some(name) = folded.strip_suffix(behind) {
+            return Some(name);
+        }
+    }
     let (form, name) = folded.split_once(' ')?;
     if !FORMS.contains(&form) {
         return None;
@@ -213,7 +220,11 @@ fn without_form_of_state(folded: &str) -> Option<&str> {
 const OURS: &[(&str, &str, &[&str])] = &[
     ("AE", "Združeni arabski emirati", &[]),
     ("CZ", "Češka", &["Češka republika"]),
-    ("GB", "Velika Britanija", &["UK", "Great Britain"]),
+    (
+        "GB",
+        "Velika Britanija",
+        &["UK", "Great Britain", "Scotland", "Wales"],
+    ),
     // The European Union's code for Greece, in numbers for VAT.
     ("GR", "Grčija", &["EL"]),
     (
@@ -224,7 +235,7 @@ const OURS: &[(&str, &str, &[&str])] = &[
     (
         "MK",
         "Severna Makedonija",
-        &["Makedonija", "Macedonia", "FYROM"],
+        &["Makedonija", "Macedonia", "Македонија", "FYROM"],
     ),
     ("RU", "Rusija", &["Ruska federacija"]),
     (

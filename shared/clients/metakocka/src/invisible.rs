@@ -45,6 +45,11 @@ pub(crate) fn is_invisible(letter: char) -> bool {
         }
 }
 
+/// A digit of a decimal system, of any script.
+pub(crate) fn is_decimal(letter: char) -> bool {
+    CATEGORY.get(letter) == GeneralCategory::DecimalNumber
+}
+
 /// Without any of them.
 pub(crate) fn stripped(text: &str) -> String {
     text.chars()

@@ -55,8 +55,9 @@ pub fn registration_number(text: &str) -> String {
     plain(text)
 }
 
-/// What people type where a number is asked for and there is none: nothing with a digit in it (`N/A`, `brez`, `/`), or
-/// one sign repeated (`0`, `99`, `000-000`), with or without a country before it (`SI00000000`).
+/// What people type where a number is asked for and there is none: nothing with a digit in it (`N/A`, `brez`, `/`), no
+/// digit but zeros (`brez 0`, `SLO00000000`, `000000000B01`), or one sign repeated (`99`, `111-111`), with or without a
+/// country before it (`DE999999999`).
 pub fn is_filler(text: &str) -> bool {
     let signs: Vec<char> = stripped(text)
         .nfkc()
@@ -72,14 +73,28 @@ pub fn is_filler(text: &str) -> bool {
             country::by_code(code).map(|_| rest)
         });
     !signs.iter().any(|sign| sign.is_numeric())
+        || only_zeros(&text)
         || repeated(&signs)
         || behind_country.is_some_and(|rest| repeated(&rest.chars().collect::<Vec<_>>()))
 }
 
-/// Trimmed, composed, and without characters that nobody sees; case kept. Empty for what is no mailbox: nothing before or
-/// behind the `@`. Fit for sending, as [`email`].
+/// No digit but zeros; what some countries write behind a number (`B01`, `01`) is none of it where it follows a row of them.
+fn only_zeros(text: &str) -> bool {
+    const ROW: usize = 8;
+    let digits = text.split(|sign: char| !sign.is_ascii_digit());
+    let rows: Vec<&str> = digits.filter(|row| !row.is_empty()).collect();
+    let zeros = |row: &str| row.len() - row.trim_start_matches('0').len();
+    let all = |row: &&str| zeros(row) == row.len();
+    let row = |row: &&str| zeros(row) >= ROW && row.len() - zeros(row) <= 2;
+    !rows.is_empty() && (rows.iter().all(all) || rows.iter().any(row))
+}
+
+/// Composed, without characters that nobody sees, and without the white space, commas and semicolons around it: people copy
+/// it out of lists. Case kept. Empty for what is no mailbox: nothing before or behind the `@`. Fit for sending, as [`email`].
 pub fn mailbox(text: &str) -> String {
-    let text: String = stripped(text).trim().nfc().collect();
+    // Composing can make a semicolon (of the Greek question mark), so it comes before trimming.
+    let text: String = stripped(text).nfc().collect();
+    let text = text.trim_matches(separates_mailboxes).to_owned();
     match text.split_once('@') {
         Some((user, host)) if user.is_empty() || host.is_empty() => String::new(),
         _ => text,
@@ -94,9 +109,13 @@ pub fn email(text: &str) -> String {
 
 /// The addresses in a field that people use for several, normalised.
 pub fn emails(text: &str) -> impl Iterator<Item = String> {
-    text.split(|letter: char| letter.is_whitespace() || matches!(letter, ',' | ';'))
+    text.split(separates_mailboxes)
         .map(email)
         .filter(|email| !email.is_empty())
+}
+
+fn separates_mailboxes(letter: char) -> bool {
+    letter.is_whitespace() || matches!(letter, ',' | ';')
 }
 
 /// Digits with the country: `00` is `+`, a single leading `0` is Slovenia's.
@@ -195,6 +214,17 @@ mod tests {
             "\u{200b}",
             "neznano",
             "keine",
+            "brez 0",
+            "0 brez",
+            "SLO 0",
+            "SLO00000000",
+            "XX00000000",
+            "EU000000000",
+            "000000000B01",
+            "NL000000000B01",
+            "NO000000000MVA",
+            "SE000000000001",
+            "CHE-000.000.000 MWST",
         ] {
             assert!(is_filler(filler), "{filler}");
             assert_eq!(tax_number(filler), "");
@@ -209,6 +239,8 @@ mod tests {
             "6123456000",
             "ATU12345678",
             "B11111112",
+            "MK4030000000007",
+            "00012345",
             "01",
         ] {
             assert!(!is_filler(number), "{number}");
@@ -314,6 +346,16 @@ mod tests {
             emails("A@x.example; b@x.example,c@x.example").collect::<Vec<_>>(),
             ["a@x.example", "b@x.example", "c@x.example"]
         );
+        for listed in [
+            "ana@kos.example;",
+            "ana@kos.example,",
+            "; ana@kos.example ;,",
+            "ana@kos.example\u{37e}",
+        ] {
+            assert_eq!(email(listed), "ana@kos.example", "{listed}");
+            assert_eq!(emails(listed).collect::<Vec<_>>(), ["ana@kos.example"]);
+        }
+        assert_eq!(email(";@;"), "");
         for same in [
             "+386 40 000 111",
             "040/000-111",

@@ -289,3 +289,19 @@ fn every_country_is_found_by_its_iso_codes_and_by_what_metakocka_gets() {
         assert!(seen.insert(&country.iso), "{} twice", country.iso);
     }
 }
+
+#[test]
+fn long_names_and_names_in_front_are_countries() {
+    for (text, iso) in [
+        ("Bundesrepublik Deutschland", "DE"),
+        ("Slovenia, Republic of", "SI"),
+        ("Македонија", "MK"),
+        ("Scotland", "GB"),
+    ] {
+        assert_eq!(
+            find(text).map(|known| known.iso.as_str()),
+            Some(iso),
+            "{text}"
+        );
+    }
+}

@@ -4,20 +4,72 @@
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::country;
-use crate::invisible::stripped;
+use crate::invisible::{is_decimal, stripped};
 
 /// Fewer digits say nothing by themselves.
 pub(super) const FEWEST_DIGITS: usize = 5;
 
 /// Upper case. Nothing else is kept, as in `IE 1+34567 L` and `&` of other countries' numbers.
 pub(super) fn letters_and_digits(text: &str) -> String {
-    stripped(text)
+    let written: String = stripped(text)
         .nfkc()
         .flat_map(char::to_uppercase)
         .nfkc()
         .filter(|letter| letter.is_alphanumeric() || matches!(letter, '+' | '*' | '&'))
         .nfkc()
-        .collect()
+        .map(ascii_digit)
+        .collect();
+    without_label(&written)
+}
+
+/// What people write before a number: what kind of number it is, and their country as they say it at home or on a car.
+const LABELS: [(&str, &str); 14] = [
+    ("IDZADDV", ""),
+    ("VAT", ""),
+    ("DDV", ""),
+    ("BTW", ""),
+    ("OIB", ""),
+    ("PIB", ""),
+    ("CUI", ""),
+    ("CIF", ""),
+    ("ORGNR", ""),
+    ("SLO", "SI"),
+    ("CRO", "HR"),
+    // In the letters of the country.
+    ("ΕΛ", "EL"),
+    ("МК", "MK"),
+    ("БГ", "BG"),
+];
+
+/// The labels replaced, where a number follows: digits, perhaps behind two letters of a country. A second time changes
+/// nothing.
+fn without_label(written: &str) -> String {
+    let is_number = |text: &str| {
+        let rest = text.trim_start_matches(|letter: char| letter.is_ascii_uppercase());
+        text.len() - rest.len() <= 2 && rest.starts_with(|digit: char| digit.is_ascii_digit())
+    };
+    let mut text = written.to_owned();
+    while let Some(shorter) = LABELS.iter().find_map(|(label, instead)| {
+        let rest = text.strip_prefix(label)?;
+        let follows = is_number(rest) || LABELS.iter().any(|(next, _)| rest.starts_with(next));
+        follows.then(|| format!("{instead}{rest}"))
+    }) {
+        text = shorter;
+    }
+    text
+}
+
+/// A decimal digit of any script as `0` to `9`. Their rows of ten begin at a multiple of 16, or 6 behind it.
+fn ascii_digit(letter: char) -> char {
+    if letter.is_ascii() || !is_decimal(letter) {
+        return letter;
+    }
+    let code = u32::from(letter);
+    let begins = char::from_u32(code & !0xF).is_some_and(is_decimal);
+    let value = (code & 0xF).checked_sub(if begins { 0 } else { 6 });
+    value
+        .and_then(|value| char::from_digit(value, 10))
+        .unwrap_or(letter)
 }
 
 /// The country whose numbers are used there.
@@ -95,18 +147,30 @@ fn unadorned(country: &str, written: &str) -> String {
         "AT" => number.strip_prefix('U').filter(|rest| digits(rest)),
         // With the first digit that its registration number has before it.
         "BA" if fits("9999999999999", number) => number.strip_prefix('4'),
-        "CH" => ["MWST", "TVA", "IVA", "TPV", "VAT"]
-            .into_iter()
-            .find_map(behind),
+        "CH" => Some(without_endings(number)).filter(|rest| digits(rest)),
         // The office and the kind of taxation stand behind it at home.
         "HU" if fits("99999999999", number) => number.get(..8),
         "NL" => behind("B01"),
+        "JP" => number.strip_prefix('T').filter(|rest| digits(rest)),
         "NO" => behind("MVA"),
-        "SE" if fits("999999999999", number) => number.strip_suffix("01"),
+        // With `01` behind it in VAT numbers, with `16` before it in registers.
+        "SE" if fits("999999999999", number) => number
+            .strip_suffix("01")
+            .or_else(|| number.strip_prefix("16")),
         _ => None,
     }
     .unwrap_or(number);
     with_zeros(shapes(country), number)
+}
+
+/// Without what stands behind Swiss numbers: the tax in several languages, the register.
+fn without_endings(number: &str) -> &str {
+    const ENDINGS: [&str; 7] = ["MWST", "TVA", "IVA", "TPV", "VAT", "HR", "RC"];
+    let mut rest = number;
+    while let Some(shorter) = ENDINGS.iter().find_map(|ending| rest.strip_suffix(ending)) {
+        rest = shorter;
+    }
+    rest
 }
 
 /// As many zeros in front as the shape has room for: people and spreadsheets drop them, or add some.

@@ -51,6 +51,35 @@ fn a_bare_number_belongs_to_the_country_of_its_record() {
 }
 
 #[test]
+fn labels_other_letters_and_other_digits_make_no_other_number() {
+    for (country, one, other) in [
+        ("GR", "EL094259277", "ΕΛ094259277"),
+        ("MK", "MK4030000000007", "МК4030000000007"),
+        ("BG", "BG723456789", "БГ723456789"),
+        ("SI", "SI99999978", "SLO99999978"),
+        ("SI", "SI99999978", "SLO 99999978"),
+        ("SI", "SI99999978", "DDV SI99999978"),
+        ("SI", "SI99999978", "ID za DDV: 99999978"),
+        ("HR", "HR12345678903", "OIB 12345678903"),
+        ("SI", "SI99999975", "SI٩٩٩٩٩٩٧٥"),
+        ("SI", "SI99999975", "९९९९९९७५"),
+        ("CH", "CHE772345684", "CHE-772.345.684 HR"),
+        ("CH", "CHE772345683", "CHE-772.345.683 MWSt/TVA/IVA"),
+        ("CH", "CHE-772.345.682", "CHE-772.345.682 HR/MWST"),
+        ("RO", "RO7234569", "CUI RO7234569"),
+        ("RO", "RO7234569", "cui: 7234569"),
+        ("NO", "923609079", "Org.nr. 923 609 079 MVA"),
+        ("JP", "T7234567890723", "JP7234567890723"),
+        ("SE", "SE556677889801", "16556677-8898"),
+        ("SE", "SE556677889801", "556677-8898"),
+    ] {
+        let (one, other) = (read(one, country), read(other, country));
+        assert_eq!(one, other);
+        assert_eq!(one.country(), Some(country));
+    }
+}
+
+#[test]
 fn every_spelling_of_a_number_is_that_number() {
     for (country, spellings) in [
         (
