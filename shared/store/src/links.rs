@@ -1,4 +1,4 @@
-//! The link engine's rows, and the calls of its SQL functions (migrations/0003). What a step means is decided in the
+//! The link engine's rows, and the calls of its SQL functions (migrations/functions). What a step means is decided in the
 //! functions, after their locks, and in crate `sync`; this module only carries values to and fro.
 
 mod answers;
@@ -35,7 +35,7 @@ pub const BATCH_LIMIT: usize = 32;
 /// Reserve and complete calls that wait for a batch; a caller beyond it waits for room.
 const QUEUE_LIMIT: usize = 256;
 
-/// The functions of migrations/0003 on one pool. Cheap to clone.
+/// The functions of migrations/functions on one pool. Cheap to clone.
 #[derive(Clone)]
 pub struct Links {
     pool: PgPool,

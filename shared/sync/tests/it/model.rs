@@ -1,4 +1,4 @@
-//! The SQL functions of migrations/0003, written a second time in plain Rust: the reference that Postgres is compared
+//! The SQL functions of migrations/functions, written a second time in plain Rust: the reference that Postgres is compared
 //! with step by step, and what ten thousand schedules run on.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,71 +1,11 @@
--- What the fleet may ask of a partner, one account per connection: permits, calls in flight, cooldown, circuits.
-
-create table budget (
-    connection_id uuid primary key references connection,
-    tenant text not null,
-    -- As the workers last applied it (docs/limits.md).
-    spec jsonb not null default '{}',
-    buckets jsonb not null default '[]',
-    -- Per bucket, by its length in ms: the moment, in µs since the epoch, at which all leased permits will be back.
-    arrival jsonb not null default '{}',
-    -- Permits since ever: leased, and given back unused.
-    leased bigint not null default 0,
-    returned bigint not null default 0,
-    -- Questions that were answered.
-    asked bigint not null default 0,
-    -- Calls that one event needs, as the workers see it.
-    cost real not null default 4,
-    cooldown_until timestamptz,
-    cooldown_ms bigint,
-    cooldown_reason text,
-    cooldowns bigint not null default 0,
-    -- The last call that was answered well.
-    fine_at timestamptz,
-    -- Held events that were let go, and those that arrived at a worker.
-    released bigint not null default 0,
-    begun bigint not null default 0,
-    begun_at timestamptz,
-    updated_at timestamptz not null default now()
-);
-create index budget_tenant on budget (tenant);
-
--- Which process may have how many calls in flight, until when.
-create table budget_holder (
-    connection_id uuid not null references budget on delete cascade,
-    holder uuid not null,
-    slots int not null,
-    slots_wanted int not null,
-    searches int not null,
-    searches_wanted int not null,
-    since timestamptz not null,
-    until timestamptz not null,
-    primary key (connection_id, holder)
-);
-
--- An operation that kept failing. No row: closed. `open_until` passed: half open, one canary in the fleet.
-create table circuit (
-    connection_id uuid not null references budget on delete cascade,
-    operation text not null,
-    opened_at timestamptz not null,
-    open_until timestamptz not null,
-    open_ms bigint not null,
-    canary_until timestamptz,
-    reason text not null,
-    primary key (connection_id, operation)
-);
-
--- What is held for a moment, and for longer once its connection is suspended.
-create index held_briefly on held (connection_id) where reason in ('budget', 'circuit');
-create index held_paced on held (connection_id, lane, id) where reason in ('budget', 'suspended', 'circuit');
-
 -- Longest pauses: a cooldown that was not named by the partner, an open circuit.
-create function longest_cooldown_ms() returns bigint language sql immutable as $$ select 3600000::bigint $$;
-create function longest_open_ms() returns bigint language sql immutable as $$ select 600000::bigint $$;
+create or replace function longest_cooldown_ms() returns bigint language sql immutable as $$ select 3600000::bigint $$;
+create or replace function longest_open_ms() returns bigint language sql immutable as $$ select 600000::bigint $$;
 
 -- One holder's share of what may be in flight. Whoever got something keeps it while nobody goes without; else all get
 -- equal parts, and where there are fewer than holders, who has had one for a second passes it on. What is under way ends
 -- first: it stays in the account, and nothing new begins.
-create function share_of(p_max int, p_want int, p_taken int, p_wanting int, p_starving boolean, p_long boolean)
+create or replace function share_of(p_max int, p_want int, p_taken int, p_wanting int, p_starving boolean, p_long boolean)
     returns int language sql immutable as $$
     select greatest(0, least(p_want, p_max - p_taken,
         case when not p_starving then p_want
@@ -77,7 +17,7 @@ $$;
 -- buckets: [{per_ms, gap_us, burst}], want, back, slots_want, slots_used, searches_want, searches_used, begun, fine, cost,
 -- cool?: {ms, named, reason}, opened: [{operation, reason, ms}], closed: [operation], canaries: [operation]}.
 -- A connection that does not exist, or is another tenant's, has no answer.
-create function lease_budgets(p_holder uuid, p_asks jsonb, p_live interval) returns table (connection uuid, granted int, wait_ms bigint,
+create or replace function lease_budgets(p_holder uuid, p_asks jsonb, p_live interval) returns table (connection uuid, granted int, wait_ms bigint,
     slots int, searches int, cooldown_ms bigint, cooldown_reason text, backlog boolean, circuits jsonb, rivals int)
     language plpgsql volatile as $$
 declare
@@ -206,7 +146,7 @@ end $$;
 -- How many held events of a connection may go now: what its budget allows until they arrive, beyond those that are on
 -- their way. After a cooldown or while a circuit is not closed, one at a time until a call succeeds. Locks the account;
 -- the caller adds what it let go to `released` in the same transaction.
-create function release_allowance(p_tenant text, p_connection uuid) returns int language plpgsql volatile as $$
+create or replace function release_allowance(p_tenant text, p_connection uuid) returns int language plpgsql volatile as $$
 declare b budget; w record; t timestamptz; now_us bigint; underway bigint; free numeric; pace numeric; most bigint; in_flight int;
 begin
     insert into budget (connection_id, tenant, updated_at) select id, tenant, kurir_now() from connection

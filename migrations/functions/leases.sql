@@ -1,0 +1,48 @@
+-- Gives leases back by token, in order: nothing else of the link changes. The claim came back, so it is no death. Who knows the
+-- link of a token says it: tokens have no index, because each claim and each completion would have to keep it up to date.
+create or replace function release_links(p_tokens uuid[], p_links bigint[], p_errors text[]) returns void language plpgsql volatile as $$
+declare r record;
+begin
+    for r in
+        select l.id, x.token, x.error, l.claim_token, l.claim_source, l.claim_event, l.claim_generation
+        from unnest(p_tokens, p_links, p_errors) as x(token, link, error)
+        join lateral (
+            select * from link where id = x.link and (lease_token = x.token or claim_token = x.token)
+            union all
+            select * from link where x.link is null and (lease_token = x.token or claim_token = x.token)) l on true
+        order by l.id
+    loop
+        update link set
+            lease_until = case when lease_token = r.token then null else lease_until end,
+            claim_event = case when claim_token = r.token then null else claim_event end,
+            claim_source = case when claim_token = r.token then null else claim_source end,
+            claim_generation = case when claim_token = r.token then null else claim_generation end,
+            claim_k = case when claim_token = r.token then null else claim_k end,
+            last_error = case when lease_token = r.token and state <> 'conflict' then coalesce(r.error, last_error) else last_error end,
+            lease_token = case when lease_token = r.token then null else lease_token end,
+            claim_token = case when claim_token = r.token then null else claim_token end,
+            updated_at = kurir_now()
+            where id = r.id;
+        if r.claim_generation > 0 and r.claim_token = r.token and r.error is not null then
+            -- A replay that did not succeed at once.
+            update replay_item i set state = 'retrying', at = kurir_now() from dead_letter d
+                where d.link_id = r.id and d.source = r.claim_source and d.event_id = r.claim_event and d.state = 'replaying'
+                  and d.generation = r.claim_generation and i.dead_id = d.id and i.generation = d.generation
+                  and i.state in ('sent', 'retrying');
+        end if;
+    end loop;
+    delete from unsettled_claim where token = any (p_tokens);
+end $$;
+
+create or replace function renew_links(p_tokens uuid[], p_links bigint[], p_lease interval) returns int language plpgsql volatile as $$
+declare n int;
+begin
+    with found as (
+        select l.id from unnest(p_tokens, p_links) as x(token, link) join link l on l.id = x.link where l.lease_token = x.token
+        union
+        select id from link where (select bool_or(link is null) from unnest(p_links) as x(link)) and lease_token = any (p_tokens)),
+    mine as (select id from link where id in (select id from found) and lease_token = any (p_tokens) order by id for update)
+    update link set lease_until = kurir_now() + p_lease from mine where link.id = mine.id;
+    get diagnostics n = row_count;
+    return n;
+end $$;
