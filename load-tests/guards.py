@@ -78,7 +78,7 @@ GUARDS = [
     # The functions in SQL: compared step by step with the model.
     ("claim: a stale generation is acknowledged", CLAIM, "if i.dead_state is not null and (i.generation < i.dead_generation\n", "if false and (i.generation < i.dead_generation\n", False),
     ("claim: an event that is held already", CLAIM, "if i.is_held then", "if false then", False),
-    ("claim: duplicate", CLAIM, "                if i.key <= l.applied_k then\n                    update dead_letter", "                if false then\n                    update dead_letter", False),
+    ("claim: duplicate", CLAIM, "                if i.key <= l.applied_k then\n                    perform close_letter", "                if false then\n                    perform close_letter", False),
     ("claim: superseded", CLAIM, "            if i.key < l.desired_k then", "            if false then", False),
     ("claim: the superseded envelope is kept", CLAIM, "                perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);\n", "", False),
     ("claim: a live lease", CLAIM, "if (l.state = 'conflict' and not looks) or live or (n = 2", "if (l.state = 'conflict' and not looks) or (n = 2", False),

@@ -170,7 +170,11 @@ create table dead_letter (
     last_at timestamptz not null,
     resolved_by text,
     resolved_at timestamptz,
-    note text
+    -- What somebody wrote who closed it, or how it ended.
+    note text,
+    -- Its replay is held for this cause: closed for now, and it lives on when the event is let go.
+    held_for text,
+    check (held_for is null or (state = 'resolved' and resolved_by = 'kurir'))
 );
 -- Lists read the latest first; every filter that is narrow has its order.
 create index dead_letter_latest on dead_letter (last_at desc, id desc);
@@ -466,7 +470,9 @@ create table replay_item (
     -- The life it was sent as.
     generation int,
     state text not null check (state in ('waiting', 'sent', 'retrying', 'done', 'overtaken', 'failed', 'held', 'skipped', 'cancelled')),
-    -- failed: the fingerprint; held: the cause; skipped: why.
+    -- Why it is held.
+    held_for text check (held_for is null or state = 'held'),
+    -- failed: the fingerprint; skipped: why; held for a connection that lets nothing go: which.
     detail text,
     sent_at timestamptz,
     -- Last news.
@@ -479,7 +485,7 @@ create unique index replay_item_waits_once on replay_item (dead_id) where state 
 create index replay_item_next on replay_item (replay_id, place) where state = 'waiting';
 create index replay_item_by_state on replay_item (replay_id, state, at);
 create index replay_item_under_way on replay_item (worker)
-    where state in ('sent', 'retrying') or (state = 'held' and detail in ('budget', 'circuit'));
+    where state in ('sent', 'retrying') or held_for in ('budget', 'circuit');
 create index replay_item_ended on replay_item (replay_id, at desc)
     where sent_at is not null and state in ('done', 'overtaken', 'failed', 'held');
 

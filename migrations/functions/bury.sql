@@ -78,7 +78,7 @@ begin
             fingerprint = excluded.fingerprint, message = excluded.message, partly_applied = excluded.partly_applied,
             last_at = excluded.last_at, k = excluded.k, link_id = excluded.link_id,
             connection_id = coalesce(excluded.connection_id, v.connection_id), resolved_at = null, resolved_by = null,
-            headers = excluded.headers, note = closed_note(v.note), row_version = v.row_version + 1;
+            headers = excluded.headers, held_for = null, row_version = v.row_version + 1;
         if links is not null and i.key is not null then
             foreach x in array links loop
                 delete from unsettled_claim where link_id = x and source = i.source and event_id = i.event_id;

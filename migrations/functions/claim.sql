@@ -48,7 +48,7 @@ begin
                     properties jsonb, headers jsonb, claim_as text, content text)
                 where todo is null or x.idx = any (todo))
             select x.*, r.link, d.state as dead_state, d.generation as dead_generation,
-                d.resolved_by = 'kurir' and d.note like 'held: %' as dead_held, e.open,
+                d.held_for as dead_held_for, e.open,
                 (select true from held where worker = p_worker and tenant = x.tenant and source = x.source
                     and event_id = x.event_id and connection_id is not distinct from x.connection_id
                     and generation = x.generation limit 1) as is_held,
@@ -66,7 +66,7 @@ begin
             -- `offset 0`: row by row through the indexes, as above
             left join lateral (select m as link, m.id, m.tenant, m.connection_id, m.kind from link m
                 where m.id = x.locked and m.tenant = x.tenant offset 0) r on true
-            left join lateral (select state, generation, resolved_by, note from dead_letter where id = x.letter offset 0) d on true
+            left join lateral (select state, generation, held_for from dead_letter where id = x.letter offset 0) d on true
             left join lateral (select effect_json(e) as open from effect e
                 where e.link_id = r.id and e.state in ('planned', 'sent', 'unknown') offset 0) e on true
             order by x.locked, x.key desc nulls last
@@ -93,7 +93,7 @@ begin
                     verdict := 'stale'; return next; continue;
                 end if;
                 if i.dead_generation = i.generation
-                    and (i.dead_state = 'replaying' or (i.dead_state = 'resolved' and i.dead_held)) then
+                    and (i.dead_state = 'replaying' or i.dead_held_for is not null) then
                     -- It may have died before it had a link, or with another version: what is applied now closes its letter.
                     update dead_letter set link_id = l.id, k = i.key where id = i.letter and (link_id is null or k is distinct from i.key);
                 end if;
@@ -101,25 +101,19 @@ begin
                     verdict := 'already_held'; return next; continue;
                 end if;
                 if i.key <= l.applied_k then
-                    update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
-                        note = closed_note(note)
-                        where id = i.letter and generation = i.generation and lives_on(state, resolved_by, note);
+                    perform close_letter(i.letter, i.generation, 'resolved', null, null, t);
                     perform tell_same_version(l, i.key, l.applied_k, i.source, i.event_id, i.generation, i.content, t);
                     verdict := 'duplicate'; return next; continue;
                 end if;
                 if i.key < l.desired_k then
                     perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);
-                    update dead_letter set state = 'overtaken', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
-                        note = 'superseded by ' || convert_from(substring(l.desired_k from 22 for length(l.desired_k) - 26), 'utf8')
-                        where id = i.letter and generation = i.generation and lives_on(state, resolved_by, note);
+                    perform close_letter(i.letter, i.generation, 'overtaken', null, 'superseded by ' || key_event(l.desired_k), t);
                     perform tell_same_version(l, i.key, l.desired_k, i.source, i.event_id, i.generation, i.content, t);
                     verdict := 'superseded'; return next; continue;
                 end if;
             else
                 -- A request has no version by which an end could close its letter: who takes it up closes it.
-                update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
-                    note = closed_note(note)
-                    where id = i.letter and generation = i.generation and lives_on(state, resolved_by, note);
+                perform close_letter(i.letter, i.generation, 'resolved', null, null, t);
             end if;
             n := i.unsettled + own::int;
             if n >= 3 and not (own and live) then
@@ -142,9 +136,7 @@ begin
                 delete from unsettled_claim where link_id = l.id and source = i.source and event_id = i.counted_as;
                 update link set claim_event = null, claim_source = null, claim_token = null, claim_k = null, claim_generation = null
                     where id = l.id and own;
-                update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = t, row_version = row_version + 1,
-                    note = 'held: poison'
-                    where id = i.letter and generation = i.generation and lives_on(state, resolved_by, note);
+                perform close_letter(i.letter, i.generation, 'resolved', 'poison', null, t);
                 perform fall_back(l.id, i.key, p_queue);
                 insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
                 values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{"reason": "poison"}');

@@ -85,11 +85,12 @@ begin
     values (p_dead_id, h.worker, h.tenant, h.connection_id, h.source, h.event_id, h.type, h.subject, h.link_id, h.k, 'discarded',
         h.generation, h.reason, 'held:' || h.reason, h.detail, h.body, h.properties, h.headers, h.held_at, t, p_actor, t, p_note)
     on conflict (id) do update set state = 'discarded', generation = excluded.generation, last_at = excluded.last_at,
-        resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at, note = excluded.note, row_version = v.row_version + 1;
+        resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at, note = excluded.note, held_for = null, row_version = v.row_version + 1;
     -- A replay's letter may have died before it had a connection, and has another id then.
-    update dead_letter set state = 'discarded', resolved_by = p_actor, resolved_at = t, note = p_note, row_version = row_version + 1
+    update dead_letter set state = 'discarded', resolved_by = p_actor, resolved_at = t, note = p_note, held_for = null,
+        row_version = row_version + 1
         where id = (h.headers ->> 'x-letter')::uuid and id <> p_dead_id and tenant = h.tenant and worker = h.worker
-          and generation = h.generation and lives_on(state, resolved_by, note);
+          and generation = h.generation and (state = 'replaying' or held_for is not null);
     insert into audit (actor, what, tenant, detail, at)
     values (p_actor, 'held.discard', h.tenant, jsonb_build_object('held', h.id, 'source', h.source, 'event', h.event_id,
         'generation', h.generation, 'cause', h.reason, 'dead_letter', p_dead_id, 'note', p_note), t);
