@@ -44,7 +44,7 @@ ABSENCE = "shared/sync/src/absence.rs"
 # (name, file, text, replacement, belt?)
 GUARDS = [
     # The engine in Rust: seen by the schedules on the model.
-    ("an open effect is resolved before anything else", NEXT, "if let Some(effect) = view.open {", "if let Some(effect) = view.open.filter(|effect| effect.state == EffectState::Planned) {", False),
+    ("an open effect is resolved before anything else", NEXT, "if let Some(effect) = view.open {", "if let Some(effect) = view.open.filter(|_| false) {", False),
     ("absent is believed only after the settle time", NEXT, "Some(settle_at) if view.claimed_at < settle_at =>", "Some(settle_at) if false && view.claimed_at < settle_at =>", False),
     ("gone: the first look counts only the lag after our last write", ABSENCE, "(Some(clear), _) if begun < clear => Some(Step::LookAgain(clear)),", "", False),
     ("gone: a second look", ABSENCE, "(_, None) => Some(Step::Missed(begun + lag)),", "(_, None) => None,", False),
@@ -89,8 +89,7 @@ GUARDS = [
     ("claim: a key belongs to one link", CLAIM, "where c.link_id <> w.link order by key, w.link;", "where false order by key, w.link;", False),
     ("claim: while nothing is linked, calls that were given up come along", CLAIM, "if i.key is null or l.target_id is null then", "if i.key is null then", False),
     ("reserve: the token fences", EFFECTS, "where own.id = x.link and own.lease_token = x.token offset 0", "where own.id = x.link offset 0", False),
-    ("reserve: one open effect per link", TABLES, "create unique index effect_one_open on effect (link_id) where state in ('planned', 'sent', 'unknown');", "create unique index effect_one_open on effect (link_id, id) where state in ('planned', 'sent', 'unknown');", False),
-    ("send: still planned and the token mine", EFFECTS, "        where id = p_effect and state = 'planned'\n          and exists (select 1 from link where id = p_link and lease_token = p_token)", "        where id = p_effect", False),
+    ("reserve: one open effect per link", TABLES, "create unique index effect_one_open on effect (link_id) where state in ('sent', 'unknown');", "create unique index effect_one_open on effect (link_id, id) where state in ('sent', 'unknown');", False),
     ("complete: the effect must be open", COMPLETE, "and case f.state when 'sent' then true when 'unknown' then true else false end", "", False),
     ("complete: only an answer is late", COMPLETE, "if i.answered and e.state = 'abandoned'", "if e.state = 'abandoned'", True),
     ("complete: only the last raises applied_k", COMPLETE, "applied_k = case when seen.last then greatest(r.applied_k, seen.k) else r.applied_k end,", "applied_k = greatest(r.applied_k, seen.k),", False),
@@ -98,7 +97,6 @@ GUARDS = [
     ("complete: the lease goes only by its token", COMPLETE, "lease_token = case when seen.last and not seen.keep_lease and r.lease_token = seen.token then null else r.lease_token end,", "lease_token = case when seen.last and not seen.keep_lease then null else r.lease_token end,", False),
     ("complete: one record belongs to one link", COMPLETE, "and o.kind = r.kind and o.target_id = coalesce(x.target_id, r.target_id) and o.id <> r.id", "and false", True),
     ("complete: what is covered is closed", COMPLETE, "                        if i.k is not null then\n                            perform close_covered", "                        if false then\n                            perform close_covered", False),
-    ("resolve: dropped only while planned", EFFECTS, "when 'dropped' then state = 'planned'", "when 'dropped' then true", True),
     ("resolve: abandoned only after settle", EFFECTS, "state in ('sent', 'unknown') and p_begun >= settle_at", "state in ('sent', 'unknown')", True),
     ("resolve: failed only while open", EFFECTS, "when 'failed' then state in ('sent', 'unknown')", "when 'failed' then true", True),
     ("finish: the token is mine", FINISH, "if l.lease_token is distinct from p_token or (not", "if (not", False),

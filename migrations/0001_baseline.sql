@@ -245,7 +245,6 @@ create table link (
     applied_k bytea,
     -- {field: {"sent": text|null, "stored": text?}}: the content both sides last agreed on.
     base jsonb not null default '{}',
-    base_hash text,
     -- {part id: {"kind", "signature", "owner": "ours"|"found", "fields"}}: only confirmed ones.
     target_parts jsonb not null default '{}',
     -- Last time that a call of ours was confirmed for this record, or that it was adopted: what a look shows or does not
@@ -291,23 +290,20 @@ create table effect (
     generation int not null,
     k bytea,
     operation text not null check (operation in ('create', 'update', 'append_part', 'change_part', 'delete')),
-    state text not null check (state in ('planned', 'sent', 'unknown', 'dropped', 'failed', 'confirmed', 'abandoned')),
-    token uuid not null,
+    state text not null check (state in ('sent', 'unknown', 'failed', 'confirmed', 'abandoned')),
     last boolean not null,
     -- What was sent: {"fields", "parts", "part_id", "keys"}.
     request jsonb not null,
-    request_digest text not null,
-    before_image jsonb,
     target_id text,
-    response_digest text,
     outcome text,
-    sent_at timestamptz,
-    settle_at timestamptz,
+    sent_at timestamptz not null,
+    -- From then on an absent look-up is believed.
+    settle_at timestamptz not null,
     resolved_at timestamptz,
     late_at timestamptz,
     created_at timestamptz not null default now()
 );
-create unique index effect_one_open on effect (link_id) where state in ('planned', 'sent', 'unknown');
+create unique index effect_one_open on effect (link_id) where state in ('sent', 'unknown');
 create index effect_by_link on effect (link_id, created_at);
 
 -- Superseded envelopes not yet covered by an applied version; at most 16 per link.
@@ -344,7 +340,6 @@ create table unsettled_claim (
     source text not null,
     event_id text not null,
     generation int not null,
-    k bytea,
     taken_over_at timestamptz not null default now()
 );
 create index unsettled_by_event on unsettled_claim (link_id, source, event_id);
@@ -418,7 +413,6 @@ create table budget_holder (
 create table circuit (
     connection_id uuid not null references budget on delete cascade,
     operation text not null,
-    opened_at timestamptz not null,
     open_until timestamptz not null,
     open_ms bigint not null,
     canary_until timestamptz,

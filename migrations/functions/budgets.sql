@@ -60,8 +60,8 @@ begin
             b.fine_at := t;
         end if;
         for item in select * from jsonb_array_elements(a.opened) loop
-            insert into circuit as c (connection_id, operation, opened_at, open_until, open_ms, reason)
-            values (a.connection, item ->> 'operation', t, t + (item ->> 'ms')::bigint * interval '1 ms', (item ->> 'ms')::bigint, item ->> 'reason')
+            insert into circuit as c (connection_id, operation, open_until, open_ms, reason)
+            values (a.connection, item ->> 'operation', t + (item ->> 'ms')::bigint * interval '1 ms', (item ->> 'ms')::bigint, item ->> 'reason')
             on conflict (connection_id, operation) do update set
                 -- A canary failed: longer. A process that noticed later adds nothing.
                 open_ms = case when c.open_until > t then c.open_ms else least(c.open_ms * 2, longest_open_ms()) end,

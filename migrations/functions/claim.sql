@@ -68,7 +68,7 @@ begin
                 where m.id = x.locked and m.tenant = x.tenant offset 0) r on true
             left join lateral (select state, generation, held_for from dead_letter where id = x.letter offset 0) d on true
             left join lateral (select effect_json(e) as open from effect e
-                where e.link_id = r.id and e.state in ('planned', 'sent', 'unknown') offset 0) e on true
+                where e.link_id = r.id and e.state in ('sent', 'unknown') offset 0) e on true
             order by x.locked, x.key desc nulls last
         loop
             idx := i.idx;
@@ -166,8 +166,8 @@ begin
                 return next; continue;
             end if;
             if l.claim_token is not null then
-                insert into unsettled_claim (token, tenant, link_id, source, event_id, generation, k, taken_over_at)
-                values (l.claim_token, l.tenant, l.id, l.claim_source, l.claim_event, l.claim_generation, l.claim_k, t)
+                insert into unsettled_claim (token, tenant, link_id, source, event_id, generation, taken_over_at)
+                values (l.claim_token, l.tenant, l.id, l.claim_source, l.claim_event, l.claim_generation, t)
                 on conflict do nothing;
             end if;
             if i.key is null then

@@ -1,5 +1,5 @@
 -- Complete: an effect is confirmed, and the link moves by its share. p_items: {idx, effect, link, token, target_id, base,
--- base_hash, parts, keys?, digest?, what, note?, keep_lease, answered}. Verdicts: ended (confirmed, and the event with it: no
+-- parts, keys?, what, note?, keep_lease, answered}. Verdicts: ended (confirmed, and the event with it: no
 -- detail) | confirmed | elsewhere (somebody else resolved it); these two with the link as it is now.
 create or replace function complete_effects(p_items jsonb) returns table (idx int, verdict text, detail jsonb) language plpgsql volatile
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off as $$
@@ -15,11 +15,10 @@ begin
                 select x.*, row_number() over (partition by x.link order by x.idx) > 1
                     or (x.target_id is not null and row_number() over (partition by x.target_id order by x.link, x.idx) > 1) as waits
                 from jsonb_to_recordset(p_items) as x(idx int, effect uuid, link bigint, token uuid, target_id text, base jsonb,
-                    base_hash text, parts jsonb, keys jsonb, digest text, what text, note jsonb, keep_lease boolean, answered boolean)
+                    parts jsonb, keys jsonb, what text, note jsonb, keep_lease boolean, answered boolean)
                 where todo is null or x.idx = any (todo)),
             done as (
-                update effect f set state = 'confirmed', resolved_at = t, target_id = coalesce(x.target_id, f.target_id),
-                    response_digest = x.digest
+                update effect f set state = 'confirmed', resolved_at = t, target_id = coalesce(x.target_id, f.target_id)
                 from x where f.id = x.effect and not x.waits
                     -- `case`: else all open effects would be read through their index
                     and case f.state when 'sent' then true when 'unknown' then true else false end
@@ -38,7 +37,6 @@ begin
                     former_target_id = case when seen.gone then coalesce(r.target_id, r.former_target_id) end,
                     state = case when r.state = 'conflict' then r.state when seen.gone then 'deleted' else 'linked' end,
                     base = case when seen.gone then '{}' else seen.base end,
-                    base_hash = case when seen.gone then null else seen.base_hash end,
                     target_parts = case when seen.gone then '{}' else seen.parts end,
                     applied_k = case when seen.last then greatest(r.applied_k, seen.k) else r.applied_k end,
                     lease_token = case when seen.last and not seen.keep_lease and r.lease_token = seen.token then null else r.lease_token end,

@@ -1,6 +1,6 @@
 -- Reserve: the effect row before its call. p_items: {idx, effect, link, token, source, event_id, generation, k?, operation,
--- last, request, digest, before_image?, target_id?, settle_ms, straight}. straight: one insert to `sent`. Verdicts: sent |
--- planned | open (the link has an open effect) | lost (the lease is somebody else's).
+-- last, request, target_id?, settle_ms}. Verdicts: sent | open (the link has an open effect) | lost (the lease is somebody
+-- else's).
 create or replace function reserve_effects(p_items jsonb) returns table (idx int, verdict text, sent_at timestamptz, settle_at timestamptz)
     language plpgsql volatile as $$
 declare t timestamptz;
@@ -13,35 +13,20 @@ begin
         with x as materialized (
             select x.*, l.id as mine, l.tenant
             from jsonb_to_recordset(p_items) as x(idx int, effect uuid, link bigint, token uuid, source text, event_id text,
-                generation int, k text, operation text, last boolean, request jsonb, digest text, before_image jsonb, target_id text,
-                settle_ms bigint, straight boolean)
+                generation int, k text, operation text, last boolean, request jsonb, target_id text, settle_ms bigint)
             left join lateral (select own.id, own.tenant from link own where own.id = x.link and own.lease_token = x.token offset 0) l on true),
         made as (
-            insert into effect as e (id, link_id, tenant, source, event_id, generation, k, operation, state, token, last, request,
-                request_digest, before_image, target_id, sent_at, settle_at, created_at)
+            insert into effect as e (id, link_id, tenant, source, event_id, generation, k, operation, state, last, request, target_id, sent_at, settle_at, created_at)
             select x.effect, x.link, x.tenant, x.source, x.event_id, x.generation, decode(x.k, 'hex'), x.operation,
-                case when x.straight then 'sent' else 'planned' end, x.token, x.last, x.request, x.digest, x.before_image, x.target_id,
-                case when x.straight then t end, case when x.straight then t + x.settle_ms * interval '1 ms' end, t
+                'sent', x.last, x.request, x.target_id, t, t + x.settle_ms * interval '1 ms', t
             from x where x.mine is not null order by x.link
-            on conflict (link_id) where state in ('planned', 'sent', 'unknown') do nothing
+            on conflict (link_id) where state in ('sent', 'unknown') do nothing
             returning e.id, e.state, e.sent_at, e.settle_at)
         select x.idx, coalesce(made.state, case when x.mine is null then 'lost' else 'open' end), made.sent_at, made.settle_at
         from x left join made on made.id = x.effect;
 end $$;
 
--- planned -> sent, directly before the call. No row: lost.
-create or replace function send_effect(p_effect uuid, p_link bigint, p_token uuid, p_settle_ms bigint) returns jsonb
-    language plpgsql volatile as $$
-declare e effect;
-begin
-    update effect set state = 'sent', sent_at = kurir_now(), settle_at = kurir_now() + p_settle_ms * interval '1 ms'
-        where id = p_effect and state = 'planned'
-          and exists (select 1 from link where id = p_link and lease_token = p_token)
-        returning * into e;
-    return case when found then effect_json(e) end;
-end $$;
-
--- The other ends of an effect. p_to: dropped (it never left), failed, unknown, abandoned (the look-up began at p_begun).
+-- The other ends of an effect. p_to: failed, unknown, abandoned (the look-up began at p_begun).
 -- p_recheck_ms: look once more at the link after that time. Returns the state it has now.
 create or replace function resolve_effect(p_effect uuid, p_link bigint, p_to text, p_begun timestamptz, p_outcome text, p_recheck_ms bigint)
     returns jsonb language plpgsql volatile as $$
@@ -51,7 +36,6 @@ begin
     t := kurir_now();
     update effect set state = p_to, outcome = p_outcome, resolved_at = case when p_to = 'unknown' then null else t end
         where id = p_effect and case p_to
-            when 'dropped' then state = 'planned'
             when 'unknown' then state = 'sent'
             when 'failed' then state in ('sent', 'unknown')
             when 'abandoned' then state in ('sent', 'unknown') and p_begun >= settle_at

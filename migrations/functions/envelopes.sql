@@ -51,7 +51,7 @@ begin
     elsif l.desired_k = p_k and l.target_id is null then
         -- Nothing living is left of this record and nothing was made: its keys are free for others. A frozen owner
         -- is fenced off first.
-        if not exists (select 1 from effect where link_id = p_link and state in ('planned', 'sent', 'unknown')) then
+        if not exists (select 1 from effect where link_id = p_link and state in ('sent', 'unknown')) then
             update link set lease_token = null, lease_until = null where id = p_link;
             delete from natural_key_claim where link_id = p_link;
         end if;

@@ -3,7 +3,7 @@
 -- keep the lease. missed: a look that began at p_begun does not show the record. seen: one does, so what was concluded from
 -- such looks is over. p_cause: of a conflict.
 create or replace function finish_link(p_link bigint, p_token uuid, p_end text, p_k bytea, p_source text, p_event text, p_generation int,
-    p_target text, p_base jsonb, p_base_hash text, p_parts jsonb, p_keys jsonb, p_note jsonb, p_despite_open boolean,
+    p_target text, p_base jsonb, p_parts jsonb, p_keys jsonb, p_note jsonb, p_despite_open boolean,
     p_recheck_ms bigint, p_recheck_step int, p_cause text, p_begun timestamptz) returns jsonb language plpgsql volatile as $$
 declare l link; t timestamptz; other bigint; old_target text; over boolean;
 begin
@@ -24,7 +24,7 @@ begin
         if found then
             return jsonb_build_object('guarded', false, 'taken', other, 'link', link_json(l), 'open', open_effect(p_link));
         end if;
-        update link set target_id = p_target, former_target_id = null, state = 'linked', base = p_base, base_hash = p_base_hash, target_parts = p_parts,
+        update link set target_id = p_target, former_target_id = null, state = 'linked', base = p_base, target_parts = p_parts,
             written_at = t, missing_since = null, updated_at = t where id = p_link returning * into l;
     elsif p_end = 'noted' then
         update link set target_parts = p_parts, updated_at = t where id = p_link returning * into l;
@@ -41,7 +41,6 @@ begin
             target_id = case when p_end = 'deleted' then null else l.target_id end,
             former_target_id = case when p_end = 'deleted' then coalesce(l.target_id, l.former_target_id) else l.former_target_id end,
             base = case when p_end = 'deleted' then '{}'::jsonb else l.base end,
-            base_hash = case when p_end = 'deleted' then null else l.base_hash end,
             target_parts = case when p_end = 'deleted' then '{}'::jsonb else l.target_parts end,
             applied_k = case when p_end in ('unchanged', 'deleted') then greatest(l.applied_k, p_k) else l.applied_k end,
             conflict_cause = case p_end when 'deleted' then null when 'conflict' then p_cause else l.conflict_cause end,

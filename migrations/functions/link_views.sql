@@ -18,7 +18,7 @@ create or replace function effect_json(e effect) returns jsonb language sql stab
 $$;
 
 create or replace function open_effect(p_link bigint) returns jsonb language sql volatile as $$
-    select effect_json(e) from effect e where link_id = p_link and state in ('planned', 'sent', 'unknown')
+    select effect_json(e) from effect e where link_id = p_link and state in ('sent', 'unknown')
 $$;
 
 -- Calls that were given up or refused although they left: the newest, oldest first, and which keys of theirs are another link's
@@ -27,7 +27,7 @@ create or replace function given_up(l link, t timestamptz) returns jsonb languag
 declare effects jsonb;
 begin
     select jsonb_agg(effect_json(e) order by e.sent_at, e.id) into effects from (
-        select * from effect where link_id = l.id and state in ('abandoned', 'failed') and sent_at is not null
+        select * from effect where link_id = l.id and state in ('abandoned', 'failed')
             and (resolved_at > t - interval '2 days' or (operation = 'create' and l.target_id is null))
         order by sent_at desc, id desc limit 32) e;
     if effects is null then

@@ -121,7 +121,7 @@ pub async fn take(pool: &Pool) -> Result<Census, Error> {
         effects: counts(
             pool,
             "select l.target_system as system, e.operation as what, count(*) as count
-             from effect e join link l on l.id = e.link_id where e.state in ('planned', 'sent', 'unknown')
+             from effect e join link l on l.id = e.link_id where e.state in ('sent', 'unknown')
              group by 1, 2 order by 1, 2",
         )
         .await?,

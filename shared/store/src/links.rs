@@ -90,17 +90,6 @@ impl Links {
         self.reserve.call(item).await
     }
 
-    /// planned → sent, directly before the call. `None`: the lease or the effect is somebody else's now.
-    pub async fn send(
-        &self,
-        effect: Uuid,
-        link: i64,
-        token: Uuid,
-        settle: Duration,
-    ) -> Result<Option<EffectRow>, Error> {
-        effect::send(&self.pool, effect, link, token, settle).await
-    }
-
     /// A clear answer, or a look-up that proves it: the effect is confirmed and the link moves by its share.
     pub async fn complete(&self, item: Completion) -> Result<Completed, Error> {
         self.complete.call(item).await

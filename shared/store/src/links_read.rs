@@ -114,7 +114,7 @@ row! {
 }
 
 row! {
-    /// One partner call, made or planned.
+    /// One partner call.
     pub struct Effect {
         pub id: Uuid,
         pub event_id: String,

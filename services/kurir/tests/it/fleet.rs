@@ -640,7 +640,7 @@ impl Fleet {
         for (what, query) in [
             (
                 "open effects",
-                "select count(*) from effect where state in ('planned', 'sent', 'unknown')",
+                "select count(*) from effect where state in ('sent', 'unknown')",
             ),
             (
                 "leases",
