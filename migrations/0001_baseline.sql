@@ -14,6 +14,213 @@ create table applied_function (
     at timestamptz not null default now()
 );
 
+-- Types: what the functions over batches are given, one object of a JSON array each; what an object lacks is null. Keys (`k`)
+-- travel as hexadecimal text.
+
+-- A link by its id, or by what it ties: one record of a source to one connection. Part of the items below.
+create type link_name as (
+    link_id bigint,
+    tenant text,
+    kind text,
+    source_system text,
+    source_account text,
+    source_id text,
+    target_system text,
+    connection_id uuid,
+    k text
+);
+
+-- Item of claim_links.
+create type claim_item as (
+    idx int,
+    link_id bigint,
+    tenant text,
+    kind text,
+    source_system text,
+    source_account text,
+    source_id text,
+    target_system text,
+    connection_id uuid,
+    k text,
+    source text,
+    event_id text,
+    generation int,
+    token uuid,
+    dead_id uuid,
+    keys jsonb,
+    type text,
+    subject text,
+    properties jsonb,
+    headers jsonb,
+    -- A request counts its claims under this name.
+    claim_as text,
+    -- Digest of the content that it wants.
+    content text
+);
+
+-- Who has a link: an event, or a request under the name that it counts under.
+create type running_claim as (
+    event text,
+    source text,
+    generation int,
+    k bytea,
+    token uuid
+);
+
+-- What claim_links has granted and writes at its end.
+create type claim_grant as (
+    idx int,
+    link bigint,
+    claim running_claim,
+    content text,
+    open jsonb,
+    more jsonb
+);
+
+-- Natural keys that a granted link does not own yet.
+create type wanted_keys as (
+    idx int,
+    link bigint,
+    keys jsonb
+);
+
+-- A lease that is given back or prolonged. Without its link the whole table is searched.
+create type lease_item as (
+    token uuid,
+    link bigint,
+    error text
+);
+
+-- Item of reserve_effects.
+create type reserve_item as (
+    idx int,
+    effect uuid,
+    link bigint,
+    token uuid,
+    source text,
+    event_id text,
+    generation int,
+    k text,
+    operation text,
+    last boolean,
+    request jsonb,
+    target_id text,
+    settle_ms bigint
+);
+
+-- Item of complete_effects.
+create type complete_item as (
+    idx int,
+    effect uuid,
+    link bigint,
+    token uuid,
+    target_id text,
+    base jsonb,
+    parts jsonb,
+    keys jsonb,
+    what text,
+    note jsonb,
+    keep_lease boolean,
+    answered boolean
+);
+
+-- Item of bury.
+create type dead_item as (
+    idx int,
+    dead_id uuid,
+    worker text,
+    queue text,
+    tenant text,
+    connection_id uuid,
+    link_id bigint,
+    kind text,
+    source_system text,
+    source_account text,
+    source_id text,
+    target_system text,
+    k text,
+    source text,
+    event_id text,
+    type text,
+    subject text,
+    generation int,
+    attempt int,
+    class text,
+    fingerprint text,
+    message text,
+    trace_id text,
+    at timestamptz,
+    properties jsonb,
+    headers jsonb
+);
+
+-- Item of hold_events.
+create type hold_item as (
+    idx int,
+    worker text,
+    queue text,
+    tenant text,
+    target_system text,
+    connection_id uuid,
+    epoch bigint,
+    cause text,
+    person boolean,
+    detail text,
+    kind text,
+    source_system text,
+    source_account text,
+    source_id text,
+    k text,
+    link_id bigint,
+    source text,
+    event_id text,
+    generation int,
+    type text,
+    subject text,
+    properties jsonb,
+    headers jsonb,
+    release_at timestamptz,
+    lane smallint,
+    waits_kind text,
+    waits_system text,
+    waits_account text,
+    waits_id text,
+    waits_key text
+);
+
+-- A limit of a budget: one permit each gap_us, and as many as burst at once, in windows of per_ms.
+create type bucket as (
+    per_ms bigint,
+    gap_us bigint,
+    burst int
+);
+
+-- What a process asks of a connection's budget (lease_budgets).
+create type budget_ask as (
+    connection uuid,
+    tenant text,
+    spec jsonb,
+    -- Array of bucket.
+    buckets jsonb,
+    want int,
+    back int,
+    slots_want int,
+    slots_used int,
+    searches_want int,
+    searches_used int,
+    begun int,
+    fine boolean,
+    cost real,
+    -- {ms, named, reason}
+    cool jsonb,
+    -- Array of {operation, reason, ms}; of operations; of operations.
+    opened jsonb,
+    closed jsonb,
+    canaries jsonb,
+    in_flight int,
+    search_lane int
+);
+
 -- Tenants, their tokens and connections.
 
 create table tenant (
@@ -257,12 +464,8 @@ create table link (
         'part_twice', 'late_create', 'unclear_create', 'recheck_failed')),
     lease_token uuid,
     lease_until timestamptz,
-    -- The running claim: event id and source, generation, k, token.
-    claim_event text,
-    claim_source text,
-    claim_generation int,
-    claim_k bytea,
-    claim_token uuid,
+    -- Set back as a whole; its k is null for a request.
+    claim running_claim,
     recheck_at timestamptz,
     recheck_step smallint not null default 0,
     last_error text,

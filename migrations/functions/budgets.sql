@@ -13,9 +13,7 @@ create or replace function share_of(p_max int, p_want int, p_taken int, p_wantin
              else ceil(p_max::numeric / (p_wanting + 1))::int end))
 $$;
 
--- A process asks for its connections, at most a second of permits ahead. p_asks: array of {connection, tenant, spec,
--- buckets: [{per_ms, gap_us, burst}], want, back, slots_want, slots_used, searches_want, searches_used, begun, fine, cost,
--- cool?: {ms, named, reason}, opened: [{operation, reason, ms}], closed: [operation], canaries: [operation]}.
+-- A process asks for its connections, at most a second of permits ahead. p_asks: array of budget_ask.
 -- A connection that does not exist, or is another tenant's, has no answer.
 create or replace function lease_budgets(p_holder uuid, p_asks jsonb, p_live interval) returns table (connection uuid, granted int, wait_ms bigint,
     slots int, searches int, cooldown_ms bigint, cooldown_reason text, backlog boolean, circuits jsonb, rivals int)
@@ -25,13 +23,11 @@ declare
     arrivals jsonb; item jsonb; op text; can text[];
 begin
     insert into budget (connection_id, tenant, updated_at)
-        select c.id, c.tenant, kurir_now() from connection c join jsonb_to_recordset(p_asks) as x(connection uuid, tenant text)
+        select c.id, c.tenant, kurir_now() from connection c join jsonb_populate_recordset(null::budget_ask, p_asks) as x
             on c.id = x.connection and c.tenant = x.tenant
         where not exists (select 1 from budget where connection_id = c.id) order by c.id on conflict do nothing;
     for a in
-        select * from jsonb_to_recordset(p_asks) as x(connection uuid, tenant text, spec jsonb, buckets jsonb, want int, back int,
-            slots_want int, slots_used int, searches_want int, searches_used int, begun int, fine boolean, cost real, cool jsonb,
-            opened jsonb, closed jsonb, canaries jsonb, in_flight int, search_lane int)
+        select * from jsonb_populate_recordset(null::budget_ask, p_asks) as x
         order by x.connection
     loop
         select * into b from budget where connection_id = a.connection and tenant = a.tenant for update;
@@ -83,7 +79,7 @@ begin
         end loop;
         -- Permits: each bucket must have them.
         arrivals := '{}'; free := a.want; wait := 0;
-        for w in select * from jsonb_to_recordset(a.buckets) as y(per_ms bigint, gap_us bigint, burst int) loop
+        for w in select * from jsonb_populate_recordset(null::bucket, a.buckets) as y loop
             tat := greatest(coalesce((b.arrival ->> w.per_ms::text)::bigint, 0) - a.back * w.gap_us, now_us);
             -- Settings that were made narrower, or a clock that went back, lock nobody out for longer than one filling.
             tat := least(tat, now_us + w.burst * w.gap_us);
@@ -96,7 +92,7 @@ begin
             wait := greatest(wait, (extract(epoch from b.cooldown_until - t) * 1000000)::bigint);
         end if;
         granted := greatest(free, 0);
-        for w in select * from jsonb_to_recordset(a.buckets) as y(per_ms bigint, gap_us bigint, burst int) loop
+        for w in select * from jsonb_populate_recordset(null::bucket, a.buckets) as y loop
             arrivals := arrivals || jsonb_build_object(w.per_ms::text, (arrivals ->> w.per_ms::text)::bigint + granted * w.gap_us);
         end loop;
         -- Calls in flight.
@@ -174,7 +170,7 @@ begin
         return greatest(0, least(100, in_flight * 8) - underway);
     end if;
     free := null; pace := null;
-    for w in select * from jsonb_to_recordset(b.buckets) as y(per_ms bigint, gap_us bigint, burst int) loop
+    for w in select * from jsonb_populate_recordset(null::bucket, b.buckets) as y loop
         free := least(free, floor((now_us + w.burst * w.gap_us
             - greatest(coalesce((b.arrival ->> w.per_ms::text)::bigint, 0), now_us)) / w.gap_us::numeric));
         pace := least(pace, 1000000.0 / w.gap_us);

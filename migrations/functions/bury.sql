@@ -1,6 +1,5 @@
--- The ledger's transaction: the dead copy with its link. p_items: {idx, dead_id, worker, queue, tenant?, connection_id?,
--- link_id?, kind?, source_system?, source_account?, source_id?, target_system?, k?, source?, event_id?, type?, subject?,
--- generation, attempt, class, fingerprint, message?, trace_id?, at, properties, headers}; p_bodies[idx + 1].
+-- The ledger's transaction: the dead copy with its link. p_items: array of dead_item; p_bodies[idx + 1] is
+-- the envelope. What could not be decoded has no tenant, source or key.
 create or replace function bury(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
 declare i record; l link; d dead_letter; t timestamptz; done boolean; partly jsonb; fresh boolean; links bigint[]; x bigint; first_link bigint;
     n_class text; n_fingerprint text; n_message text;
@@ -8,10 +7,7 @@ begin
     perform lock_links(p_items, false);
     for i in
         select y.*, decode(y.k, 'hex') as key
-        from jsonb_to_recordset(p_items) as y(idx int, dead_id uuid, worker text, queue text, tenant text, connection_id uuid,
-            link_id bigint, kind text, source_system text, source_account text, source_id text, target_system text, k text,
-            source text, event_id text, type text, subject text, generation int, attempt int, class text, fingerprint text,
-            message text, trace_id text, at timestamptz, properties jsonb, headers jsonb)
+        from jsonb_populate_recordset(null::dead_item, p_items) as y
         order by coalesce(y.tenant, ''), coalesce(y.kind, ''), coalesce(y.source_system, ''), coalesce(y.source_account, ''),
             coalesce(y.source_id, ''), y.dead_id, y.generation
     loop
@@ -39,7 +35,7 @@ begin
         if i.class = 'delivery_limit' and not exists (
             select 1 from unsettled_claim u where u.link_id = any (links) and u.source = i.source and u.event_id = i.event_id
             union all
-            select 1 from link m where m.id = any (links) and m.claim_source = i.source and m.claim_event = i.event_id) then
+            select 1 from link m where m.id = any (links) and (m.claim).source = i.source and (m.claim).event = i.event_id) then
             -- Whole prefetch windows come along when one event ends its worker again and again.
             n_class := 'crash_neighbour';
             n_fingerprint := 'ledger:crash_neighbour';
@@ -82,8 +78,8 @@ begin
         if links is not null and i.key is not null then
             foreach x in array links loop
                 delete from unsettled_claim where link_id = x and source = i.source and event_id = i.event_id;
-                update link set claim_event = null, claim_source = null, claim_generation = null, claim_k = null, claim_token = null
-                    where id = x and claim_source = i.source and claim_event = i.event_id and (lease_until is null or lease_until <= t);
+                update link set claim = null
+                    where id = x and (claim).source = i.source and (claim).event = i.event_id and (lease_until is null or lease_until <= t);
                 perform fall_back(x, i.key, i.queue);
                 insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
                 values (x, i.tenant, t, 'dead', i.key, i.source, i.event_id, i.generation,

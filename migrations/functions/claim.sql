@@ -15,25 +15,20 @@ create or replace function tell_same_version(l link, p_k bytea, p_other bytea, p
         and h.event_id = p_event and h.generation = p_generation)
 $$;
 
--- Claim a batch. p_items: array of {idx, link_id?, tenant, kind, source_system, source_account, source_id, target_system,
--- connection_id, k?, source, event_id, generation, token, dead_id, keys: [..], type, subject, properties, headers,
--- claim_as?, content?}; p_bodies[idx + 1] is the envelope. An item with link_id is a request of ours (resolve, recheck): it raises
+-- Claim a batch. p_items: array of claim_item; p_bodies[idx + 1] is the envelope. An item with link_id is a request of ours (resolve, recheck): it raises
 -- nothing, is never a duplicate, and counts its claims under claim_as.
 create or replace function claim_links(p_worker text, p_queue text, p_items jsonb, p_bodies bytea[], p_lease interval, p_alone boolean)
     returns table (idx int, verdict text, detail jsonb) language plpgsql volatile
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off as $$
 declare
     i record; l link; n int; own boolean; live boolean; looks boolean; t timestamptz; last_link bigint; letters uuid[]; todo int[]; later int[];
-    g_idx int[]; g_link bigint[]; g_token uuid[]; g_event text[]; g_source text[]; g_generation int[]; g_key bytea[]; g_content text[]; g_open jsonb[];
-    g_more jsonb[]; k_idx int[] := '{}'; k_link bigint[] := '{}'; k_keys jsonb[] := '{}';
+    grants claim_grant[]; wants wanted_keys[] := '{}';
 begin
     perform lock_links(p_items, true);
     -- Usually once: what an earlier item of the batch may have changed is read anew in the next turn.
     loop
         t := kurir_now();
-        last_link := null; letters := '{}'; later := '{}';
-        g_idx := '{}'; g_link := '{}'; g_token := '{}'; g_event := '{}'; g_source := '{}'; g_generation := '{}'; g_key := '{}';
-        g_content := '{}'; g_open := '{}'; g_more := '{}';
+        last_link := null; letters := '{}'; later := '{}'; grants := '{}';
         for i in
             -- everything is read here, after the lock, in one statement for the whole batch
             with x as materialized (
@@ -42,10 +37,7 @@ begin
                     coalesce(x.link_id, (select id from link where tenant = x.tenant and kind = x.kind
                         and source_system = x.source_system and source_account = x.source_account and source_id = x.source_id
                         and target_system = x.target_system and connection_id = x.connection_id)) as locked
-                from jsonb_to_recordset(p_items) as x(idx int, link_id bigint, tenant text, kind text, source_system text,
-                    source_account text, source_id text, target_system text, connection_id uuid, k text, source text,
-                    event_id text, generation int, token uuid, dead_id uuid, keys jsonb, type text, subject text,
-                    properties jsonb, headers jsonb, claim_as text, content text)
+                from jsonb_populate_recordset(null::claim_item, p_items) as x
                 where todo is null or x.idx = any (todo))
             select x.*, r.link, d.state as dead_state, d.generation as dead_generation,
                 d.held_for as dead_held_for, e.open,
@@ -86,7 +78,7 @@ begin
                 verdict := 'stale'; return next; continue;
             end if;
             live := coalesce(l.lease_token is not null and l.lease_until > t, false);
-            own := coalesce(l.claim_event = i.counted_as and l.claim_source = i.source, false);
+            own := coalesce((l.claim).event = i.counted_as and (l.claim).source = i.source, false);
             if i.key is not null then
                 if i.dead_state is not null and (i.generation < i.dead_generation
                     or (i.dead_state in ('open', 'discarded') and i.generation <= i.dead_generation)) then
@@ -120,7 +112,7 @@ begin
                 if i.key is null then
                     -- A resolve or re-check that kills: it stops, and the link says so to a person.
                     update link set state = 'conflict', conflict_cause = 'recheck_failed',
-                        last_error = 'a re-check of this record ended its process three times', recheck_at = null, claim_event = null, claim_source = null, claim_token = null, claim_k = null, claim_generation = null,
+                        last_error = 'a re-check of this record ended its process three times', recheck_at = null, claim = null,
                         lease_token = null, lease_until = null, updated_at = t where id = l.id;
                     delete from unsettled_claim where link_id = l.id and source = i.source and event_id = i.counted_as;
                     verdict := 'stale'; return next; continue;
@@ -134,8 +126,7 @@ begin
                 on conflict (worker, tenant, source, event_id, connection_id) where link_key is null
                     do update set generation = excluded.generation, k = excluded.k, body = excluded.body, held_at = excluded.held_at;
                 delete from unsettled_claim where link_id = l.id and source = i.source and event_id = i.counted_as;
-                update link set claim_event = null, claim_source = null, claim_token = null, claim_k = null, claim_generation = null
-                    where id = l.id and own;
+                update link set claim = null where id = l.id and own;
                 perform close_letter(i.letter, i.generation, 'resolved', 'poison', null, t);
                 perform fall_back(l.id, i.key, p_queue);
                 insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
@@ -165,9 +156,9 @@ begin
                 end if;
                 return next; continue;
             end if;
-            if l.claim_token is not null then
+            if (l.claim).token is not null then
                 insert into unsettled_claim (token, tenant, link_id, source, event_id, generation, taken_over_at)
-                values (l.claim_token, l.tenant, l.id, l.claim_source, l.claim_event, l.claim_generation, t)
+                values ((l.claim).token, l.tenant, l.id, (l.claim).source, (l.claim).event, (l.claim).generation, t)
                 on conflict do nothing;
             end if;
             if i.key is null then
@@ -177,38 +168,34 @@ begin
             if i.key is null or l.target_id is null then
                 detail := detail || given_up(l, t);
             end if;
-            g_idx := g_idx || i.idx; g_link := g_link || l.id; g_token := g_token || i.token; g_event := g_event || i.counted_as;
-            g_source := g_source || i.source; g_generation := g_generation || i.generation; g_key := g_key || i.key;
-            g_content := g_content || i.content;
-            g_open := g_open || i.open; g_more := g_more || detail;
+            grants := grants || (i.idx, l.id, (i.counted_as, i.source, i.generation, i.key, i.token)::running_claim, i.content, i.open,
+                detail)::claim_grant;
             if i.wants_keys then
-                k_idx := k_idx || i.idx; k_link := k_link || l.id; k_keys := k_keys || i.keys;
+                wants := wants || (i.idx, l.id, i.keys)::wanted_keys;
             end if;
         end loop;
-        if g_idx <> '{}' then
+        if grants <> '{}' then
             return query
                 with u as (
-                    update link r set desired_k = coalesce(g.key, r.desired_k),
-                        desired_content = case when g.key is null then r.desired_content else g.content end, lease_token = g.token, lease_until = t + p_lease,
-                        claim_event = g.event, claim_source = g.source, claim_generation = g.generation, claim_k = g.key,
-                        claim_token = g.token, updated_at = t
-                    from unnest(g_idx, g_link, g_token, g_event, g_source, g_generation, g_key, g_content, g_open, g_more)
-                        as g(idx, link, token, event, source, generation, key, content, open, more)
+                    update link r set desired_k = coalesce((g.claim).k, r.desired_k),
+                        desired_content = case when (g.claim).k is null then r.desired_content else g.content end,
+                        lease_token = (g.claim).token, lease_until = t + p_lease, claim = g.claim, updated_at = t
+                    from unnest(grants) as g
                     where r.id = g.link returning g.idx, g.open, g.more, r as now)
                 select u.idx, 'granted', jsonb_build_object('link', link_json(u.now), 'open', u.open, 'now', t) || u.more from u;
         end if;
         exit when later = '{}';
         todo := later;
     end loop;
-    if k_idx <> '{}' then
+    if wants <> '{}' then
         -- Natural keys that the link does not own yet: in one order for everybody, after all links are locked.
         insert into natural_key_claim (tenant, connection_id, kind, natural_key, link_id, claimed_at)
             select o.tenant, o.connection_id, o.kind, key, o.id, t
-            from unnest(k_link, k_keys) as w(link, keys) cross join jsonb_array_elements_text(w.keys) key join link o on o.id = w.link
+            from unnest(wants) as w cross join jsonb_array_elements_text(w.keys) key join link o on o.id = w.link
             order by key, o.id on conflict do nothing;
         return query
             select w.idx, 'key_taken', jsonb_build_object('taken', jsonb_build_object('key', key, 'link', c.link_id, 'record', o.source_id))
-            from unnest(k_idx, k_link, k_keys) as w(idx, link, keys) cross join jsonb_array_elements_text(w.keys) key
+            from unnest(wants) as w cross join jsonb_array_elements_text(w.keys) key
             join link m on m.id = w.link
             join natural_key_claim c on c.tenant = m.tenant and c.connection_id = m.connection_id and c.kind = m.kind
                 and c.natural_key = key

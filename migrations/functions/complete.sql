@@ -1,6 +1,6 @@
--- Complete: an effect is confirmed, and the link moves by its share. p_items: {idx, effect, link, token, target_id, base,
--- parts, keys?, what, note?, keep_lease, answered}. Verdicts: ended (confirmed, and the event with it: no
--- detail) | confirmed | elsewhere (somebody else resolved it); these two with the link as it is now.
+-- Complete: an effect is confirmed, and the link moves by its share. p_items: array of complete_item.
+-- Verdicts: ended (confirmed, and the event with it: no detail) | confirmed | elsewhere (somebody else resolved it); these two with
+-- the link as it is now.
 create or replace function complete_effects(p_items jsonb) returns table (idx int, verdict text, detail jsonb) language plpgsql volatile
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off as $$
 declare i record; l link; e effect; t timestamptz; todo int[]; later int[];
@@ -14,8 +14,7 @@ begin
             with x as materialized (
                 select x.*, row_number() over (partition by x.link order by x.idx) > 1
                     or (x.target_id is not null and row_number() over (partition by x.target_id order by x.link, x.idx) > 1) as waits
-                from jsonb_to_recordset(p_items) as x(idx int, effect uuid, link bigint, token uuid, target_id text, base jsonb,
-                    parts jsonb, keys jsonb, what text, note jsonb, keep_lease boolean, answered boolean)
+                from jsonb_populate_recordset(null::complete_item, p_items) as x
                 where todo is null or x.idx = any (todo)),
             done as (
                 update effect f set state = 'confirmed', resolved_at = t, target_id = coalesce(x.target_id, f.target_id)
@@ -41,11 +40,7 @@ begin
                     applied_k = case when seen.last then greatest(r.applied_k, seen.k) else r.applied_k end,
                     lease_token = case when seen.last and not seen.keep_lease and r.lease_token = seen.token then null else r.lease_token end,
                     lease_until = case when seen.last and not seen.keep_lease and r.lease_token = seen.token then null else r.lease_until end,
-                    claim_event = case when seen.last and not seen.keep_lease and r.claim_token = seen.token then null else r.claim_event end,
-                    claim_source = case when seen.last and not seen.keep_lease and r.claim_token = seen.token then null else r.claim_source end,
-                    claim_generation = case when seen.last and not seen.keep_lease and r.claim_token = seen.token then null else r.claim_generation end,
-                    claim_k = case when seen.last and not seen.keep_lease and r.claim_token = seen.token then null else r.claim_k end,
-                    claim_token = case when seen.last and not seen.keep_lease and r.claim_token = seen.token then null else r.claim_token end,
+                    claim = case when seen.last and not seen.keep_lease and (r.claim).token = seen.token then null else r.claim end,
                     written_at = t, missing_since = null, last_error = null, updated_at = t
                 from seen where r.id = seen.link and seen.other is null),
             told as (

@@ -1,6 +1,5 @@
--- Reserve: the effect row before its call. p_items: {idx, effect, link, token, source, event_id, generation, k?, operation,
--- last, request, target_id?, settle_ms}. Verdicts: sent | open (the link has an open effect) | lost (the lease is somebody
--- else's).
+-- Reserve: the effect row before its call. p_items: array of reserve_item. Verdicts: sent | open (the
+-- link has an open effect) | lost (the lease is somebody else's).
 create or replace function reserve_effects(p_items jsonb) returns table (idx int, verdict text, sent_at timestamptz, settle_at timestamptz)
     language plpgsql volatile as $$
 declare t timestamptz;
@@ -12,8 +11,7 @@ begin
     return query
         with x as materialized (
             select x.*, l.id as mine, l.tenant
-            from jsonb_to_recordset(p_items) as x(idx int, effect uuid, link bigint, token uuid, source text, event_id text,
-                generation int, k text, operation text, last boolean, request jsonb, target_id text, settle_ms bigint)
+            from jsonb_populate_recordset(null::reserve_item, p_items) as x
             left join lateral (select own.id, own.tenant from link own where own.id = x.link and own.lease_token = x.token offset 0) l on true),
         made as (
             insert into effect as e (id, link_id, tenant, source, event_id, generation, k, operation, state, last, request, target_id, sent_at, settle_at, created_at)

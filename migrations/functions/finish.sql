@@ -48,8 +48,7 @@ begin
             last_error = case when p_end = 'conflict' then p_note ->> 'reason' when p_end in ('unchanged', 'deleted') then null else l.last_error end,
             recheck_at = case when p_end in ('rechecked', 'conflict') then t + p_recheck_ms * interval '1 ms' else l.recheck_at end,
             recheck_step = case when p_end in ('rechecked', 'conflict') then p_recheck_step else l.recheck_step end,
-            lease_token = null, lease_until = null, claim_event = null, claim_source = null, claim_generation = null,
-            claim_k = null, claim_token = null, updated_at = t
+            lease_token = null, lease_until = null, claim = null, updated_at = t
             where id = p_link returning * into l;
         delete from unsettled_claim where token = p_token;
         if p_end in ('unchanged', 'deleted') then

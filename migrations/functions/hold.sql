@@ -3,9 +3,7 @@ create or replace function suspended_words() returns text language sql immutable
     select 'the connection is suspended; repair its credentials, then run `kurir connection test`'
 $$;
 
--- Hold a batch. p_items: {idx, worker, queue, tenant, target_system, connection_id?, epoch?, cause, person, detail, kind?,
--- source_system?, source_account?, source_id?, k?, link_id?, source, event_id, generation, type, subject, properties, headers,
--- release_at?, lane?, waits_kind?, waits_system?, waits_account?, waits_id?, waits_key?}. A request of ours names its link,
+-- Hold a batch. p_items: array of hold_item; p_bodies[idx + 1] is the envelope. A request of ours names its link,
 -- and is held for that link's connection. A budget and a circuit are known from a worker's memory: where the connection is
 -- suspended by now, that is what holds the event. Verdicts: held | cause_gone | covered.
 create or replace function hold_events(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
@@ -14,11 +12,7 @@ begin
     perform lock_links(p_items, true);
     for i in
         select y.*, decode(y.k, 'hex') as key, coalesce(y.connection_id, named.connection_id) as at_connection
-        from jsonb_to_recordset(p_items) as y(idx int, worker text, queue text, tenant text, target_system text, connection_id uuid,
-            epoch bigint, cause text, person boolean, detail text, kind text, source_system text, source_account text,
-            source_id text, k text, link_id bigint, source text, event_id text, generation int, type text, subject text,
-            properties jsonb, headers jsonb, release_at timestamptz, lane smallint, waits_kind text, waits_system text,
-            waits_account text, waits_id text, waits_key text)
+        from jsonb_populate_recordset(null::hold_item, p_items) as y
         left join link named on named.id = y.link_id and named.tenant = y.tenant
         -- connections are suspended below: those too in one order
         order by coalesce(y.tenant, ''), coalesce(coalesce(y.connection_id, named.connection_id)::text, ''), decode(y.k, 'hex') desc nulls last

@@ -8,8 +8,7 @@ begin
         -- `offset 0`: row by row through the indexes, whatever the planner thinks of the table's size
         select array_agg(named.id), bool_or(named.id is null and x.link_id is null and x.k is not null and x.connection_id is not null)
         into ids, missing
-        from jsonb_to_recordset(p_items) as x(link_id bigint, tenant text, kind text, source_system text,
-            source_account text, source_id text, target_system text, connection_id uuid, k text)
+        from jsonb_populate_recordset(null::link_name, p_items) as x
         left join lateral (
             select l.id from link l where l.id = x.link_id and l.tenant = x.tenant
             union all
@@ -20,8 +19,7 @@ begin
         exit when not p_make or turn = 2 or missing is not true;
         insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, created_at, updated_at)
         select distinct tenant, kind, source_system, source_account, source_id, target_system, connection_id, t, t
-        from jsonb_to_recordset(p_items) as x(link_id bigint, tenant text, kind text, source_system text, source_account text,
-            source_id text, target_system text, connection_id uuid, k text), kurir_now() t
+        from jsonb_populate_recordset(null::link_name, p_items) as x, kurir_now() t
         where link_id is null and k is not null and connection_id is not null
             and not exists (select 1 from link l where l.tenant = x.tenant and l.kind = x.kind
                 and l.source_system = x.source_system and l.source_account = x.source_account and l.source_id = x.source_id

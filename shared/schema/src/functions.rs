@@ -34,10 +34,10 @@ const EMBEDDED: &[(&str, &str)] = embedded![
 const BEGINNING: &str = "create or replace function ";
 
 /// Orders builds: functions that a later one brought are left alone.
-const RELEASE: &str = env!("CARGO_PKG_VERSION");
+pub(super) const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// One function with what follows it in its file.
-struct Function {
+pub(super) struct Function {
     name: &'static str,
     text: &'static str,
 }
@@ -58,7 +58,7 @@ fn hash(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
 
-fn embedded() -> impl Iterator<Item = Function> {
+pub(super) fn embedded() -> impl Iterator<Item = Function> {
     EMBEDDED.iter().flat_map(|(_, text)| parts(text))
 }
 
@@ -69,7 +69,7 @@ pub(super) fn hash_all(hash: &mut Sha256) {
 }
 
 /// Without the comments between them: no text of a function.
-fn parts(text: &'static str) -> impl Iterator<Item = Function> {
+pub(super) fn parts(text: &'static str) -> impl Iterator<Item = Function> {
     let starts = text.match_indices(BEGINNING).map(|(at, _)| at);
     let starts: Vec<usize> = starts
         .filter(|at| *at == 0 || text.as_bytes().get(at - 1) == Some(&b'\n'))
@@ -199,8 +199,13 @@ fn is_later(one: &str, other: &str) -> bool {
 }
 
 /// All or nothing: whoever calls meanwhile gets all functions of before or all of after.
-pub(super) async fn bring_up_to_date(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let found = out_of_date(connection).await?;
+pub(super) async fn bring_up_to(
+    connection: &mut PgConnection,
+    functions: impl Iterator<Item = Function>,
+    release: &str,
+) -> sqlx::Result<()> {
+    let applied = applied(connection).await?;
+    let found = compare(functions, &applied, release);
     if found.make.is_empty() && found.drop.is_empty() {
         return Ok(());
     }
@@ -224,7 +229,7 @@ pub(super) async fn bring_up_to_date(connection: &mut PgConnection) -> sqlx::Res
         .bind(function.name)
         .bind(function.hash())
         .bind(function.signature())
-        .bind(RELEASE)
+        .bind(release)
         .execute(&mut *transaction)
         .await?;
     }

@@ -2,6 +2,8 @@
 //! `migrations`, once each; functions by the files of `migrations/functions`, whenever their text changes.
 
 mod functions;
+#[cfg(test)]
+mod upgrade;
 
 use sha2::{Digest, Sha256};
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
@@ -15,8 +17,8 @@ const EMBEDDED: &[(i64, &str, &str)] = &[(
 )];
 
 /// The caller holds the lock.
-fn migrator() -> Migrator {
-    let migrations = EMBEDDED
+fn migrator(migrations: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migrations = migrations
         .iter()
         .map(|&(version, name, sql)| {
             Migration::new(
@@ -40,8 +42,8 @@ fn migrator() -> Migrator {
 /// A migration that was applied with another text is refused by name; what Postgres refuses.
 pub async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
     connection.lock().await?;
-    migrator().run(&mut *connection).await?;
-    functions::bring_up_to_date(connection).await?;
+    migrator(EMBEDDED).run(&mut *connection).await?;
+    functions::bring_up_to(connection, functions::embedded(), functions::RELEASE).await?;
     connection.unlock().await
 }
 

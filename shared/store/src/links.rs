@@ -13,6 +13,7 @@ mod rows;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -112,10 +113,9 @@ impl Links {
         links: &[Option<i64>],
         errors: &[Option<String>],
     ) -> Result<(), Error> {
-        sqlx::query("select release_links($1, $2, $3)")
-            .bind(tokens)
-            .bind(links)
-            .bind(errors)
+        let errors = errors.iter().map(|error| json!(error));
+        sqlx::query("select release_links($1)")
+            .bind(leases(tokens, links, errors))
             .execute(&self.pool)
             .await?;
         Ok(())
@@ -123,9 +123,9 @@ impl Links {
 
     /// Prolongs the leases that are still ours; answers how many. Of a token without its link the whole table is searched.
     pub async fn renew(&self, tokens: &[Uuid], links: &[Option<i64>]) -> Result<i32, Error> {
-        let count: (i32,) = sqlx::query_as("select renew_links($1, $2, $3)")
-            .bind(tokens)
-            .bind(links)
+        let errors = tokens.iter().map(|_| json!(null));
+        let count: (i32,) = sqlx::query_as("select renew_links($1, $2)")
+            .bind(leases(tokens, links, errors))
             .bind(self.lease)
             .fetch_one(&self.pool)
             .await?;
@@ -152,4 +152,12 @@ impl Links {
     ) -> Result<bool, Error> {
         hold::discard(self, tenant, held, actor, note).await
     }
+}
+
+/// Items as `lease_item` has them.
+fn leases(tokens: &[Uuid], links: &[Option<i64>], errors: impl Iterator<Item = Value>) -> Value {
+    let items = tokens.iter().zip(links).zip(errors);
+    items
+        .map(|((token, link), error)| json!({ "token": token, "link": link, "error": error }))
+        .collect()
 }

@@ -200,7 +200,8 @@ pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Erro
     .await?
     .ok_or_else(|| Error::missing("link", id))?;
     let content = sqlx::query_as(
-        "select base, target_parts, lease_until, claim_event, claim_generation, claim_k, recheck_step
+        "select base, target_parts, lease_until, (claim).event as claim_event,
+           (claim).generation as claim_generation, (claim).k as claim_k, recheck_step
          from link where id = $1",
     )
     .bind(id)
