@@ -15,8 +15,8 @@ create or replace function tell_same_version(l link, p_k bytea, p_other bytea, p
         and h.event_id = p_event and h.generation = p_generation)
 $$;
 
--- Claim a batch. p_items: array of claim_item; p_bodies[idx + 1] is the envelope. An item with link_id is a request of ours (resolve, recheck): it raises
--- nothing, is never a duplicate, and counts its claims under claim_as.
+-- Claim a batch. p_items: array of claim_item; p_bodies[idx + 1] is the envelope. An item with link_id is a request of ours
+-- (resolve, recheck): it raises nothing, is never a duplicate, and counts its claims under claim_as.
 create or replace function claim_links(p_worker text, p_queue text, p_items jsonb, p_bodies bytea[], p_lease interval, p_alone boolean)
     returns table (idx int, verdict text, detail jsonb) language plpgsql volatile
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off as $$
