@@ -3,7 +3,7 @@
 
     load-tests/guards.py                  every guard, a table at the end (about 15 minutes on two cores)
     load-tests/guards.py --only settle    those whose name contains the word
-    load-tests/guards.py --list
+    load-tests/guards.py --list               their names; every text is looked for
 
 Works on a copy of the checkout with a target folder of its own; changes nothing here. The SQL guards need
 KURIR_DATABASE_URL (`make dev`, or `deploy/local/stack.sh run load-tests/guards.py`). Exit: 0 every guard is noticed,
@@ -24,8 +24,15 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SQL = "migrations/0003_link_functions.sql"
-TABLES = "migrations/0002_links.sql"
+CLAIM = "migrations/functions/claim.sql"
+EFFECTS = "migrations/functions/effects.sql"
+COMPLETE = "migrations/functions/complete.sql"
+FINISH = "migrations/functions/finish.sql"
+LEASES = "migrations/functions/leases.sql"
+BURY = "migrations/functions/bury.sql"
+HOLD = "migrations/functions/hold.sql"
+ENVELOPES = "migrations/functions/envelopes.sql"
+TABLES = "migrations/0001_baseline.sql"
 NEXT = "shared/sync/src/next.rs"
 DRIVE = "shared/sync/src/drive.rs"
 CALL = "shared/sync/src/drive/call.rs"
@@ -37,16 +44,16 @@ ABSENCE = "shared/sync/src/absence.rs"
 # (name, file, text, replacement, belt?)
 GUARDS = [
     # The engine in Rust: seen by the schedules on the model.
-    ("an open effect is resolved before anything else", NEXT, "if let Some(effect) = view.open {", "if let Some(effect) = view.open.filter(|effect| effect.state == EffectState::Planned) {", False),
+    ("an open effect is resolved before anything else", NEXT, "if let Some(effect) = view.open {", "if let Some(effect) = view.open.filter(|_| false) {", False),
     ("absent is believed only after the settle time", NEXT, "Some(settle_at) if view.claimed_at < settle_at =>", "Some(settle_at) if false && view.claimed_at < settle_at =>", False),
     ("gone: the first look counts only the lag after our last write", ABSENCE, "(Some(clear), _) if begun < clear => Some(Step::LookAgain(clear)),", "", False),
     ("gone: a second look", ABSENCE, "(_, None) => Some(Step::Missed(begun + lag)),", "(_, None) => None,", False),
     ("gone: the second look is the lag later", ABSENCE, "(_, Some(first)) if begun < first + lag => Some(Step::LookAgain(first + lag)),", "", False),
     ("gone: a record that is shown again was not gone", NEXT, "if view.shown_again() {\n        return Step::Seen;\n    }\n", "", False),
     ("gone: a part that a lagging look does not show is kept", MISSING, "if fresh {\n", "if true || fresh {\n", True),
-    ("gone: the conflict is looked at again", SQL, "looks := l.state = 'conflict' and l.conflict_cause = 'gone' and i.key is null and i.claim_as = 'recheck';", "looks := false;", False),
-    ("gone: written meanwhile, it was there", SQL, "        or (p_end = 'missed' and l.written_at > p_begun)\n        or (p_end = 'conflict' and p_cause = 'gone' and l.missing_since is null) then", "        then", True),
-    ("claim: a conflict about a key ends when the newest content wants none of another", SQL, "if l.state = 'conflict' and l.conflict_cause = 'key_taken' and i.key is not null and i.taken is null then", "if false then", False),
+    ("gone: the conflict is looked at again", CLAIM, "looks := l.state = 'conflict' and l.conflict_cause = 'gone' and i.key is null and i.claim_as = 'recheck';", "looks := false;", False),
+    ("gone: written meanwhile, it was there", FINISH, "        or (p_end = 'missed' and l.written_at > p_begun)\n        or (p_end = 'conflict' and p_cause = 'gone' and l.missing_since is null) then", "        then", True),
+    ("claim: a conflict about a key ends when the newest content wants none of another", CLAIM, "if l.state = 'conflict' and l.conflict_cause = 'key_taken' and i.key is not null and i.taken is null then", "if false then", False),
     ("look up before create", NEXT, "let Some(hits) = view.seen.hits(&content.keys) else {\n        return Step::Find(content.keys.clone());\n    };", "let hits: &[Record] = &[];", False),
     ("several hits are a conflict", NEXT, "several => several_records(several),\n        },\n    }\n}\n\nfn create", "several => Step::Adopt { record: Box::new((*several[0]).clone()), despite_open: false },\n        },\n    }\n}\n\nfn create", False),
     ("the former record is looked at before a re-creation", NEXT, ".filter(|_| !view.seen.former_gone)", ".filter(|_| false)", False),
@@ -65,49 +72,47 @@ GUARDS = [
     ("a call that missed its window is not sent", CALL, ".send_window\n            .checked_sub(self.driver.clock.elapsed() - begun)", ".send_window\n            .checked_sub(Duration::ZERO)", False),
     ("a guard that failed is not the end of the event", DRIVE, "_ => self.wait(WaitCause::TokenLost),\n        }\n    }\n\n    fn wait", "_ => Flow::End(Handled::Done(Done(AckReason::AlreadyDone))),\n        }\n    }\n\n    fn wait", False),
     ("a lost answer is unknown, not failed", CALL, "self.driver.ledger.resolve(unknown).await?;", "let _ = unknown; self.fail(effect, outcome, false).await?;", False),
-    ("a chain keeps its lease", CALL, "self.work.wish.k().is_none(),\n            true,\n        )\n        .await\n    }", "self.work.wish.k().is_none(),\n            true,\n        )\n        .await\n        .map(|_| Flow::End(Handled::Done(Done(AckReason::Applied))))\n    }", False),
+    ("a chain keeps its lease", CALL, "self.complete(effect, moved, note, self.work.wish.k().is_none(), true)\n            .await\n", "self.complete(effect, moved, note, self.work.wish.k().is_none(), true)\n            .await\n            .map(|_| Flow::End(Handled::Done(Done(AckReason::Applied))))\n", False),
     ("waiting is not failing", "shared/worker/src/decide.rs", "Err(Failure::Transient {\n            retry_after,\n            class,\n            message,\n        }) => retry(retry_after, class, message, context),", "Err(Failure::Transient { retry_after, class, message }) => { let _ = (retry_after, class); dead(DeadClass::Exhausted, message) }", False),
     ("a deletion wins a tie", "shared/event/src/order_key.rs", "bytes.push(if tombstone { b'1' } else { b'0' });", "bytes.push(if tombstone { b'0' } else { b'1' });", False),
     # The functions in SQL: compared step by step with the model.
-    ("claim: a stale generation is acknowledged", SQL, "if i.dead_state is not null and (i.generation < i.dead_generation\n", "if false and (i.generation < i.dead_generation\n", False),
-    ("claim: an event that is held already", SQL, "if i.is_held then", "if false then", False),
-    ("claim: duplicate", SQL, "                if i.key <= l.applied_k then\n                    update dead_letter", "                if false then\n                    update dead_letter", False),
-    ("claim: superseded", SQL, "            if i.key < l.desired_k then", "            if false then", False),
-    ("claim: the superseded envelope is kept", SQL, "                perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);\n", "", False),
-    ("claim: a live lease", SQL, "if (l.state = 'conflict' and not looks) or live or (n = 2", "if (l.state = 'conflict' and not looks) or (n = 2", False),
-    ("claim: the fourth is poison", SQL, "if n >= 3 and not (own and live) then", "if n >= 3000 and not (own and live) then", False),
-    ("claim: poison falls back", SQL, "                perform fall_back(l.id, i.key, p_queue);\n                insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)\n                values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{\"reason\": \"poison\"}');", "", False),
-    ("claim: the third runs alone", SQL, "or live or (n = 2 and not p_alone) then", "or live then", False),
-    ("claim: a taken-over claim is counted", SQL, "            if l.claim_token is not null then\n                insert into unsettled_claim", "            if false then\n                insert into unsettled_claim", False),
-    ("claim: a key belongs to one link", SQL, "where c.link_id <> w.link order by key, w.link;", "where false order by key, w.link;", False),
-    ("claim: while nothing is linked, calls that were given up come along", SQL, "if i.key is null or l.target_id is null then", "if i.key is null then", False),
-    ("reserve: the token fences", SQL, "where own.id = x.link and own.lease_token = x.token offset 0", "where own.id = x.link offset 0", False),
-    ("reserve: one open effect per link", TABLES, "create unique index effect_one_open on effect (link_id) where state in ('planned', 'sent', 'unknown');", "create unique index effect_one_open on effect (link_id, id) where state in ('planned', 'sent', 'unknown');", False),
-    ("send: still planned and the token mine", SQL, "        where id = p_effect and state = 'planned'\n          and exists (select 1 from link where id = p_link and lease_token = p_token)", "        where id = p_effect", False),
-    ("complete: the effect must be open", SQL, "and case f.state when 'sent' then true when 'unknown' then true else false end", "", False),
-    ("complete: only an answer is late", SQL, "if i.answered and e.state = 'abandoned'", "if e.state = 'abandoned'", True),
-    ("complete: only the last raises applied_k", SQL, "applied_k = case when seen.last then greatest(r.applied_k, seen.k) else r.applied_k end,", "applied_k = greatest(r.applied_k, seen.k),", False),
-    ("complete: applied_k never goes back", SQL, "case when seen.last then greatest(r.applied_k, seen.k) else r.applied_k end", "case when seen.last then coalesce(seen.k, r.applied_k) else r.applied_k end", True),
-    ("complete: the lease goes only by its token", SQL, "lease_token = case when seen.last and not seen.keep_lease and r.lease_token = seen.token then null else r.lease_token end,", "lease_token = case when seen.last and not seen.keep_lease then null else r.lease_token end,", False),
-    ("complete: one record belongs to one link", SQL, "and o.kind = r.kind and o.target_id = coalesce(x.target_id, r.target_id) and o.id <> r.id", "and false", True),
-    ("complete: what is covered is closed", SQL, "                        if i.k is not null then\n                            perform close_covered", "                        if false then\n                            perform close_covered", False),
-    ("resolve: dropped only while planned", SQL, "when 'dropped' then state = 'planned'", "when 'dropped' then true", True),
-    ("resolve: abandoned only after settle", SQL, "state in ('sent', 'unknown') and p_begun >= settle_at", "state in ('sent', 'unknown')", True),
-    ("resolve: failed only while open", SQL, "when 'failed' then state in ('sent', 'unknown')", "when 'failed' then true", True),
-    ("finish: the token is mine", SQL, "if l.lease_token is distinct from p_token or (not", "if (not", False),
-    ("finish: only a link without a target adopts", SQL, "or (p_end = 'adopted' and l.target_id is not null)\n", "\n", True),
-    ("finish: no open effect", SQL, "or (not p_despite_open and open_effect(p_link) is not null)\n", "\n", True),
-    ("finish: an adopted record belongs to one link", SQL, "and kind = l.kind and target_id = p_target and id <> l.id and state <> 'alias';", "and kind = l.kind and false;", True),
-    ("finish: a delete frees the keys", SQL, "        if p_end = 'deleted' then\n            delete from natural_key_claim where link_id = p_link;", "        if false then\n            delete from natural_key_claim where link_id = p_link;", False),
-    ("release: the lease by its token", SQL, "lease_token = case when lease_token = r.token then null else lease_token end,\n            claim_token", "lease_token = null,\n            claim_token", True),
-    ("release: the claim by its token", SQL, "claim_token = case when claim_token = r.token then null else claim_token end,\n            updated_at", "claim_token = claim_token,\n            updated_at", False),
-    ("bury: a later generation counts", SQL, "if found and (d.generation > i.generation", "if found and (false", False),
-    ("bury: what is applied leaves history only", SQL, "                if i.key <= l.applied_k then\n                    done := true;", "                if false then\n                    done := true;", False),
-    ("bury: the link falls back", SQL, "                perform fall_back(x, i.key, i.queue);\n", "", False),
-    ("bury: a copy that comes again changes nothing", SQL, "if not fresh then", "if false then", True),
-    ("hold: a newer held event keeps the older one", SQL, "                perform keep_envelope(l.id, l.tenant, h.k, h.source, h.event_id, h.generation, h.body, h.properties, h.headers);\n", "                null;\n", False),
-    ("hold: a conflict that was settled is no cause", SQL, "if i.cause = 'conflict' and l.state <> 'conflict' then", "if false then", False),
-    ("fall back: only if this event was the desired one", SQL, "    if l.desired_k > p_k then\n        return null;", "    if false then\n        return null;", False),
+    ("claim: a stale generation is acknowledged", CLAIM, "if i.dead_state is not null and (i.generation < i.dead_generation\n", "if false and (i.generation < i.dead_generation\n", False),
+    ("claim: an event that is held already", CLAIM, "if i.is_held then", "if false then", False),
+    ("claim: duplicate", CLAIM, "                if i.key <= l.applied_k then\n                    perform close_letter", "                if false then\n                    perform close_letter", False),
+    ("claim: superseded", CLAIM, "            if i.key < l.desired_k then", "            if false then", False),
+    ("claim: the superseded envelope is kept", CLAIM, "                perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);\n", "", False),
+    ("claim: a live lease", CLAIM, "if (l.state = 'conflict' and not looks) or live or (n = 2", "if (l.state = 'conflict' and not looks) or (n = 2", False),
+    ("claim: the fourth is poison", CLAIM, "if n >= 3 and not (own and live) then", "if n >= 3000 and not (own and live) then", False),
+    ("claim: poison falls back", CLAIM, "                perform fall_back(l.id, i.key, p_queue);\n                insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)\n                values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{\"reason\": \"poison\"}');", "", False),
+    ("claim: the third runs alone", CLAIM, "or live or (n = 2 and not p_alone) then", "or live then", False),
+    ("claim: a taken-over claim is counted", CLAIM, "            if (l.claim).token is not null then\n                insert into unsettled_claim", "            if false then\n                insert into unsettled_claim", False),
+    ("claim: a key belongs to one link", CLAIM, "where c.link_id <> w.link order by key, w.link;", "where false order by key, w.link;", False),
+    ("claim: while nothing is linked, calls that were given up come along", CLAIM, "if i.key is null or l.target_id is null then", "if i.key is null then", False),
+    ("reserve: the token fences", EFFECTS, "where own.id = x.link and own.lease_token = x.token offset 0", "where own.id = x.link offset 0", False),
+    ("reserve: one open effect per link", TABLES, "create unique index effect_one_open on effect (link_id) where state in ('sent', 'unknown');", "create unique index effect_one_open on effect (link_id, id) where state in ('sent', 'unknown');", False),
+    ("complete: the effect must be open", COMPLETE, "and case f.state when 'sent' then true when 'unknown' then true else false end", "", False),
+    ("complete: only an answer is late", COMPLETE, "if i.answered and e.state = 'abandoned'", "if e.state = 'abandoned'", True),
+    ("complete: only the last raises applied_k", COMPLETE, "applied_k = case when seen.last then greatest(r.applied_k, seen.k) else r.applied_k end,", "applied_k = greatest(r.applied_k, seen.k),", False),
+    ("complete: applied_k never goes back", COMPLETE, "case when seen.last then greatest(r.applied_k, seen.k) else r.applied_k end", "case when seen.last then coalesce(seen.k, r.applied_k) else r.applied_k end", True),
+    ("complete: the lease goes only by its token", COMPLETE, "lease_token = case when seen.last and not seen.keep_lease and r.lease_token = seen.token then null else r.lease_token end,", "lease_token = case when seen.last and not seen.keep_lease then null else r.lease_token end,", False),
+    ("complete: one record belongs to one link", COMPLETE, "and o.kind = r.kind and o.target_id = coalesce(x.target_id, r.target_id) and o.id <> r.id", "and false", True),
+    ("complete: what is covered is closed", COMPLETE, "                        if i.k is not null then\n                            perform close_covered", "                        if false then\n                            perform close_covered", False),
+    ("resolve: abandoned only after settle", EFFECTS, "state in ('sent', 'unknown') and p_begun >= settle_at", "state in ('sent', 'unknown')", True),
+    ("resolve: failed only while open", EFFECTS, "when 'failed' then state in ('sent', 'unknown')", "when 'failed' then true", True),
+    ("finish: the token is mine", FINISH, "if l.lease_token is distinct from p_token or (not", "if (not", False),
+    ("finish: only a link without a target adopts", FINISH, "or (p_end = 'adopted' and l.target_id is not null)\n", "\n", True),
+    ("finish: no open effect", FINISH, "or (not p_despite_open and open_effect(p_link) is not null)\n", "\n", True),
+    ("finish: an adopted record belongs to one link", FINISH, "and kind = l.kind and target_id = p_target and id <> l.id and state <> 'alias';", "and kind = l.kind and false;", True),
+    ("finish: a delete frees the keys", FINISH, "        if p_end = 'deleted' then\n            delete from natural_key_claim where link_id = p_link;", "        if false then\n            delete from natural_key_claim where link_id = p_link;", False),
+    ("release: the lease by its token", LEASES, "lease_token = case when lease_token = r.token then null else lease_token end,\n            claim", "lease_token = null,\n            claim", True),
+    ("release: the claim by its token", LEASES, "claim = case when (claim).token = r.token then null else claim end,", "claim = claim,", False),
+    ("bury: a later generation counts", BURY, "if found and (d.generation > i.generation", "if found and (false", False),
+    ("bury: what is applied leaves history only", BURY, "                if i.key <= l.applied_k then\n                    done := true;", "                if false then\n                    done := true;", False),
+    ("bury: the link falls back", BURY, "                perform fall_back(x, i.key, i.queue);\n", "", False),
+    ("bury: a copy that comes again changes nothing", BURY, "if not fresh then", "if false then", True),
+    ("hold: a newer held event keeps the older one", HOLD, "                perform keep_envelope(l.id, l.tenant, h.k, h.source, h.event_id, h.generation, h.body, h.properties, h.headers);\n", "                null;\n", False),
+    ("hold: a conflict that was settled is no cause", HOLD, "if i.cause = 'conflict' and l.state <> 'conflict' then", "if false then", False),
+    ("fall back: only if this event was the desired one", ENVELOPES, "    if l.desired_k > p_k then\n        return null;", "    if false then\n        return null;", False),
 ]
 
 
@@ -157,7 +162,9 @@ def main():
     args = parser.parse_args()
     chosen = [guard for guard in GUARDS if args.only in guard[0]]
     if args.list:
-        print("\n".join(guard[0] for guard in chosen))
+        for guard in chosen:
+            mutate((ROOT / guard[1]).read_text(), guard)
+            print(guard[0])
         return 0
     work = pathlib.Path(tempfile.mkdtemp(prefix="kurir-guards-"))
     copy, target = work / "copy", work / "target"

@@ -97,9 +97,8 @@ fn message(stage: &Stage, number: u64, version: u32) -> Message {
 /// Rows of every table that an event of a linked record reads or writes.
 fn copies(links: i64) -> Vec<String> {
     let link_columns = "tenant, kind, source_system, source_account, target_system, connection_id, state, desired_k,
-        applied_k, base_hash, target_parts";
-    let effect_columns =
-        "tenant, source, event_id, generation, k, operation, state, last, request, request_digest,
+        applied_k, target_parts";
+    let effect_columns = "tenant, source, event_id, generation, k, operation, state, last, request,
         sent_at, settle_at, resolved_at, created_at";
     let each = format!("generate_series({}, {links}) n", FIRST + 1);
     let digits = tax_digits(FIRST);

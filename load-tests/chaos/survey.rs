@@ -149,7 +149,7 @@ impl Survey {
                 .insert((row.get("connection_id"), row.get("event_id")));
         }
         let counts = sqlx::query(
-            "select (select count(*) from effect where state in ('planned', 'sent', 'unknown')) as effects,
+            "select (select count(*) from effect where state in ('sent', 'unknown')) as effects,
                 (select count(*) from link where lease_token is not null and lease_until > now()) as leases,
                 (select count(*) from outbox) as outbox",
         )

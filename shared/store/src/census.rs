@@ -121,7 +121,7 @@ pub async fn take(pool: &Pool) -> Result<Census, Error> {
         effects: counts(
             pool,
             "select l.target_system as system, e.operation as what, count(*) as count
-             from effect e join link l on l.id = e.link_id where e.state in ('planned', 'sent', 'unknown')
+             from effect e join link l on l.id = e.link_id where e.state in ('sent', 'unknown')
              group by 1, 2 order by 1, 2",
         )
         .await?,
@@ -131,7 +131,7 @@ pub async fn take(pool: &Pool) -> Result<Census, Error> {
                  coalesce((select max(1 - least(w.burst, greatest(0, floor((extract(epoch from kurir_now()) * 1000000 + w.burst * w.gap_us
                      - greatest(coalesce((b.arrival ->> w.per_ms::text)::bigint, 0), extract(epoch from kurir_now()) * 1000000))
                      / w.gap_us))) / w.burst)
-                   from jsonb_to_recordset(b.buckets) as w(per_ms bigint, gap_us bigint, burst int)), 0)::float8 as used
+                   from jsonb_populate_recordset(null::bucket, b.buckets) as w), 0)::float8 as used
                from budget b join connection c on c.id = b.connection_id)
              select system, count(*) filter (where cooling) as cooling, count(*) filter (where not cooling and used >= 1) as exhausted,
                count(*) filter (where not cooling and used < 1) as ok, max(used) as most_used

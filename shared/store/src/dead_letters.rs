@@ -57,4 +57,5 @@ row! {
 
 /// The columns of a [`DeadLetter`].
 const COLUMNS: &str = "id, worker, tenant, connection_id, source, event_id, type as event_type, subject, link_id, k, state,
-    generation, deaths, class, fingerprint, message, trace_id, first_at, last_at, resolved_by, resolved_at, note";
+    generation, deaths, class, fingerprint, message, trace_id, first_at, last_at, resolved_by, resolved_at,
+    coalesce('held: ' || held_for, note) as note";

@@ -61,14 +61,14 @@ pub struct Lacking {
 }
 
 /// What a role of the fleet needs and the current database role has not: reading and writing of every table, the use of
-/// every function. The list of migrations need only be read. Sorted by object.
+/// every function. The lists of migrations and functions need only be read. Sorted by object.
 pub async fn lacking(pool: &Pool) -> Result<Vec<Lacking>, Error> {
     let rows: Vec<(String, String)> = sqlx::query_as(
         "with here as (select oid from pg_namespace where nspname = current_schema())
          select p.name, c.relname::text
          from pg_class c cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p(name)
          where c.relnamespace = (select oid from here) and c.relkind in ('r', 'p')
-           and (c.relname <> '_sqlx_migrations' or p.name = 'SELECT')
+           and (c.relname not in ('_sqlx_migrations', 'applied_function') or p.name = 'SELECT')
            -- A view of an extension is nobody's table.
            and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'e')
            and not has_table_privilege(c.oid, p.name)

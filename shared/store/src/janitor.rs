@@ -10,8 +10,6 @@ use crate::row::row;
 
 /// A request that changed nothing is made again after this, in case it was lost on its way; its event id stays.
 pub const ASK_AGAIN: Duration = Duration::from_secs(600);
-/// An effect that was planned and never sent has no settle time; after this nobody is about to send it.
-const PLANNED_FOR_TOO_LONG: Duration = Duration::from_secs(300);
 
 row! {
     /// A link to be worked on, and since when.
@@ -34,13 +32,13 @@ pub async fn take_due(transaction: &mut PgConnection, limit: i64) -> Result<Vec<
     Ok(sqlx::query_as(
         "with due as (
            (select l.id as link, l.tenant, l.target_system, 'resolve' as what,
-              coalesce(e.settle_at, e.created_at + $3 * interval '1 second') as due
+              e.settle_at as due
             from effect e join link l on l.id = e.link_id
-            where e.state in ('planned', 'sent', 'unknown')
-              and coalesce(e.settle_at, e.created_at + $3 * interval '1 second') <= (select kurir_now())
+            where e.state in ('sent', 'unknown')
+              and e.settle_at <= (select kurir_now())
               and (l.lease_until is null or l.lease_until <= (select kurir_now()))
               and not exists (select 1 from janitor_request r where r.link_id = l.id and r.what = 'resolve'
-                and r.due = coalesce(e.settle_at, e.created_at + $3 * interval '1 second')
+                and r.due = e.settle_at
                 and r.asked_at > (select kurir_now()) - $2 * interval '1 second')
             order by 5 limit $1)
            union all
@@ -60,7 +58,6 @@ pub async fn take_due(transaction: &mut PgConnection, limit: i64) -> Result<Vec<
     )
     .bind(limit)
     .bind(again)
-    .bind(PLANNED_FOR_TOO_LONG.as_secs_f64())
     .fetch_all(transaction)
     .await?)
 }

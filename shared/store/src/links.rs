@@ -1,4 +1,4 @@
-//! The link engine's rows, and the calls of its SQL functions (migrations/0003). What a step means is decided in the
+//! The link engine's rows, and the calls of its SQL functions (migrations/functions). What a step means is decided in the
 //! functions, after their locks, and in crate `sync`; this module only carries values to and fro.
 
 mod answers;
@@ -13,6 +13,7 @@ mod rows;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -35,7 +36,7 @@ pub const BATCH_LIMIT: usize = 32;
 /// Reserve and complete calls that wait for a batch; a caller beyond it waits for room.
 const QUEUE_LIMIT: usize = 256;
 
-/// The functions of migrations/0003 on one pool. Cheap to clone.
+/// The functions of migrations/functions on one pool. Cheap to clone.
 #[derive(Clone)]
 pub struct Links {
     pool: PgPool,
@@ -90,17 +91,6 @@ impl Links {
         self.reserve.call(item).await
     }
 
-    /// planned → sent, directly before the call. `None`: the lease or the effect is somebody else's now.
-    pub async fn send(
-        &self,
-        effect: Uuid,
-        link: i64,
-        token: Uuid,
-        settle: Duration,
-    ) -> Result<Option<EffectRow>, Error> {
-        effect::send(&self.pool, effect, link, token, settle).await
-    }
-
     /// A clear answer, or a look-up that proves it: the effect is confirmed and the link moves by its share.
     pub async fn complete(&self, item: Completion) -> Result<Completed, Error> {
         self.complete.call(item).await
@@ -123,10 +113,9 @@ impl Links {
         links: &[Option<i64>],
         errors: &[Option<String>],
     ) -> Result<(), Error> {
-        sqlx::query("select release_links($1, $2, $3)")
-            .bind(tokens)
-            .bind(links)
-            .bind(errors)
+        let errors = errors.iter().map(|error| json!(error));
+        sqlx::query("select release_links($1)")
+            .bind(leases(tokens, links, errors))
             .execute(&self.pool)
             .await?;
         Ok(())
@@ -134,9 +123,9 @@ impl Links {
 
     /// Prolongs the leases that are still ours; answers how many. Of a token without its link the whole table is searched.
     pub async fn renew(&self, tokens: &[Uuid], links: &[Option<i64>]) -> Result<i32, Error> {
-        let count: (i32,) = sqlx::query_as("select renew_links($1, $2, $3)")
-            .bind(tokens)
-            .bind(links)
+        let errors = tokens.iter().map(|_| json!(null));
+        let count: (i32,) = sqlx::query_as("select renew_links($1, $2)")
+            .bind(leases(tokens, links, errors))
             .bind(self.lease)
             .fetch_one(&self.pool)
             .await?;
@@ -163,4 +152,12 @@ impl Links {
     ) -> Result<bool, Error> {
         hold::discard(self, tenant, held, actor, note).await
     }
+}
+
+/// Items as `lease_item` has them.
+fn leases(tokens: &[Uuid], links: &[Option<i64>], errors: impl Iterator<Item = Value>) -> Value {
+    let items = tokens.iter().zip(links).zip(errors);
+    items
+        .map(|((token, link), error)| json!({ "token": token, "link": link, "error": error }))
+        .collect()
 }

@@ -114,7 +114,7 @@ row! {
 }
 
 row! {
-    /// One partner call, made or planned.
+    /// One partner call.
     pub struct Effect {
         pub id: Uuid,
         pub event_id: String,
@@ -200,7 +200,8 @@ pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Erro
     .await?
     .ok_or_else(|| Error::missing("link", id))?;
     let content = sqlx::query_as(
-        "select base, target_parts, lease_until, claim_event, claim_generation, claim_k, recheck_step
+        "select base, target_parts, lease_until, (claim).event as claim_event,
+           (claim).generation as claim_generation, (claim).k as claim_k, recheck_step
          from link where id = $1",
     )
     .bind(id)
@@ -257,7 +258,7 @@ pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Erro
     let dead_letters = sqlx::query_as(
         "select d.id, d.worker, d.tenant, d.connection_id, d.source, d.event_id, d.type as event_type, d.subject,
            d.link_id, d.k, d.state, d.generation, d.deaths, d.class, d.fingerprint, d.message, d.trace_id, d.first_at,
-           d.last_at, d.resolved_by, d.resolved_at, d.note
+           d.last_at, d.resolved_by, d.resolved_at, coalesce('held: ' || d.held_for, d.note) as note
          from dead_letter d join link l on l.id = $1
          where d.tenant = l.tenant and (d.link_id = l.id
            or (d.link_id is null and d.connection_id = l.connection_id and d.subject = l.kind || '/' || l.source_id))

@@ -166,11 +166,6 @@ impl Base {
             .map(|(name, agreed)| (name.clone(), agreed.sent.clone()))
             .collect()
     }
-
-    pub fn hash(&self) -> String {
-        let text = serde_json::to_string(self).expect("maps of text serialise");
-        hex::encode(Sha256::digest(text.as_bytes()))
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -169,14 +169,6 @@ impl Run<'_, '_> {
                 self.seen.read.insert(id, record);
                 Ok(Flow::On)
             }
-            Step::Drop => {
-                let effect = self.open_id()?;
-                self.resolve(Resolution::Dropped {
-                    effect,
-                    link: self.link.id,
-                })
-                .await
-            }
             Step::Confirm(record) => self.confirm(&record).await,
             Step::Abandon => {
                 let recheck = self
@@ -301,7 +293,6 @@ impl Run<'_, '_> {
         self.complete(
             &effect,
             moved,
-            None,
             json!({ "proven": "by look-up" }),
             !own,
             false,
@@ -313,7 +304,6 @@ impl Run<'_, '_> {
         let base = Base::of_record(record);
         let mut finish = self.finish(End::Adopted);
         finish.target_id = Some(record.id.clone());
-        finish.base_hash = Some(base.hash());
         finish.base = json!(base);
         finish.despite_open = despite_open;
         let finished = self.driver.ledger.finish(finish).await?;
@@ -442,13 +432,6 @@ impl Run<'_, '_> {
         self.driver.measures
     }
 
-    fn open_id(&self) -> Result<Uuid, Halt> {
-        self.open
-            .as_ref()
-            .map(|effect| effect.id)
-            .ok_or_else(no_effect)
-    }
-
     fn finish(&self, end: End) -> Finish {
         let content = match &self.work.wish {
             Wish::Content { content, .. } => Some(content),
@@ -464,7 +447,6 @@ impl Run<'_, '_> {
             generation: self.work.generation,
             target_id: self.link.target_id.clone(),
             base: json!(self.link.base),
-            base_hash: None,
             parts: json!({}),
             natural_keys: content
                 .map(|content| content.keys.iter().map(|key| key.0.clone()).collect()),

@@ -1,11 +1,10 @@
-//! An effect: one partner call, planned, sent and resolved.
+//! An effect: one partner call, sent and resolved.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use event::OrderKey;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use store::links::EffectRow;
 use uuid::Uuid;
 
@@ -65,10 +64,8 @@ impl Operation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EffectState {
-    Planned,
     Sent,
     Unknown,
-    Dropped,
     Failed,
     Confirmed,
     Abandoned,
@@ -77,10 +74,8 @@ pub enum EffectState {
 impl EffectState {
     fn parse(text: &str) -> Option<Self> {
         Some(match text {
-            "planned" => Self::Planned,
             "sent" => Self::Sent,
             "unknown" => Self::Unknown,
-            "dropped" => Self::Dropped,
             "failed" => Self::Failed,
             "confirmed" => Self::Confirmed,
             "abandoned" => Self::Abandoned,
@@ -104,13 +99,6 @@ pub struct Request {
     /// What a create is found by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<NaturalKey>,
-}
-
-impl Request {
-    pub fn digest(&self) -> String {
-        let text = serde_json::to_string(self).expect("a request serialises");
-        hex::encode(Sha256::digest(text.as_bytes()))
-    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

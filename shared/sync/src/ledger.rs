@@ -1,26 +1,16 @@
 //! The rows the driver works on: `store::links` in production, a model of it in the schedule tests.
 
-use std::time::Duration;
-
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use store::Error;
 use store::links::{
-    Completed, Completion, EffectRow, Finish, Finished, Links, Reservation, Reserved, Resolution,
-    Resolved,
+    Completed, Completion, Finish, Finished, Links, Reservation, Reserved, Resolution, Resolved,
 };
 use uuid::Uuid;
 
 /// Each call is one transaction. Errors decided nothing; what was answered is committed.
 pub trait Ledger: Send + Sync {
     fn reserve(&self, item: Reservation) -> BoxFuture<'_, Result<Reserved, Error>>;
-    fn send(
-        &self,
-        effect: Uuid,
-        link: i64,
-        token: Uuid,
-        settle: Duration,
-    ) -> BoxFuture<'_, Result<Option<EffectRow>, Error>>;
     fn complete(&self, item: Completion) -> BoxFuture<'_, Result<Completed, Error>>;
     fn resolve(&self, item: Resolution) -> BoxFuture<'_, Result<Resolved, Error>>;
     fn finish(&self, item: Finish) -> BoxFuture<'_, Result<Finished, Error>>;
@@ -35,16 +25,6 @@ pub trait Ledger: Send + Sync {
 impl Ledger for Links {
     fn reserve(&self, item: Reservation) -> BoxFuture<'_, Result<Reserved, Error>> {
         self.reserve(item).boxed()
-    }
-
-    fn send(
-        &self,
-        effect: Uuid,
-        link: i64,
-        token: Uuid,
-        settle: Duration,
-    ) -> BoxFuture<'_, Result<Option<EffectRow>, Error>> {
-        self.send(effect, link, token, settle).boxed()
     }
 
     fn complete(&self, item: Completion) -> BoxFuture<'_, Result<Completed, Error>> {

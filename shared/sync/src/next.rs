@@ -11,7 +11,7 @@ use store::links::ConflictCause;
 
 use crate::absence::look_again;
 use crate::content::{Content, NaturalKey, Parts, Record};
-use crate::effect::{Effect, EffectState, Operation, Request};
+use crate::effect::{Effect, Operation, Request};
 use crate::link::{Link, LinkState};
 use crate::lost_create::{Lost, lost_create};
 use crate::missing::{Missing, missing, wanted};
@@ -95,8 +95,6 @@ pub struct View<'a> {
 pub enum Step {
     Find(Vec<NaturalKey>),
     Read(String),
-    /// planned → dropped.
-    Drop,
     /// The open effect is proven by this record.
     Confirm(Box<Record>),
     /// Not there, and the look began after the settle time.
@@ -172,9 +170,6 @@ pub fn next(view: View<'_>, target: &dyn Target) -> Step {
 /// The look-up rule: found as sent is proof, absent is believed only after the settle time, other content proves nothing.
 fn resolve(view: View<'_>, effect: &Effect, target: &dyn Target) -> Step {
     let lag = target.lag();
-    if effect.state == EffectState::Planned {
-        return Step::Drop;
-    }
     let id = match effect.operation {
         Operation::Create if effect.request.keys.is_empty() => {
             return Step::Conflict(

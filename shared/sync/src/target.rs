@@ -67,7 +67,6 @@ pub struct Answer {
     pub part_ids: Vec<(String, Part)>,
     /// The record after the call, where it was answered or read back.
     pub record: Option<Record>,
-    pub digest: Option<String>,
 }
 
 /// Why a call did not end in a clear "done": the class decides what becomes of its effect.

@@ -1,17 +1,13 @@
-//! A database per test: a copy of a template that has all migrations, made once per state of `migrations/`.
+//! A database per test: a copy of a template that has the whole schema, made once per state of `migrations/`.
 //!
 //! Copying takes a tenth of the time of migrating, and nextest runs each test in its own process, so the template
-//! is kept in the server under a name that holds the hash of the migration files; who finds none makes it under an
+//! is kept in the server under a name that holds the schema's hash; who finds none makes it under an
 //! advisory lock. A template that was not finished never has the final name.
 
-use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use url::Url;
@@ -226,7 +222,7 @@ async fn copy_template(
     server: &Url,
     name: &str,
 ) -> anyhow::Result<()> {
-    let template = format!("{TEMPLATE}{:016x}", hash_of_migrations()?);
+    let template = format!("{TEMPLATE}{}", schema::hash());
     let mut last = None;
     for _ in 0..COPY_TRIES {
         ensure_template(connection, server, &template).await?;
@@ -285,10 +281,7 @@ async fn make_template(
     )
     .await?;
     let mut inside = connect(&with_database(server, &unfinished)).await?;
-    Migrator::new(migrations())
-        .await
-        .context("migrations/ cannot be read")?
-        .run(&mut inside)
+    schema::migrate(&mut inside)
         .await
         .context("migrations/ cannot be applied")?;
     // Only tests that count statements need it, and they say so if it is missing.
@@ -347,25 +340,4 @@ async fn sweep(connection: &mut PgConnection) {
             let _ = drop_database(connection, &name).await;
         }
     }
-}
-
-fn migrations() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations")
-}
-
-fn hash_of_migrations() -> anyhow::Result<u64> {
-    let mut files: Vec<PathBuf> = fs::read_dir(migrations())
-        .context("migrations/ cannot be read")?
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|ending| ending == "sql"))
-        .collect();
-    files.sort();
-    let mut hasher = DefaultHasher::new();
-    for file in files {
-        file.file_name().hash(&mut hasher);
-        fs::read(&file)?.hash(&mut hasher);
-    }
-    Ok(hasher.finish())
 }

@@ -16,9 +16,9 @@ async fn forgotten_link(rig: &Rig) -> i64 {
     .await
     .expect("a link");
     sqlx::query(
-        "insert into effect (id, link_id, tenant, source, event_id, generation, operation, state, token, last, request,
-           request_digest, sent_at, settle_at)
-         values ($1, $2, 'shop', 's', 'e', 0, 'create', 'unknown', $1, true, '{}', '', now(), now())",
+        "insert into effect (id, link_id, tenant, source, event_id, generation, operation, state, last, request,
+           sent_at, settle_at)
+         values ($1, $2, 'shop', 's', 'e', 0, 'create', 'unknown', true, '{}', now(), now())",
     )
     .bind(Uuid::new_v4())
     .bind(link)

@@ -368,7 +368,6 @@ fn state_in_words(link: &LinkSummary) -> &'static str {
 
 fn effect(effect: &Effect) -> Vec<String> {
     let ended = match (effect.state.as_str(), effect.resolved_at, effect.settle_at) {
-        ("planned", ..) => "not sent yet".to_owned(),
         ("sent" | "unknown", None, Some(settle)) => format!("open, clear by {}", at(settle)),
         (state, Some(resolved), _) => format!("{state} {}", at(resolved)),
         (state, ..) => state.to_owned(),

@@ -44,7 +44,6 @@ pub(super) async fn add(process: &mut Process, registered: &'static Worker) -> D
         settings: sync::Settings {
             send_window: settings.sync.send_window,
             rechecks: settings.sync.recheck_after.clone(),
-            ..sync::Settings::default()
         },
         measures: Arc::clone(measures),
         partner,

@@ -416,7 +416,7 @@ async fn commands_on_an_old_schema_say_how_to_bring_it_up_to_date() {
     );
     assert_eq!(stack.run(&["migrate", "--check"], "").code, 1);
     let applied = stack.run(&["migrate", "--json"], "").json();
-    assert_eq!(applied["applied"][0], "0001_tenancy_and_messages");
+    assert_eq!(applied["applied"][0], "0001_baseline");
     assert_eq!(
         stack.run(&["migrate"], "").ok(),
         "the schema was up to date already\n"

@@ -141,48 +141,6 @@ async fn window_3_frozen_after_claim_books_nothing() {
     assert_eq!(fleet.effects().await.len(), 1);
 }
 
-fn two_step(worker: Kurir) -> Kurir {
-    worker.setting("sync.reserve", "two_step")
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn window_4_killed_between_planned_and_sent() {
-    let fleet = Fleet::start().await;
-    let (contact, event, worker) =
-        killed_at(&fleet, two_step(fleet.worker()), "after_planned").await;
-    fleet.becomes(&event, Fate::Covered).await;
-    // Dropped and begun again as soon as the lease was over: nothing had left.
-    assert_eq!(
-        settled(&worker, &event, "an earlier call may still take effect"),
-        0
-    );
-    fleet.ends([worker], [&event]).await;
-    made_once(&fleet, &contact).await;
-    let states: Vec<String> = fleet
-        .effects()
-        .await
-        .into_iter()
-        .map(|effect| effect.state)
-        .collect();
-    assert_eq!(states, ["dropped", "confirmed"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn window_4_frozen_between_planned_and_sent() {
-    let fleet = Fleet::start().await;
-    let freezing = two_step(fleet.narrow_worker());
-    let (contact, event, processes) = frozen_at(&fleet, freezing, "after_planned").await;
-    fleet.ends(processes, [&event]).await;
-    made_once(&fleet, &contact).await;
-    let states: Vec<String> = fleet
-        .effects()
-        .await
-        .into_iter()
-        .map(|effect| effect.state)
-        .collect();
-    assert_eq!(states, ["dropped", "confirmed"]);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn window_5_killed_between_sent_and_the_call() {
     let fleet = Fleet::start().await;

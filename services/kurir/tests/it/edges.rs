@@ -7,10 +7,12 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 /// What a crate may depend on in production code. Tests may use anything, `testkit` and `simulators` included.
 fn allowed(from: &str) -> &'static [&'static str] {
     match from {
-        "event" | "trust" | "simulators" | "testkit" => &[],
+        "event" | "trust" | "simulators" | "schema" => &[],
+        "testkit" => &["schema"],
         "runtime" => &["trust"],
         "worker" => &["event"],
-        "broker" | "store" => &["event", "worker", "trust"],
+        "broker" => &["event", "worker", "trust"],
+        "store" => &["event", "worker", "trust", "schema"],
         "inbound" | "outbound" => &["event", "worker"],
         "sync" => &["event", "worker", "store"],
         // Clients of partners.
@@ -43,7 +45,7 @@ fn allowed(from: &str) -> &'static [&'static str] {
 /// Libraries that belong to one room.
 const OWNED: &[(&str, &[&str])] = &[
     ("lapin", &["broker", "testkit"]),
-    ("sqlx", &["store", "testkit"]),
+    ("sqlx", &["store", "schema", "testkit"]),
     // kurir: its own calls to the gateway and the management API. runtime: the collector of traces.
     ("reqwest", &["outbound", "testkit", "kurir", "runtime"]),
     ("axum", &["inbound", "gateway", "simulators", "testkit"]),

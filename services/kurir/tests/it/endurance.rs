@@ -304,7 +304,7 @@ async fn check(fleet: &Fleet, story: &Story) {
         ("kept envelopes", "select count(*) from link_event"),
         (
             "open effects",
-            "select count(*) from effect where state in ('planned', 'sent', 'unknown')",
+            "select count(*) from effect where state in ('sent', 'unknown')",
         ),
         (
             "conflicts",

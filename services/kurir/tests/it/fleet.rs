@@ -640,7 +640,7 @@ impl Fleet {
         for (what, query) in [
             (
                 "open effects",
-                "select count(*) from effect where state in ('planned', 'sent', 'unknown')",
+                "select count(*) from effect where state in ('sent', 'unknown')",
             ),
             (
                 "leases",
@@ -713,7 +713,7 @@ impl Fleet {
         let mut out = String::new();
         for query in [
             "select row_to_json(l)::text from (select id, source_id, state, target_id, encode(desired_k, 'escape') as desired,
-               applied_k = desired_k as applied_all, lease_until > now() as leased, claim_event, recheck_at, last_error from link order by id limit 8) l",
+               applied_k = desired_k as applied_all, lease_until > now() as leased, (claim).event as claim_event, recheck_at, last_error from link order by id limit 8) l",
             "select row_to_json(e)::text from (select link_id, event_id, operation, state, last, target_id, outcome, sent_at, settle_at from effect order by created_at desc limit 12) e",
             "select row_to_json(h)::text from (select event_id, reason, detail from held limit 8) h",
             "select row_to_json(d)::text from (select event_id, state, class, message from dead_letter limit 8) d",

@@ -211,7 +211,7 @@ async fn a_role_on_an_old_schema_or_a_taken_port_ends_at_once_and_says_so() {
         "{}",
         ended.stderr
     );
-    sqlx::raw_sql("delete from _sqlx_migrations where version > 1")
+    sqlx::raw_sql("update applied_function set hash = '' where name = 'claim_links'")
         .execute(servers.database.pool())
         .await
         .unwrap();
@@ -222,7 +222,8 @@ async fn a_role_on_an_old_schema_or_a_taken_port_ends_at_once_and_says_so() {
         .await
         .expect(78);
     assert!(
-        ended.stderr.contains("run `kurir migrate` once"),
+        ended.stderr.contains("function claim_links")
+            && ended.stderr.contains("run `kurir migrate` once"),
         "{}",
         ended.stderr
     );

@@ -32,11 +32,11 @@ impl House {
                  '{{\"name\": {{\"sent\": \"Čebelarstvo Žnidaršič d.o.o.\"}}, \"phone\": {{\"sent\": \"+38614567890\", \"stored\": \"014567890\"}}}}',
                  'the answer was cut off', '2026-06-17T08:35Z', '2026-06-17T08:41Z');
              insert into natural_key_claim (tenant, connection_id, kind, natural_key, link_id) select tenant, connection_id, kind, 'tax:87654321', id from link;
-             insert into effect (id, link_id, tenant, source, event_id, generation, operation, state, token, last, request, request_digest, target_id, outcome, sent_at, settle_at, resolved_at, created_at)
-               select '0198a1c4-0000-7000-8000-000000000001', id, tenant, 'urn:kurir:acme:crm:main', 'e1', 0, 'create', 'abandoned', gen_random_uuid(), true, '{{}}', '', null, 'looked up: not there',
+             insert into effect (id, link_id, tenant, source, event_id, generation, operation, state, last, request, target_id, outcome, sent_at, settle_at, resolved_at, created_at)
+               select '0198a1c4-0000-7000-8000-000000000001', id, tenant, 'urn:kurir:acme:crm:main', 'e1', 0, 'create', 'abandoned', true, '{{}}', null, 'looked up: not there',
                  '2026-06-17T08:36Z', '2026-06-17T08:39Z', '2026-06-17T08:39:30Z', '2026-06-17T08:36Z' from link;
-             insert into effect (id, link_id, tenant, source, event_id, generation, operation, state, token, last, request, request_digest, target_id, outcome, sent_at, settle_at, resolved_at, created_at)
-               select '0198a1c4-0000-7000-8000-000000000002', id, tenant, 'urn:kurir:acme:crm:main', 'e2', 1, 'create', 'confirmed', gen_random_uuid(), true, '{{}}', '', '1600246000', 'answered',
+             insert into effect (id, link_id, tenant, source, event_id, generation, operation, state, last, request, target_id, outcome, sent_at, settle_at, resolved_at, created_at)
+               select '0198a1c4-0000-7000-8000-000000000002', id, tenant, 'urn:kurir:acme:crm:main', 'e2', 1, 'create', 'confirmed', true, '{{}}', '1600246000', 'answered',
                  '2026-06-17T08:40Z', '2026-06-17T08:43Z', '2026-06-17T08:40:01Z', '2026-06-17T08:40Z' from link;
              insert into link_history (link_id, tenant, at, what, event_id, generation, target_id, detail)
                select id, tenant, '2026-06-17T08:39:30Z', 'abandoned', 'e1', 0, null, '{{\"operation\": \"create\", \"outcome\": null}}' from link;

@@ -99,7 +99,7 @@ async fn broker_death_after_release_before_copy_finds_the_link() {
     worker.killed(SOON).await;
     let link = fleet.link(story.contact.id()).await.unwrap();
     assert_eq!(link.lease_token, None, "the lease was given back");
-    let claims = "select count(*) from link where claim_event is not null";
+    let claims = "select count(*) from link where (claim).event is not null";
     assert_eq!(fleet.count(claims).await, 0);
     falls_back(&fleet, &story).await;
 }

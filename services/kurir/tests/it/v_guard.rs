@@ -40,8 +40,8 @@ async fn insert_sent_waits_for_a_concurrent_claim() {
         .unwrap();
     let pool = fleet.database.pool().clone();
     let item = json!([{"idx": 0, "effect": Uuid::new_v4(), "link": link, "token": mine, "source": "s", "event_id": "e",
-        "generation": 0, "k": null, "operation": "update", "last": true, "request": {}, "digest": "", "target_id": "1",
-        "settle_ms": 1000, "straight": true}]);
+        "generation": 0, "k": null, "operation": "update", "last": true, "request": {}, "target_id": "1",
+        "settle_ms": 1000}]);
     let insert = tokio::spawn(async move {
         sqlx::query_scalar::<_, String>("select verdict from reserve_effects($1)")
             .bind(item)

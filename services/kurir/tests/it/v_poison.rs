@@ -241,7 +241,7 @@ async fn two_suspects_do_not_wait_for_each_other() {
         // Both have been claimed when the process ends.
         let dying = fleet.worker().failpoint("after_claim:kill:2").start();
         dying.killed(SOON).await;
-        let counted = "select count(*) from link where claim_event is not null";
+        let counted = "select count(*) from link where (claim).event is not null";
         assert_eq!(fleet.count(counted).await, 2);
         fleet.leases_end().await;
     }
@@ -315,7 +315,7 @@ async fn late_ack_removes_its_held_row() {
 async fn lost_lease_returns_its_claim() {
     let fleet = Fleet::start().await;
     fleet
-        .sql("create or replace function renew_links(p_tokens uuid[], p_links bigint[], p_lease interval) returns int language sql as 'select 0'")
+        .sql("create or replace function renew_links(p_items jsonb, p_lease interval) returns int language sql as 'select 0'")
         .await;
     let worker = fleet.working().await;
     let mut contact = plain(&mut Contacts::new(TENANT, 1));

@@ -476,7 +476,6 @@ fn answer(id: &str, part_ids: Vec<(String, Part)>, record: Option<Record>) -> An
         target_id: id.to_owned(),
         part_ids,
         record,
-        digest: None,
     }
 }
 

@@ -377,12 +377,10 @@ impl Stage {
     }
 
     pub(crate) async fn open_effects(&self) -> i64 {
-        sqlx::query_scalar(
-            "select count(*) from effect where state in ('planned', 'sent', 'unknown')",
-        )
-        .fetch_one(&self.pool)
-        .await
-        .unwrap()
+        sqlx::query_scalar("select count(*) from effect where state in ('sent', 'unknown')")
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
     }
 }
 

@@ -57,7 +57,7 @@ pub async fn list(
                'left', greatest(0, floor(((extract(epoch from kurir_now()) * 1000000)::bigint + w.burst * w.gap_us
                  - greatest(coalesce((b.arrival ->> w.per_ms::text)::bigint, 0), (extract(epoch from kurir_now()) * 1000000)::bigint))
                  / w.gap_us::numeric))) order by w.per_ms)
-             from jsonb_to_recordset(b.buckets) as w(per_ms bigint, gap_us bigint, burst int)), '[]') as windows,
+             from jsonb_populate_recordset(null::bucket, b.buckets) as w), '[]') as windows,
            coalesce((select jsonb_agg(jsonb_build_object('operation', operation, 'open_until', open_until, 'reason', reason)
                order by operation) from circuit o where o.connection_id = b.connection_id), '[]') as circuits
          from budget b join connection c on c.id = b.connection_id

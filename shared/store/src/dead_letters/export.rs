@@ -60,7 +60,8 @@ pub async fn export(
 ) -> Result<Vec<Exported>, Error> {
     let mut query = QueryBuilder::new(
         "select id, worker, tenant, source, event_id, type as event_type, subject, state, generation, deaths, class,
-           fingerprint, message, trace_id, first_at, last_at, resolved_by, resolved_at, note, body, edited_body, headers
+           fingerprint, message, trace_id, first_at, last_at, resolved_by, resolved_at,
+           coalesce('held: ' || held_for, note) as note, body, edited_body, headers
          from dead_letter",
     );
     filter.push(scope, &mut query);

@@ -116,7 +116,8 @@ pub async fn reopen(
         )));
     }
     let generation: Option<i32> = sqlx::query_scalar(
-        "update dead_letter set state = 'open', resolved_at = null, resolved_by = null, note = nullif($3, ''),
+        "update dead_letter set state = 'open', resolved_at = null, resolved_by = null, held_for = null,
+           note = nullif($3, ''),
            row_version = row_version + 1
          where id = $1 and ($2::text is null or tenant = $2) and state in ('resolved', 'overtaken', 'discarded')
          returning generation",

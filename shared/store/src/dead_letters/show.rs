@@ -122,7 +122,8 @@ pub async fn show(pool: &Pool, scope: Scope<'_>, id: Uuid) -> Result<Story, Erro
     .await?;
     history.reverse();
     let mut replays: Vec<ReplayOf> = sqlx::query_as(
-        "select i.replay_id, r.state as replay_state, r.requested_by, i.generation, i.state, i.detail, i.at
+        "select i.replay_id, r.state as replay_state, r.requested_by, i.generation, i.state,
+           coalesce(i.detail, i.held_for) as detail, i.at
          from replay_item i join replay r on r.id = i.replay_id where i.dead_id = $1
          order by r.created_at desc, r.id limit $2",
     )

@@ -1,4 +1,4 @@
-//! Effects and endings: `reserve_effects`, `send_effect`, `complete_effects`, `resolve_effect`, `finish_link`.
+//! Effects and endings: `reserve_effects`, `complete_effects`, `resolve_effect`, `finish_link`.
 
 use std::time::Duration;
 
@@ -30,18 +30,14 @@ pub struct Reservation {
     /// The only call left: confirming it raises `applied_k`.
     pub last: bool,
     pub request: Value,
-    pub digest: String,
-    pub before_image: Option<Value>,
     pub target_id: Option<String>,
     /// From `sent` until an absent look-up is believed.
     pub settle: Duration,
-    /// One insert straight to `sent`; else `planned`, and `send` directly before the call.
-    pub straight: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reserved {
-    /// `sent` or `planned`.
+    /// Written as sent.
     Yes(Box<EffectRow>),
     /// The lease is somebody else's.
     Lost,
@@ -56,11 +52,9 @@ pub struct Completion {
     pub token: Uuid,
     pub target_id: Option<String>,
     pub base: Value,
-    pub base_hash: String,
     pub parts: Value,
     /// The record's natural keys after this event: others of the link are freed. `None`: leave them.
     pub natural_keys: Option<Vec<String>>,
-    pub digest: Option<String>,
     /// `created`, `updated` …: the row in the record's history.
     pub what: String,
     pub note: Value,
@@ -89,8 +83,6 @@ pub struct Standing {
 
 #[derive(Clone, Debug)]
 pub enum Resolution {
-    /// It never left.
-    Dropped { effect: Uuid, link: i64 },
     /// Provably not sent, or an answer on the client's list "nothing stored".
     Failed {
         effect: Uuid,
@@ -180,7 +172,6 @@ pub struct Finish {
     pub generation: u32,
     pub target_id: Option<String>,
     pub base: Value,
-    pub base_hash: Option<String>,
     pub parts: Value,
     pub natural_keys: Option<Vec<String>>,
     pub note: Value,
@@ -219,11 +210,8 @@ struct ReserveRow<'a> {
     operation: &'static str,
     last: bool,
     request: &'a Value,
-    digest: &'a str,
-    before_image: Option<&'a Value>,
     target_id: Option<&'a str>,
     settle_ms: i64,
-    straight: bool,
 }
 
 pub(super) async fn reserve(pool: PgPool, items: Vec<Reservation>) -> Result<Vec<Reserved>, Error> {
@@ -242,11 +230,8 @@ pub(super) async fn reserve(pool: PgPool, items: Vec<Reservation>) -> Result<Vec
             operation: item.operation,
             last: item.last,
             request: &item.request,
-            digest: &item.digest,
-            before_image: item.before_image.as_ref(),
             target_id: item.target_id.as_deref(),
             settle_ms: millis(item.settle),
-            straight: item.straight,
         })
         .collect();
     type Time = Option<DateTime<Utc>>;
@@ -266,7 +251,7 @@ pub(super) async fn reserve(pool: PgPool, items: Vec<Reservation>) -> Result<Vec
         .zip(verdicts)
         .map(
             |(item, (verdict, (sent_at, settle_at)))| match verdict.as_str() {
-                "sent" | "planned" => Reserved::Yes(Box::new(EffectRow {
+                "sent" => Reserved::Yes(Box::new(EffectRow {
                     id: item.effect,
                     link_id: item.link,
                     source: item.source,
@@ -288,23 +273,6 @@ pub(super) async fn reserve(pool: PgPool, items: Vec<Reservation>) -> Result<Vec
         .collect())
 }
 
-pub(super) async fn send(
-    pool: &PgPool,
-    effect: Uuid,
-    link: i64,
-    token: Uuid,
-    settle: Duration,
-) -> Result<Option<EffectRow>, Error> {
-    let row: (Option<Json<EffectRow>>,) = sqlx::query_as("select send_effect($1, $2, $3, $4)")
-        .bind(effect)
-        .bind(link)
-        .bind(token)
-        .bind(millis(settle))
-        .fetch_one(pool)
-        .await?;
-    Ok(row.0.map(|Json(effect)| effect))
-}
-
 /// As `complete_effects` reads it.
 #[derive(Serialize)]
 struct CompleteRow<'a> {
@@ -314,10 +282,8 @@ struct CompleteRow<'a> {
     token: Uuid,
     target_id: Option<&'a str>,
     base: &'a Value,
-    base_hash: &'a str,
     parts: &'a Value,
     keys: Option<&'a [String]>,
-    digest: Option<&'a str>,
     what: &'a str,
     note: &'a Value,
     keep_lease: bool,
@@ -338,10 +304,8 @@ pub(super) async fn complete(
             token: item.token,
             target_id: item.target_id.as_deref(),
             base: &item.base,
-            base_hash: &item.base_hash,
             parts: &item.parts,
             keys: item.natural_keys.as_deref(),
-            digest: item.digest.as_deref(),
             what: &item.what,
             note: &item.note,
             keep_lease: item.keep_lease,
@@ -368,7 +332,6 @@ pub(super) async fn complete(
 
 pub(super) async fn resolve(pool: &PgPool, item: Resolution) -> Result<Resolved, Error> {
     let (effect, link, to, begun, outcome, recheck) = match item {
-        Resolution::Dropped { effect, link } => (effect, link, "dropped", None, None, None),
         Resolution::Failed {
             effect,
             link,
@@ -401,7 +364,7 @@ pub(super) async fn resolve(pool: &PgPool, item: Resolution) -> Result<Resolved,
 
 pub(super) async fn finish(pool: &PgPool, item: Finish) -> Result<Finished, Error> {
     let row: (Json<Finished>,) = sqlx::query_as(
-        "select finish_link($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+        "select finish_link($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
     )
     .bind(item.link)
     .bind(item.token)
@@ -412,7 +375,6 @@ pub(super) async fn finish(pool: &PgPool, item: Finish) -> Result<Finished, Erro
     .bind(i32::try_from(item.generation).unwrap_or(i32::MAX))
     .bind(item.target_id)
     .bind(Json(item.base))
-    .bind(item.base_hash)
     .bind(Json(item.parts))
     .bind(item.natural_keys.map(Json))
     .bind(Json(item.note))

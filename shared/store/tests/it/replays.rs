@@ -84,16 +84,16 @@ async fn ends(pool: &PgPool, id: Uuid, how: &str) {
     let statement = match how {
         "failed" => "update dead_letter set state = 'open', deaths = deaths + 1 where id = $1",
         "held" => {
-            "update dead_letter set state = 'resolved', resolved_by = 'kurir', note = 'held: suspended' where id = $1"
+            "update dead_letter set state = 'resolved', resolved_by = 'kurir', held_for = 'suspended' where id = $1"
         }
         "budget" => {
-            "update dead_letter set state = 'resolved', resolved_by = 'kurir', note = 'held: budget' where id = $1"
+            "update dead_letter set state = 'resolved', resolved_by = 'kurir', held_for = 'budget' where id = $1"
         }
         "overtaken" => {
             "update dead_letter set state = 'overtaken', resolved_by = 'kurir' where id = $1"
         }
         _ => {
-            "update dead_letter set state = 'resolved', resolved_by = 'kurir', note = null where id = $1"
+            "update dead_letter set state = 'resolved', resolved_by = 'kurir', held_for = null where id = $1"
         }
     };
     sqlx::query(statement)
@@ -384,11 +384,11 @@ async fn of_one_worker_only_so_many_are_under_way() {
     }
     assert_eq!(counts(&pool, replay).await.sent, IN_FLIGHT);
     // Held for a budget is still under way; done makes room.
-    sql(&pool, "update dead_letter set state = 'resolved', resolved_by = 'kurir', note = 'held: budget' where state = 'replaying'").await;
+    sql(&pool, "update dead_letter set state = 'resolved', resolved_by = 'kurir', held_for = 'budget' where state = 'replaying'").await;
     assert_eq!(turn(&pool, owner, replay).await.sent, 0);
     sql(
         &pool,
-        "update dead_letter set note = null where note like 'held:%'",
+        "update dead_letter set held_for = null where held_for is not null",
     )
     .await;
     time_passes(&pool).await;

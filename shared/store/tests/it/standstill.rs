@@ -235,7 +235,7 @@ async fn what_a_former_life_was_held_for_is_no_hold_of_this_one() {
     run_one(&shop.pool, Scope::Everything, letter).await;
     shop.hold(shop.replayed(letter, 1, 8, HoldCause::Budget))
         .await;
-    sqlx::raw_sql("delete from held; update dead_letter set state = 'open', deaths = deaths + 1, k = (select desired_k from link)")
+    sqlx::raw_sql("delete from held; update dead_letter set state = 'open', held_for = null, deaths = deaths + 1, k = (select desired_k from link)")
         .execute(&shop.pool)
         .await
         .expect("let go, and dead again");

@@ -38,24 +38,12 @@ impl Run<'_, '_> {
             .reserve(self.reservation(&call, &request, last, settle))
             .instrument(spans::reserve(self.link.id, operation.as_str()))
             .await?;
-        let mut row = match reserved {
+        let row = match reserved {
             Reserved::Yes(row) => *row,
             Reserved::Lost => return Ok(self.lost()),
             // Somebody's open effect stands in the way: it is his link now, or his call is still out.
             Reserved::Open => return Ok(self.wait(WaitCause::TokenLost)),
         };
-        if row.state == "planned" {
-            failpoint::hit_for("after_planned", &self.work.event_id);
-            match self
-                .driver
-                .ledger
-                .send(row.id, self.link.id, self.token, settle)
-                .await?
-            {
-                Some(sent) => row = sent,
-                None => return Ok(self.lost()),
-            }
-        }
         let effect = Effect::read(row).ok_or_else(no_effect)?;
         self.open = Some(effect.clone());
         failpoint::hit_for("after_sent", &self.work.event_id);
@@ -138,15 +126,8 @@ impl Run<'_, '_> {
         if let Some(record) = answer.record {
             self.seen.read.insert(record.id.clone(), Some(record));
         }
-        self.complete(
-            effect,
-            moved,
-            answer.digest,
-            note,
-            self.work.wish.k().is_none(),
-            true,
-        )
-        .await
+        self.complete(effect, moved, note, self.work.wish.k().is_none(), true)
+            .await
     }
 
     async fn unknown(&mut self, effect: &Effect, outcome: &str) -> Result<(), Halt> {
@@ -163,7 +144,6 @@ impl Run<'_, '_> {
         &mut self,
         effect: &Effect,
         moved: Moved,
-        digest: Option<String>,
         note: serde_json::Value,
         keep_lease: bool,
         answered: bool,
@@ -179,11 +159,9 @@ impl Run<'_, '_> {
             link: self.link.id,
             token: self.token,
             target_id: Some(moved.target_id),
-            base_hash: moved.base.hash(),
             base: json!(moved.base),
             parts: json!(moved.parts),
             natural_keys: own_keys,
-            digest,
             what: effect.operation.past().to_owned(),
             note,
             keep_lease,
@@ -242,7 +220,6 @@ impl Run<'_, '_> {
         last: bool,
         settle: Duration,
     ) -> Reservation {
-        let before = matches!(call, Call::Update { .. }).then(|| json!(self.link.base));
         Reservation {
             effect: (self.driver.new_id)(),
             link: self.link.id,
@@ -254,11 +231,8 @@ impl Run<'_, '_> {
             operation: call.operation().as_str(),
             last,
             request: json!(request),
-            digest: request.digest(),
-            before_image: before,
             target_id: call.target_id().map(str::to_owned),
             settle,
-            straight: !self.driver.settings.two_step_reserve,
         }
     }
 }

@@ -6,8 +6,6 @@ use std::time::Duration;
 pub struct Settings {
     /// W: a call that has not left this long after `sent` is not sent any more.
     pub send_window: Duration,
-    /// Reserve in two steps: a round trip more, and no settle wait after a crash between plan and call.
-    pub two_step_reserve: bool,
     /// When a link is looked at again after an abandoned effect or a refused create.
     pub rechecks: Vec<Duration>,
 }
@@ -17,7 +15,6 @@ impl Default for Settings {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Self {
             send_window: Duration::from_secs(5),
-            two_step_reserve: false,
             rechecks: vec![minutes(1), minutes(5), minutes(60)],
         }
     }

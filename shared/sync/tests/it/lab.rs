@@ -1,6 +1,6 @@
 //! What the directed tests share: a world on the model and one on Postgres, events by short names, and how an end is
-//! judged. A test written with `both!` runs on the model with either way of reserving, then on the real SQL functions,
-//! compared with the model step by step.
+//! judged. A test written with `both!` runs on the model, then on the real SQL functions, compared with the model
+//! step by step.
 
 use std::time::Duration;
 
@@ -23,10 +23,6 @@ pub(crate) trait Lab {
 
     fn store(&self) -> BoxFuture<'_, Self::Store>;
 
-    fn two_step_reserve(&self) -> bool {
-        false
-    }
-
     /// A step costs a round trip: fewer of many similar schedules are enough.
     fn is_slow(&self) -> bool {
         false
@@ -35,30 +31,20 @@ pub(crate) trait Lab {
     /// Three processes of two handlers; the schedule's dice always fall the same way.
     fn world(&self, events: Vec<SimEvent>) -> impl Future<Output = World<Self::Store>> {
         async move {
-            let settings = Settings {
-                two_step_reserve: self.two_step_reserve(),
-                ..Settings::default()
-            };
-            let mut world = World::new(self.store().await, events, 3, 1, settings).await;
+            let mut world = World::new(self.store().await, events, 3, 1, Settings::default()).await;
             world.publishes_twice = false;
             world
         }
     }
 }
 
-pub(crate) struct OnModel {
-    pub(crate) two_step_reserve: bool,
-}
+pub(crate) struct OnModel;
 
 impl Lab for OnModel {
     type Store = Model;
 
     fn store(&self) -> BoxFuture<'_, Model> {
         std::future::ready(Model::new(LEASE)).boxed()
-    }
-
-    fn two_step_reserve(&self) -> bool {
-        self.two_step_reserve
     }
 }
 
@@ -104,9 +90,7 @@ macro_rules! both {
         #[tokio::test]
         async fn $name() {
             async fn schedule<L: crate::lab::Lab>($lab: &L) $body
-            for two_step_reserve in [false, true] {
-                schedule(&crate::lab::OnModel { two_step_reserve }).await;
-            }
+            schedule(&crate::lab::OnModel).await;
             schedule(&crate::lab::OnPostgres::new().await).await;
         }
     )+};

@@ -1,4 +1,4 @@
-//! The SQL functions of migrations/0003, written a second time in plain Rust: the reference that Postgres is compared
+//! The SQL functions of migrations/functions, written a second time in plain Rust: the reference that Postgres is compared
 //! with step by step, and what ten thousand schedules run on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,8 +130,7 @@ impl State {
 
     fn open(&self, link: i64) -> Option<EffectRow> {
         let open = |effect: &&MEffect| {
-            effect.row.link_id == link
-                && matches!(effect.row.state.as_str(), "planned" | "sent" | "unknown")
+            effect.row.link_id == link && matches!(effect.row.state.as_str(), "sent" | "unknown")
         };
         self.effects
             .iter()
@@ -547,12 +546,12 @@ impl State {
             generation: item.generation,
             k: item.k,
             operation: item.operation.to_owned(),
-            state: if item.straight { "sent" } else { "planned" }.to_owned(),
+            state: "sent".to_owned(),
             last: item.last,
             request: item.request,
             target_id: item.target_id,
-            sent_at: item.straight.then_some(self.now),
-            settle_at: item.straight.then(|| self.now + delta(item.settle)),
+            sent_at: Some(self.now),
+            settle_at: Some(self.now + delta(item.settle)),
         };
         self.effects.push(MEffect {
             row: row.clone(),
@@ -560,26 +559,6 @@ impl State {
             late: false,
         });
         Reserved::Yes(Box::new(row))
-    }
-
-    fn send(
-        &mut self,
-        effect: Uuid,
-        link: i64,
-        token: Uuid,
-        settle: Duration,
-    ) -> Option<EffectRow> {
-        let now = self.now;
-        if self.link(link).row.lease_token != Some(token) {
-            return None;
-        }
-        let effect = self
-            .effect(effect)
-            .filter(|effect| effect.row.state == "planned")?;
-        effect.row.state = "sent".into();
-        effect.row.sent_at = Some(now);
-        effect.row.settle_at = Some(now + delta(settle));
-        Some(effect.row.clone())
     }
 
     fn owner_of(&mut self, link: i64, target: Option<&String>) -> Option<i64> {
@@ -705,7 +684,6 @@ impl State {
     fn resolve(&mut self, item: Resolution) -> Resolved {
         let now = self.now;
         let (id, link, to, begun, recheck) = match item {
-            Resolution::Dropped { effect, link } => (effect, link, "dropped", None, None),
             Resolution::Failed {
                 effect,
                 link,
@@ -723,7 +701,6 @@ impl State {
         let effect = self.effect(id).expect("the driver names an effect");
         let state = effect.row.state.as_str();
         let allowed = match to {
-            "dropped" => state == "planned",
             "unknown" => state == "sent",
             "failed" => matches!(state, "sent" | "unknown"),
             _ => {
@@ -1194,18 +1171,6 @@ fn discarded_item(id: Uuid, item: &HeldItem, class: &str, at: DateTime<Utc>) -> 
 impl Ledger for Model {
     fn reserve(&self, item: Reservation) -> BoxFuture<'_, Result<Reserved, store::Error>> {
         ready(Ok(self.with(|state| state.reserve(item)))).boxed()
-    }
-    fn send(
-        &self,
-        effect: Uuid,
-        link: i64,
-        token: Uuid,
-        settle: Duration,
-    ) -> BoxFuture<'_, Result<Option<EffectRow>, store::Error>> {
-        ready(Ok(
-            self.with(|state| state.send(effect, link, token, settle))
-        ))
-        .boxed()
     }
     fn complete(&self, item: Completion) -> BoxFuture<'_, Result<Completed, store::Error>> {
         ready(Ok(self.with(|state| state.complete(item)))).boxed()

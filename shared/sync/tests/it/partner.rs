@@ -313,7 +313,6 @@ impl Partner {
                         target_id: id,
                         part_ids: Vec::new(),
                         record: None,
-                        digest: None,
                     },
                 }
             }

@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use store::links::{
-    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, EffectRow, Finish, Finished,
-    HeldItem, HeldVerdict, LinkRow, Links, Reservation, Reserved, Resolution, Resolved,
+    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, Finish, Finished, HeldItem,
+    HeldVerdict, LinkRow, Links, Reservation, Reserved, Resolution, Resolved,
 };
 use sync::Ledger;
 use uuid::Uuid;
@@ -59,15 +59,6 @@ impl Postgres {
 impl Ledger for Postgres {
     fn reserve(&self, item: Reservation) -> BoxFuture<'_, Result<Reserved, store::Error>> {
         Ledger::reserve(&self.links, item)
-    }
-    fn send(
-        &self,
-        effect: Uuid,
-        link: i64,
-        token: Uuid,
-        settle: Duration,
-    ) -> BoxFuture<'_, Result<Option<EffectRow>, store::Error>> {
-        Ledger::send(&self.links, effect, link, token, settle)
     }
     fn complete(&self, item: Completion) -> BoxFuture<'_, Result<Completed, store::Error>> {
         Ledger::complete(&self.links, item)
@@ -158,7 +149,7 @@ impl SimStore for Postgres {
         async move {
             let rows: Vec<(i64, bool)> = sqlx::query_as(
                 "select l.id, e.id is not null from link l
-                 left join effect e on e.link_id = l.id and e.state in ('planned', 'sent', 'unknown')
+                 left join effect e on e.link_id = l.id and e.state in ('sent', 'unknown')
                  where (l.lease_token is null or l.lease_until <= kurir_now())
                    and (l.state <> 'conflict' or (l.conflict_cause = 'gone' and e.id is null))
                    and ((e.id is not null and coalesce(e.settle_at, kurir_now()) <= kurir_now())
@@ -168,7 +159,9 @@ impl SimStore for Postgres {
             .fetch_all(&self.pool)
             .await
             .expect("due");
-            rows.into_iter().map(|(link, open)| (link, if open { "resolve" } else { "recheck" })).collect()
+            rows.into_iter()
+                .map(|(link, open)| (link, if open { "resolve" } else { "recheck" }))
+                .collect()
         }
         .boxed()
     }

@@ -240,7 +240,6 @@ pub(crate) async fn run<S: SimStore + 'static>(
     let situation = situation(&mut dice);
     let settings = Settings {
         send_window: Duration::from_secs(5),
-        two_step_reserve: dice.one_in(2),
         ..Settings::default()
     };
     let processes = 2 + usize::try_from(dice.roll(2)).expect("small");

@@ -3,10 +3,9 @@
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use std::time::Duration;
 use store::links::{
-    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, EffectRow, Finish, Finished,
-    HeldItem, HeldVerdict, LinkRow, Reservation, Reserved, Resolution, Resolved,
+    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, Finish, Finished, HeldItem,
+    HeldVerdict, LinkRow, Reservation, Reserved, Resolution, Resolved,
 };
 use sync::Ledger;
 use uuid::Uuid;
@@ -111,22 +110,6 @@ impl<A: SimStore, B: SimStore> Ledger for Both<A, B> {
                 "reserve",
                 self.left.reserve(item.clone()).await,
                 self.right.reserve(item).await,
-            )
-        }
-        .boxed()
-    }
-    fn send(
-        &self,
-        effect: Uuid,
-        link: i64,
-        token: Uuid,
-        settle: Duration,
-    ) -> BoxFuture<'_, Result<Option<EffectRow>, store::Error>> {
-        async move {
-            same_answer(
-                "send",
-                self.left.send(effect, link, token, settle).await,
-                self.right.send(effect, link, token, settle).await,
             )
         }
         .boxed()

@@ -168,9 +168,7 @@ both! {
 /// V8
 #[tokio::test]
 async fn waiting_has_a_maximum_age_then_is_held() {
-    let lab = OnModel {
-        two_step_reserve: false,
-    };
+    let lab = OnModel;
     let mut world = lab.world(vec![v(1), v(2)]).await;
     world.arrives("v1");
     // Somebody works on it for a day, and renews his lease.

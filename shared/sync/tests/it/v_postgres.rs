@@ -94,11 +94,8 @@ fn reservation(item: &ClaimItem, granted: &Granted) -> Reservation {
         operation: "create",
         last: true,
         request: json!({}),
-        digest: String::new(),
-        before_image: None,
         target_id: None,
         settle: SETTLE,
-        straight: true,
     }
 }
 
@@ -109,10 +106,8 @@ fn completion(reservation: &Reservation, target: String, keys: Vec<String>) -> C
         token: reservation.token,
         target_id: Some(target),
         base: json!({}),
-        base_hash: String::new(),
         parts: json!({}),
         natural_keys: Some(keys),
-        digest: None,
         what: "created".into(),
         note: json!({}),
         keep_lease: false,

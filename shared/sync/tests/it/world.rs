@@ -15,8 +15,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use store::links::{
-    ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, EffectRow, Finish, Finished,
-    HeldItem, HeldVerdict, LinkKey,
+    ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, Finish, Finished, HeldItem,
+    HeldVerdict, LinkKey,
 };
 use store::links::{Reservation, Reserved, Resolution, Resolved, dead_id};
 use sync::{
@@ -235,21 +235,6 @@ impl<S: SimStore> Ledger for Ports<S> {
             // The answer is on its way: whoever freezes here has a reserved effect and no window left.
             self.cell.boundary("reserved").await;
             reserved
-        }
-        .boxed()
-    }
-    fn send(
-        &self,
-        effect: Uuid,
-        link: i64,
-        token: Uuid,
-        settle: Duration,
-    ) -> BoxFuture<'_, Result<Option<EffectRow>, store::Error>> {
-        async move {
-            self.cell.boundary("send").await;
-            let sent = self.store.send(effect, link, token, settle).await;
-            self.cell.boundary("reserved").await;
-            sent
         }
         .boxed()
     }

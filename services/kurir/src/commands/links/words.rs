@@ -9,7 +9,7 @@ pub(super) fn happened(what: &str) -> &str {
 }
 
 /// Every name that the engine writes into a record's history: calls (`sync::Operation::past`), ends (`store::links::End`),
-/// what `kurir links settle` writes, and those of the functions in migrations/.
+/// what `kurir links settle` writes, and those of the functions in migrations/functions/.
 const WORDS: [(&str, &str); 23] = [
     ("created", "created there"),
     ("updated", "updated there"),
@@ -47,10 +47,10 @@ mod tests {
 
     use super::WORDS;
 
-    /// The names that statements in migrations/ insert into `link_history.what`: literals, and values of functions'
+    /// The names that statements in migrations/functions/ insert into `link_history.what`: literals, and values of functions'
     /// arguments by the name of the argument.
     fn of_migrations() -> (BTreeSet<String>, BTreeSet<String>) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/functions");
         let (mut literals, mut arguments) = (BTreeSet::new(), BTreeSet::new());
         // The value behind the time, in `values (...)` and in `select ...`.
         let named = Regex::new(r"(?:kurir_now\(\)|\bt), ('?)([a-z_]+)'?").unwrap();

@@ -106,7 +106,7 @@ async fn budget_seconds(
         ..filter.clone()
     };
     let mut query = QueryBuilder::new(
-        "select max(d.letters * b.cost * (select max(w.gap_us) from jsonb_to_recordset(b.buckets) as w(gap_us bigint))
+        "select max(d.letters * b.cost * (select max(w.gap_us) from jsonb_populate_recordset(null::bucket, b.buckets) as w)
            / 1000000.0)::float8
          from (select connection_id, count(*) as letters from dead_letter",
     );

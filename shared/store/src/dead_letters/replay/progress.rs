@@ -109,7 +109,7 @@ const COUNTS: &str = "count(*) filter (where state = 'waiting') as waiting, coun
     count(*) filter (where state = 'retrying') as retrying, count(*) filter (where state = 'done') as done,
     count(*) filter (where state = 'overtaken') as overtaken, count(*) filter (where state = 'failed') as failed,
     count(*) filter (where state = 'held') as held,
-    count(*) filter (where state = 'held' and detail in ('budget', 'circuit')) as held_briefly,
+    count(*) filter (where held_for in ('budget', 'circuit')) as held_briefly,
     count(*) filter (where state = 'skipped') as skipped, count(*) filter (where state = 'cancelled') as cancelled";
 
 /// Missing outside of the scope.
@@ -134,9 +134,10 @@ pub async fn show(pool: &Pool, scope: Scope<'_>, id: Uuid) -> Result<Progress, E
     .fetch_one(&mut *snapshot)
     .await?;
     let failures = sqlx::query_as(
-        "select state, detail, count(*) as letters, (array_agg(dead_id order by at desc))[1] as example from replay_item
-         where replay_id = $1 and state in ('failed', 'held', 'skipped') group by state, detail
-         order by letters desc, state, detail limit $2",
+        "select state, coalesce(detail, held_for) as detail, count(*) as letters,
+           (array_agg(dead_id order by at desc))[1] as example from replay_item
+         where replay_id = $1 and state in ('failed', 'held', 'skipped') group by 1, 2
+         order by letters desc, 1, 2 limit $2",
     )
     .bind(id)
     .bind(CAUSES)

@@ -133,12 +133,12 @@ impl Turn {
     async fn judged(&mut self, replay: Uuid) -> Result<Option<String>, Error> {
         let row = sqlx::query(
             "with last as (
-               select i.state, i.detail from replay_item i join replay r on r.id = i.replay_id
+               select i.state, i.held_for, i.detail from replay_item i join replay r on r.id = i.replay_id
                where i.replay_id = $1 and i.sent_at is not null and i.state in ('done', 'overtaken', 'failed', 'held')
-                 and (i.state <> 'held' or i.detail not in ('budget', 'circuit')) and i.at > r.window_at
+                 and (i.held_for is null or i.held_for not in ('budget', 'circuit')) and i.at > r.window_at
                order by i.at desc limit $2)
              select count(*) as ended, count(*) filter (where state in ('failed', 'held')) as failed,
-               mode() within group (order by case state when 'held' then 'held: ' || detail else detail end)
+               mode() within group (order by case state when 'held' then 'held: ' || coalesce(detail, held_for) else detail end)
                  filter (where state in ('failed', 'held')) as commonest,
                exists (select 1 from replay_item where replay_id = $1 and state = 'waiting') as waiting
              from last",
@@ -246,7 +246,7 @@ impl Turn {
         }
         let under_way: Vec<(String, i64)> = sqlx::query_as(
             "select worker, count(*) from replay_item
-             where state in ('sent', 'retrying') or (state = 'held' and detail in ('budget', 'circuit')) group by worker",
+             where state in ('sent', 'retrying') or held_for in ('budget', 'circuit') group by worker",
         )
         .fetch_all(&mut *self.transaction)
         .await?;
@@ -370,7 +370,7 @@ impl Turn {
         .await?;
         sqlx::query(
             "update replay_item i set state = 'sent', generation = d.generation, sent_at = kurir_now(), at = kurir_now(),
-               detail = null
+               held_for = null, detail = null
              from dead_letter d where i.replay_id = $2 and i.dead_id = d.id and d.id = any($1)",
         )
         .bind(able)
@@ -411,7 +411,7 @@ impl Turn {
     async fn ended(&mut self, replay: Uuid) -> Result<bool, Error> {
         Ok(sqlx::query_scalar(
             "select not exists (select 1 from replay_item where replay_id = $1
-               and (state in ('waiting', 'sent', 'retrying') or (state = 'held' and detail in ('budget', 'circuit'))))",
+               and (state in ('waiting', 'sent', 'retrying') or held_for in ('budget', 'circuit')))",
         )
         .bind(replay)
         .fetch_one(&mut *self.transaction)

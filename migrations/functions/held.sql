@@ -1,47 +1,8 @@
--- What held events wait for, their way back, suspensions that people are told of, and who did what by hand.
-
--- A prerequisite: the record waits_system/waits_account/waits_kind/waits_id is linked at the row's connection. Or, with
--- waits_key: no other record of that kind owns this natural key there.
-alter table held add column waits_kind text;
-alter table held add column waits_system text;
-alter table held add column waits_account text;
-alter table held add column waits_id text;
-alter table held add column waits_key text;
--- The keeper walks the rows of one cause by their ids.
-create index held_by_reason on held (reason, id);
-create index held_without_connection on held (tenant, target_system, id) where reason = 'no_connection';
-
--- Something people must be told once, whoever of the replicas noticed it. `sent_at`: told.
-create table notification (
-    id bigint generated always as identity primary key,
-    tenant text not null,
-    kind text not null check (kind in ('connection_suspended')),
-    connection_id uuid,
-    -- Of the connection, after the change that this tells of: one suspension is one row.
-    epoch bigint,
-    at timestamptz not null,
-    text text not null,
-    sent_at timestamptz,
-    unique (connection_id, epoch)
-);
-create index notification_unsent on notification (id) where sent_at is null;
-
--- What people did by hand. Never changed, never deleted.
-create table audit (
-    id bigint generated always as identity primary key,
-    actor text not null,
-    -- `<thing>.<verb>`
-    what text not null,
-    -- Null: the whole installation.
-    tenant text,
-    detail jsonb not null default '{}',
-    at timestamptz not null
-);
-create index audit_by_tenant on audit (tenant, id);
+-- What becomes of held events, and of a connection that is suspended.
 
 -- The partner refused the credentials of this epoch. False: they were changed, tested or suspended meanwhile. The one
 -- place where a connection is suspended: state, epoch and notification are one transaction.
-create function suspend_connection(p_tenant text, p_connection uuid, p_epoch bigint, p_reason text) returns boolean
+create or replace function suspend_connection(p_tenant text, p_connection uuid, p_epoch bigint, p_reason text) returns boolean
     language plpgsql volatile as $$
 declare c connection;
 begin
@@ -57,7 +18,7 @@ begin
 end $$;
 
 -- Whether what a held event waits for is there. Nothing named: nobody knows, so no.
-create function wait_is_over(p_tenant text, p_system text, p_connection uuid, p_link bigint, p_kind text, p_of_system text,
+create or replace function wait_is_over(p_tenant text, p_system text, p_connection uuid, p_link bigint, p_kind text, p_of_system text,
     p_of_account text, p_of_id text, p_key text) returns boolean language sql stable as $$
     select case
         when p_key is not null then not exists (select 1 from natural_key_claim where tenant = p_tenant and connection_id = p_connection
@@ -72,7 +33,7 @@ $$;
 -- generation. p_headers: more headers for them. p_actor: whoever does it by hand; then their claims that never came back are
 -- forgotten, while what leaves by itself has only waited: an event that ends its workers must not begin anew with each wait.
 -- A conflict that is released counts as settled; its links are locked by the caller before the rows.
-create function release_held(p_ids bigint[], p_prefix text, p_headers jsonb, p_actor text) returns bigint language plpgsql volatile as $$
+create or replace function release_held(p_ids bigint[], p_prefix text, p_headers jsonb, p_actor text) returns bigint language plpgsql volatile as $$
 declare n bigint;
 begin
     with gone as (delete from held where id = any (p_ids) returning *),
@@ -97,4 +58,46 @@ begin
             from gone order by lane, id returning 1)
     select count(*) into n from sent;
     return n;
+end $$;
+
+-- A person gives a held event up: as a dead letter nobody will replay, so that stale copies are recognised. The row is named
+-- together with the event that was seen in it: a newer one may have taken its place.
+create or replace function discard_held(p_tenant text, p_id bigint, p_source text, p_event text, p_generation int, p_dead_id uuid,
+    p_queue text, p_actor text, p_note text) returns boolean
+    language plpgsql volatile as $$
+declare h held; t timestamptz;
+begin
+    select * into h from held where id = p_id and tenant = p_tenant and source = p_source and event_id = p_event
+        and generation = p_generation;
+    if not found then
+        return false;
+    end if;
+    if h.link_id is not null then
+        perform 1 from link where id = h.link_id for update;
+    end if;
+    delete from held where id = p_id and source = p_source and event_id = p_event and generation = p_generation returning * into h;
+    if not found then
+        return false;
+    end if;
+    t := kurir_now();
+    insert into dead_letter as v (id, worker, tenant, connection_id, source, event_id, type, subject, link_id, k, state, generation,
+        class, fingerprint, message, body, properties, headers, first_at, last_at, resolved_by, resolved_at, note)
+    values (p_dead_id, h.worker, h.tenant, h.connection_id, h.source, h.event_id, h.type, h.subject, h.link_id, h.k, 'discarded',
+        h.generation, h.reason, 'held:' || h.reason, h.detail, h.body, h.properties, h.headers, h.held_at, t, p_actor, t, p_note)
+    on conflict (id) do update set state = 'discarded', generation = excluded.generation, last_at = excluded.last_at,
+        resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at, note = excluded.note, held_for = null, row_version = v.row_version + 1;
+    -- A replay's letter may have died before it had a connection, and has another id then.
+    update dead_letter set state = 'discarded', resolved_by = p_actor, resolved_at = t, note = p_note, held_for = null,
+        row_version = row_version + 1
+        where id = (h.headers ->> 'x-letter')::uuid and id <> p_dead_id and tenant = h.tenant and worker = h.worker
+          and generation = h.generation and (state = 'replaying' or held_for is not null);
+    insert into audit (actor, what, tenant, detail, at)
+    values (p_actor, 'held.discard', h.tenant, jsonb_build_object('held', h.id, 'source', h.source, 'event', h.event_id,
+        'generation', h.generation, 'cause', h.reason, 'dead_letter', p_dead_id, 'note', p_note), t);
+    if h.link_id is not null and h.k is not null then
+        perform fall_back(h.link_id, h.k, p_queue);
+        insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
+        values (h.link_id, h.tenant, t, 'discarded', h.k, h.source, h.event_id, h.generation, jsonb_build_object('actor', p_actor, 'note', p_note));
+    end if;
+    return true;
 end $$;

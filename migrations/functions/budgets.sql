@@ -1,71 +1,11 @@
--- What the fleet may ask of a partner, one account per connection: permits, calls in flight, cooldown, circuits.
-
-create table budget (
-    connection_id uuid primary key references connection,
-    tenant text not null,
-    -- As the workers last applied it (docs/limits.md).
-    spec jsonb not null default '{}',
-    buckets jsonb not null default '[]',
-    -- Per bucket, by its length in ms: the moment, in µs since the epoch, at which all leased permits will be back.
-    arrival jsonb not null default '{}',
-    -- Permits since ever: leased, and given back unused.
-    leased bigint not null default 0,
-    returned bigint not null default 0,
-    -- Questions that were answered.
-    asked bigint not null default 0,
-    -- Calls that one event needs, as the workers see it.
-    cost real not null default 4,
-    cooldown_until timestamptz,
-    cooldown_ms bigint,
-    cooldown_reason text,
-    cooldowns bigint not null default 0,
-    -- The last call that was answered well.
-    fine_at timestamptz,
-    -- Held events that were let go, and those that arrived at a worker.
-    released bigint not null default 0,
-    begun bigint not null default 0,
-    begun_at timestamptz,
-    updated_at timestamptz not null default now()
-);
-create index budget_tenant on budget (tenant);
-
--- Which process may have how many calls in flight, until when.
-create table budget_holder (
-    connection_id uuid not null references budget on delete cascade,
-    holder uuid not null,
-    slots int not null,
-    slots_wanted int not null,
-    searches int not null,
-    searches_wanted int not null,
-    since timestamptz not null,
-    until timestamptz not null,
-    primary key (connection_id, holder)
-);
-
--- An operation that kept failing. No row: closed. `open_until` passed: half open, one canary in the fleet.
-create table circuit (
-    connection_id uuid not null references budget on delete cascade,
-    operation text not null,
-    opened_at timestamptz not null,
-    open_until timestamptz not null,
-    open_ms bigint not null,
-    canary_until timestamptz,
-    reason text not null,
-    primary key (connection_id, operation)
-);
-
--- What is held for a moment, and for longer once its connection is suspended.
-create index held_briefly on held (connection_id) where reason in ('budget', 'circuit');
-create index held_paced on held (connection_id, lane, id) where reason in ('budget', 'suspended', 'circuit');
-
 -- Longest pauses: a cooldown that was not named by the partner, an open circuit.
-create function longest_cooldown_ms() returns bigint language sql immutable as $$ select 3600000::bigint $$;
-create function longest_open_ms() returns bigint language sql immutable as $$ select 600000::bigint $$;
+create or replace function longest_cooldown_ms() returns bigint language sql immutable as $$ select 3600000::bigint $$;
+create or replace function longest_open_ms() returns bigint language sql immutable as $$ select 600000::bigint $$;
 
 -- One holder's share of what may be in flight. Whoever got something keeps it while nobody goes without; else all get
 -- equal parts, and where there are fewer than holders, who has had one for a second passes it on. What is under way ends
 -- first: it stays in the account, and nothing new begins.
-create function share_of(p_max int, p_want int, p_taken int, p_wanting int, p_starving boolean, p_long boolean)
+create or replace function share_of(p_max int, p_want int, p_taken int, p_wanting int, p_starving boolean, p_long boolean)
     returns int language sql immutable as $$
     select greatest(0, least(p_want, p_max - p_taken,
         case when not p_starving then p_want
@@ -73,11 +13,9 @@ create function share_of(p_max int, p_want int, p_taken int, p_wanting int, p_st
              else ceil(p_max::numeric / (p_wanting + 1))::int end))
 $$;
 
--- A process asks for its connections, at most a second of permits ahead. p_asks: array of {connection, tenant, spec,
--- buckets: [{per_ms, gap_us, burst}], want, back, slots_want, slots_used, searches_want, searches_used, begun, fine, cost,
--- cool?: {ms, named, reason}, opened: [{operation, reason, ms}], closed: [operation], canaries: [operation]}.
+-- A process asks for its connections, at most a second of permits ahead. p_asks: array of budget_ask.
 -- A connection that does not exist, or is another tenant's, has no answer.
-create function lease_budgets(p_holder uuid, p_asks jsonb, p_live interval) returns table (connection uuid, granted int, wait_ms bigint,
+create or replace function lease_budgets(p_holder uuid, p_asks jsonb, p_live interval) returns table (connection uuid, granted int, wait_ms bigint,
     slots int, searches int, cooldown_ms bigint, cooldown_reason text, backlog boolean, circuits jsonb, rivals int)
     language plpgsql volatile as $$
 declare
@@ -85,13 +23,11 @@ declare
     arrivals jsonb; item jsonb; op text; can text[];
 begin
     insert into budget (connection_id, tenant, updated_at)
-        select c.id, c.tenant, kurir_now() from connection c join jsonb_to_recordset(p_asks) as x(connection uuid, tenant text)
+        select c.id, c.tenant, kurir_now() from connection c join jsonb_populate_recordset(null::budget_ask, p_asks) as x
             on c.id = x.connection and c.tenant = x.tenant
         where not exists (select 1 from budget where connection_id = c.id) order by c.id on conflict do nothing;
     for a in
-        select * from jsonb_to_recordset(p_asks) as x(connection uuid, tenant text, spec jsonb, buckets jsonb, want int, back int,
-            slots_want int, slots_used int, searches_want int, searches_used int, begun int, fine boolean, cost real, cool jsonb,
-            opened jsonb, closed jsonb, canaries jsonb, in_flight int, search_lane int)
+        select * from jsonb_populate_recordset(null::budget_ask, p_asks) as x
         order by x.connection
     loop
         select * into b from budget where connection_id = a.connection and tenant = a.tenant for update;
@@ -120,8 +56,8 @@ begin
             b.fine_at := t;
         end if;
         for item in select * from jsonb_array_elements(a.opened) loop
-            insert into circuit as c (connection_id, operation, opened_at, open_until, open_ms, reason)
-            values (a.connection, item ->> 'operation', t, t + (item ->> 'ms')::bigint * interval '1 ms', (item ->> 'ms')::bigint, item ->> 'reason')
+            insert into circuit as c (connection_id, operation, open_until, open_ms, reason)
+            values (a.connection, item ->> 'operation', t + (item ->> 'ms')::bigint * interval '1 ms', (item ->> 'ms')::bigint, item ->> 'reason')
             on conflict (connection_id, operation) do update set
                 -- A canary failed: longer. A process that noticed later adds nothing.
                 open_ms = case when c.open_until > t then c.open_ms else least(c.open_ms * 2, longest_open_ms()) end,
@@ -143,7 +79,7 @@ begin
         end loop;
         -- Permits: each bucket must have them.
         arrivals := '{}'; free := a.want; wait := 0;
-        for w in select * from jsonb_to_recordset(a.buckets) as y(per_ms bigint, gap_us bigint, burst int) loop
+        for w in select * from jsonb_populate_recordset(null::bucket, a.buckets) as y loop
             tat := greatest(coalesce((b.arrival ->> w.per_ms::text)::bigint, 0) - a.back * w.gap_us, now_us);
             -- Settings that were made narrower, or a clock that went back, lock nobody out for longer than one filling.
             tat := least(tat, now_us + w.burst * w.gap_us);
@@ -156,7 +92,7 @@ begin
             wait := greatest(wait, (extract(epoch from b.cooldown_until - t) * 1000000)::bigint);
         end if;
         granted := greatest(free, 0);
-        for w in select * from jsonb_to_recordset(a.buckets) as y(per_ms bigint, gap_us bigint, burst int) loop
+        for w in select * from jsonb_populate_recordset(null::bucket, a.buckets) as y loop
             arrivals := arrivals || jsonb_build_object(w.per_ms::text, (arrivals ->> w.per_ms::text)::bigint + granted * w.gap_us);
         end loop;
         -- Calls in flight.
@@ -206,7 +142,7 @@ end $$;
 -- How many held events of a connection may go now: what its budget allows until they arrive, beyond those that are on
 -- their way. After a cooldown or while a circuit is not closed, one at a time until a call succeeds. Locks the account;
 -- the caller adds what it let go to `released` in the same transaction.
-create function release_allowance(p_tenant text, p_connection uuid) returns int language plpgsql volatile as $$
+create or replace function release_allowance(p_tenant text, p_connection uuid) returns int language plpgsql volatile as $$
 declare b budget; w record; t timestamptz; now_us bigint; underway bigint; free numeric; pace numeric; most bigint; in_flight int;
 begin
     insert into budget (connection_id, tenant, updated_at) select id, tenant, kurir_now() from connection
@@ -234,7 +170,7 @@ begin
         return greatest(0, least(100, in_flight * 8) - underway);
     end if;
     free := null; pace := null;
-    for w in select * from jsonb_to_recordset(b.buckets) as y(per_ms bigint, gap_us bigint, burst int) loop
+    for w in select * from jsonb_populate_recordset(null::bucket, b.buckets) as y loop
         free := least(free, floor((now_us + w.burst * w.gap_us
             - greatest(coalesce((b.arrival ->> w.per_ms::text)::bigint, 0), now_us)) / w.gap_us::numeric));
         pace := least(pace, 1000000.0 / w.gap_us);
