@@ -251,3 +251,28 @@ async fn characters_that_nobody_sees_make_no_second_partner() {
         assert_eq!(stage.only_partner().mk_id, id, "{unseen:?}");
     }
 }
+
+/// What people copy out of a list has a separator around it. It is neither sent nor in the way of a look-up.
+#[tokio::test]
+async fn a_separator_around_a_mailbox_makes_no_second_partner() {
+    for readings in both() {
+        for given in [
+            "info@kos.example;",
+            ",info@kos.example",
+            "info@kos.example\u{37e}",
+        ] {
+            let event = event(given);
+            let stage = Stage::new(readings.clone()).await;
+            let by_hand = stage.by_hand(kos(&["info@kos.example"])).await;
+            stage.deliver_until_done(&saved(1, &event)).await;
+            assert_eq!(stage.only_partner().mk_id, by_hand, "{given}");
+
+            let stage = Stage::new(readings.clone()).await;
+            stage.fault(Fault::CommitThenDrop, Call::AddPartner);
+            stage.deliver_until_done(&saved(1, &event)).await;
+            let made = stage.only_partner();
+            let emails: Vec<&str> = made.contacts.iter().map(|at| at.email.as_str()).collect();
+            assert_eq!(emails, ["info@kos.example"], "{given}");
+        }
+    }
+}

@@ -44,10 +44,14 @@ pub fn of_record<'a>(
 /// None for an empty text, an unknown name, and one that two countries share.
 pub(crate) fn find(text: &str) -> Option<&'static Country> {
     let table = &*TABLE;
-    let wanted = folded(text);
+    let written = folded(text);
+    if let Some(known) = table.found(&written) {
+        return Some(known);
+    }
+    let formal = form_in_front(written);
     table
-        .found(&wanted)
-        .or_else(|| table.found(without_form_of_state(&wanted)?))
+        .found(&formal)
+        .or_else(|| table.found(without_form_of_state(&formal)?))
 }
 
 struct Table {
@@ -182,6 +186,18 @@ fn folded(text: &str) -> String {
     words.join(" ")
 }
 
+/// `Slovenia, Republic of`, as sorted lists have it: `republic of slovenia`. Anything else as it is. With its form in front
+/// it may be another country: `China, Republic of`.
+fn form_in_front(folded: String) -> String {
+    ["republic of", "kingdom of"]
+        .into_iter()
+        .find_map(|form| {
+            let name = folded.strip_suffix(form)?.strip_suffix(' ')?;
+            Some(format!("{form} {name}"))
+        })
+        .unwrap_or(folded)
+}
+
 /// `Republika Slovenija`, `Republik Slowenien`: the name alone. None where it doesn't begin like that.
 fn without_form_of_state(folded: &str) -> Option<&str> {
     const FORMS: [&str; 13] = [
@@ -200,12 +216,6 @@ fn without_form_of_state(folded: &str) -> Option<&str> {
         "kraljestvo",
     ];
     const LINKS: [&str; 8] = ["of", "di", "de", "du", "do", "da", "della", "la"];
-    // As lists of countries sort it: `Slovenia, Republic of`.
-    for behind in [" republic of", " republic", " kingdom of"] {
-        if let Some(name) = folded.strip_suffix(behind) {
-            return Some(name);
-        }
-    }
     let (form, name) = folded.split_once(' ')?;
     if !FORMS.contains(&form) {
         return None;

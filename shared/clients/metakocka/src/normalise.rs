@@ -78,15 +78,15 @@ pub fn is_filler(text: &str) -> bool {
         || behind_country.is_some_and(|rest| repeated(&rest.chars().collect::<Vec<_>>()))
 }
 
-/// No digit but zeros; what some countries write behind a number (`B01`, `01`) is none of it where it follows a row of them.
+/// Whether all digits are zeros. `01` may follow eight of them: some countries write it behind every number
+/// (`000000000B01`, `000000000001`).
 fn only_zeros(text: &str) -> bool {
-    const ROW: usize = 8;
-    let digits = text.split(|sign: char| !sign.is_ascii_digit());
-    let rows: Vec<&str> = digits.filter(|row| !row.is_empty()).collect();
-    let zeros = |row: &str| row.len() - row.trim_start_matches('0').len();
-    let all = |row: &&str| zeros(row) == row.len();
-    let row = |row: &&str| zeros(row) >= ROW && row.len() - zeros(row) <= 2;
-    !rows.is_empty() && (rows.iter().all(all) || rows.iter().any(row))
+    const ENOUGH: usize = 8;
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let zeros = |digits: &str| digits.bytes().all(|digit| digit == b'0');
+    let behind = digits.strip_suffix("01");
+    !digits.is_empty()
+        && (zeros(&digits) || behind.is_some_and(|rest| rest.len() >= ENOUGH && zeros(rest)))
 }
 
 /// Composed, without characters that nobody sees, and without the white space, commas and semicolons around it: people copy
@@ -241,6 +241,8 @@ mod tests {
             "B11111112",
             "MK4030000000007",
             "00012345",
+            "00000001",
+            "0000000042",
             "01",
         ] {
             assert!(!is_filler(number), "{number}");

@@ -154,8 +154,13 @@ impl TaxNumber {
             None if fits("99999999", number) => vec![number.to_owned(), format!("SI{number}")],
             None => vec![number.to_owned()],
         };
+        // Where numbers have several lengths, the zeros may be what tells two of them apart.
+        let is_same = |country| national(country, short) == number;
         // A shorter text would be in everybody's number, where the search is for a part.
-        if short.len() < number.len() && short.len() >= FEWEST_DIGITS {
+        if short.len() < number.len()
+            && short.len() >= FEWEST_DIGITS
+            && self.country().is_none_or(is_same)
+        {
             let country = self.country().unwrap_or_default();
             spellings.extend([format!("{country}{short}"), short.to_owned()]);
         }

@@ -291,12 +291,15 @@ fn every_country_is_found_by_its_iso_codes_and_by_what_metakocka_gets() {
 }
 
 #[test]
-fn long_names_and_names_in_front_are_countries() {
+fn a_name_before_its_form_of_state_and_parts_of_britain_are_countries() {
     for (text, iso) in [
         ("Bundesrepublik Deutschland", "DE"),
         ("Slovenia, Republic of", "SI"),
         ("Македонија", "MK"),
         ("Scotland", "GB"),
+        ("China, Republic of", "TW"),
+        ("Korea, Republic of", "KR"),
+        ("Netherlands, Kingdom of", "NL"),
     ] {
         assert_eq!(
             find(text).map(|known| known.iso.as_str()),

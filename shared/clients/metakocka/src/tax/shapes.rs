@@ -22,7 +22,8 @@ pub(super) fn letters_and_digits(text: &str) -> String {
     without_label(&written)
 }
 
-/// What people write before a number: what kind of number it is, and their country as they say it at home or on a car.
+/// What people write before a number, and what stands for it: nothing for the kind of number, a prefix for a country as
+/// it is called at home or on a car.
 const LABELS: [(&str, &str); 14] = [
     ("IDZADDV", ""),
     ("VAT", ""),
@@ -41,7 +42,7 @@ const LABELS: [(&str, &str); 14] = [
     ("БГ", "BG"),
 ];
 
-/// The labels replaced, where a number follows: digits, perhaps behind two letters of a country. A second time changes
+/// Replaces the labels, where a number follows: digits, perhaps behind two letters of a country. A second time changes
 /// nothing.
 fn without_label(written: &str) -> String {
     let is_number = |text: &str| {
@@ -59,15 +60,16 @@ fn without_label(written: &str) -> String {
     text
 }
 
-/// A decimal digit of any script as `0` to `9`. Their rows of ten begin at a multiple of 16, or 6 behind it.
+/// A decimal digit of any script as `0` to `9`. Unicode has them in rows of ten, some right behind each other.
 fn ascii_digit(letter: char) -> char {
     if letter.is_ascii() || !is_decimal(letter) {
         return letter;
     }
-    let code = u32::from(letter);
-    let begins = char::from_u32(code & !0xF).is_some_and(is_decimal);
-    let value = (code & 0xF).checked_sub(if begins { 0 } else { 6 });
-    value
+    let before = (0..u32::from(letter)).rev();
+    let lower = before.map_while(|code| char::from_u32(code).filter(|one| is_decimal(*one)));
+    let value = lower.count() % 10;
+    u32::try_from(value)
+        .ok()
         .and_then(|value| char::from_digit(value, 10))
         .unwrap_or(letter)
 }
@@ -230,5 +232,25 @@ fn shapes(country: &str) -> &'static [&'static str] {
         "SE" => &["9999999999", "999999999999"],
         "UA" => &["99999999", "9999999999", "999999999999"],
         _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digits_of_every_script_are_read_in_their_order() {
+        let decimal: Vec<char> = ('\u{80}'..=char::MAX)
+            .filter(|one| is_decimal(*one))
+            .collect();
+        assert!(decimal.len() >= 700, "{}", decimal.len());
+        for ten in decimal.chunks(10) {
+            let read: String = ten
+                .iter()
+                .map(|digit| letters_and_digits(&digit.to_string()))
+                .collect();
+            assert_eq!(read, "0123456789", "{ten:?}");
+        }
     }
 }

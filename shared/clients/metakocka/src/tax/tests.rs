@@ -322,6 +322,21 @@ fn fillers_are_no_tax_numbers() {
     }
 }
 
+#[test]
+fn a_number_is_not_looked_for_by_what_is_another_number() {
+    // Czech ones have eight, nine or ten digits.
+    assert_eq!(
+        read("051234567", "CZ").spellings(),
+        ["CZ051234567", "051234567"]
+    );
+    assert_ne!(read("051234567", "CZ"), read("51234567", "CZ"));
+    assert!(
+        read("01234567", "SI")
+            .spellings()
+            .contains(&"1234567".to_owned())
+    );
+}
+
 proptest! {
     #[test]
     fn parts_and_spellings_name_the_same_number(text in "(SI|BE|EL|NL|CHE|SE|ATU|BA|NO|XX)?[0-9]{5,13}(MVA|B01|MWST)?", country in "(SI|CZ|BE|GR|HU|NL|CH|SE|AT|BA|NO|FR|BR)?") {
