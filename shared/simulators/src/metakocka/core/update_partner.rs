@@ -2,14 +2,13 @@
 
 use chrono::{DateTime, Utc};
 
-use super::MAX_ENTRIES_PER_PARTNER;
 use super::add_partner::{
     CONTACT_TEXT, CONTACT_TEXTS, CUSTOMER, REGISTRATION_NUMBER, TAX_ID_NUMBER, address_texts,
     address_type, bounded, empty_address, empty_contact,
 };
 use super::company::{Company, Ids};
 use super::encode::Encoder;
-use super::partner::{AddressType, MkId, Partner};
+use super::partner::{AddressType, MAX_ENTRIES_PER_PARTNER, MkId, Partner};
 use super::readings::{Clearing, TopLevelAddress, UpdateAnswer};
 use super::reply::{Reply, Seen};
 use super::request::{Fields, Request, Sent};
