@@ -18,7 +18,7 @@ use crate::shared::Shared;
 use crate::simulated::Simulated;
 use crate::socket::Ending;
 use crate::wire::{NoAnswer, respond};
-use crate::world::LateAnswer;
+use crate::world::LateReply;
 
 /// Longest body of a call, in bytes; a longer one gets HTTP 413.
 const MAX_BODY: usize = 1024 * 1024;
@@ -111,10 +111,10 @@ async fn handle<S: Simulated>(
             wait(shared, due, seq, caller).await;
             let late = shared.world().take_late(&ticket);
             match late {
-                LateAnswer::Done(answer) => break Sending::Whole(answer),
-                LateAnswer::Forgotten => break Sending::Whole(Answer::page(503)),
+                LateReply::Done(answer) => break Sending::Whole(answer),
+                LateReply::Forgotten => break Sending::Whole(Answer::page(503)),
                 // The real clock may run a hair behind the timer.
-                LateAnswer::NotYet => tokio::task::yield_now().await,
+                LateReply::NotYet => tokio::task::yield_now().await,
             }
         },
     };

@@ -185,9 +185,10 @@ async fn set_readings<S: Simulated>(
     Sent(changes): Sent<Map<String, Value>>,
 ) -> Answered {
     let mut world = shared.world();
-    let readings = changed(world.system.readings(), changes, S::preset)?;
-    world.system.set_readings(readings.clone());
-    Ok(Json(json!(readings)))
+    let readings = changed(&world.system.readings(), changes, S::preset)?;
+    let shown = json!(readings);
+    world.system.set_readings(readings);
+    Ok(Json(shown))
 }
 
 async fn strict<S: Simulated>(State(shared): Simulation<S>) -> Json<Value> {

@@ -47,7 +47,10 @@ pub(crate) async fn listen<S: Simulated>(
             accepted = accept(&listener, &room) => accepted,
             lasting = outages.recv() => {
                 open.cancel();
-                listener = away(listener, address, lasting.unwrap_or_default()).await;
+                listener = tokio::select! {
+                    back = away(listener, address, lasting.unwrap_or_default()) => back,
+                    () = shared.stopped.cancelled() => return,
+                };
                 open = shared.stopped.child_token();
                 continue;
             }

@@ -40,8 +40,8 @@ pub trait Simulated: Send + Sized + 'static {
     type Noted: Clone + Debug + Serialize + Send + 'static;
     /// A request that was let in.
     type Admitted;
-    /// The switches; an object in JSON. A system without any has an empty struct.
-    type Readings: Clone + Serialize + DeserializeOwned + Send + 'static;
+    /// The switches; an object in JSON. A system without any says `()`, and leaves what is about them as it is.
+    type Readings: Default + Serialize + DeserializeOwned + Send + 'static;
     /// What every account holds, writes that were put off included. No secret in it.
     type Snapshot: Clone + Debug + Serialize + DeserializeOwned + Send + 'static;
 
@@ -88,12 +88,16 @@ pub trait Simulated: Send + Sized + 'static {
     /// Lets the ids go on at numbers that no simulator gave that was started before.
     fn begin_ids(&mut self, _now: DateTime<Utc>) {}
 
-    fn preset(preset: Preset) -> Self::Readings;
+    fn preset(_preset: Preset) -> Self::Readings {
+        Self::Readings::default()
+    }
 
-    fn readings(&self) -> &Self::Readings;
+    fn readings(&self) -> Self::Readings {
+        Self::Readings::default()
+    }
 
     /// Holds from the next call on, for every account.
-    fn set_readings(&mut self, readings: Self::Readings);
+    fn set_readings(&mut self, _readings: Self::Readings) {}
 
     fn set_strict(&mut self, _strict: bool) {}
 

@@ -105,7 +105,7 @@ impl<S: Simulated> Simulator<S> {
     }
 
     pub fn readings(&self) -> S::Readings {
-        self.shared.world().system.readings().clone()
+        self.shared.world().system.readings()
     }
 
     /// For every account, from the next call on.

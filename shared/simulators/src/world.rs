@@ -33,7 +33,7 @@ struct Late<C> {
 }
 
 /// How a write that was put off stands.
-pub(crate) enum LateAnswer {
+pub(crate) enum LateReply {
     NotYet,
     Done(Answer),
     /// The simulator was reset meanwhile.
@@ -173,15 +173,15 @@ impl<S: Simulated> World<S> {
     }
 
     /// How it stands with a write that was put off and is waited for.
-    pub(crate) fn take_late(&mut self, ticket: &Ticket) -> LateAnswer {
+    pub(crate) fn take_late(&mut self, ticket: &Ticket) -> LateReply {
         let Some(late) = self.late.get_mut(ticket) else {
-            return LateAnswer::Forgotten;
+            return LateReply::Forgotten;
         };
         match late.answer.take() {
-            None => LateAnswer::NotYet,
+            None => LateReply::NotYet,
             Some(answer) => {
                 self.late.remove(ticket);
-                LateAnswer::Done(answer)
+                LateReply::Done(answer)
             }
         }
     }

@@ -159,8 +159,8 @@ impl Simulated for Metakocka {
         Readings::preset(preset)
     }
 
-    fn readings(&self) -> &Readings {
-        &self.readings
+    fn readings(&self) -> Readings {
+        self.readings.clone()
     }
 
     fn set_readings(&mut self, readings: Readings) {
