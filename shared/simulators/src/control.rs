@@ -133,14 +133,18 @@ async fn own<S: Simulated>(
     State(shared): Simulation<S>,
     Path(path): Path<String>,
     method: Method,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let path: Vec<&str> = path.split('/').collect();
-    let answered = {
-        let mut world = shared.world();
-        let now = shared.clock.now();
-        world.system.control(method.as_str(), &path, &body, now)
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return Error::Invalid(rejection.body_text()).into_response(),
     };
+    let path: Vec<&str> = path.split('/').collect();
+    let now = shared.clock.now();
+    let answered = shared
+        .world()
+        .system
+        .control(method.as_str(), &path, &body, now);
     match answered {
         Some(answered) => answered.map(Json).into_response(),
         None => no_such_route().await,

@@ -30,7 +30,8 @@ impl Request {
 pub struct Heard<C, N> {
     /// `None` when there is no such call; it is logged, but neither counted nor hit by faults.
     pub call: Option<C>,
-    /// Without secrets. Faults look for their text in it, written as compact JSON with sorted keys.
+    /// Without secrets. Faults look for their text in it, written as compact JSON with sorted keys; a system whose calls say
+    /// something in the query has it here, too.
     pub body: Value,
     /// What else the system's log says of a call; the account is in it.
     pub noted: N,
@@ -129,25 +130,6 @@ pub struct Plan<N> {
     pub step: Step,
     pub done: Option<Done<N>>,
     pub put_off: Option<Ticket>,
-}
-
-impl<N> Plan<N> {
-    /// Nothing is done, and this is said.
-    pub fn only(sending: Sending) -> Self {
-        Plan {
-            step: Step::Now(sending),
-            done: None,
-            put_off: None,
-        }
-    }
-
-    /// The call was done before this is said.
-    pub fn done(sending: Sending, done: Done<N>) -> Self {
-        Plan {
-            done: Some(done),
-            ..Plan::only(sending)
-        }
-    }
 }
 
 /// A write that was put off, at the moment it happened.
