@@ -140,6 +140,14 @@ async fn own<S: Simulated>(
         Err(rejection) => return Error::Invalid(rejection.body_text()).into_response(),
     };
     let path: Vec<&str> = path.split('/').collect();
+    if path.contains(&"") {
+        return no_such_route().await;
+    }
+    let method = if method == Method::HEAD {
+        Method::GET
+    } else {
+        method
+    };
     let now = shared.clock.now();
     let answered = shared
         .world()

@@ -143,6 +143,7 @@ async fn a_wrong_path_and_a_wrong_method_are_told() {
     for (method, path, status) in [
         (Method::GET, "colours", 404),
         (Method::GET, "companies", 404),
+        (Method::GET, "companies/", 404),
         (Method::GET, "companies/4711/colours", 404),
         (Method::GET, "companies/4711", 405),
         (Method::GET, "companies/4711/readings", 405),
