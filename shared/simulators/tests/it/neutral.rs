@@ -1,7 +1,6 @@
 //! What every simulator has in common, shown with an invented system over the wire; and the list of simulators.
 
 use std::path::Path;
-use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -160,7 +159,8 @@ async fn another_system_is_away_for_a_while() {
     control(&notebook, Method::POST, "outage", json!({"ms": 60_000})).await;
     let refused = async { while write(&notebook, "away").await.is_ok() {} };
     tokio::time::timeout(PATIENCE, refused).await.unwrap();
-    notebook.stop().await;
+    let stopped = tokio::time::timeout(PATIENCE, notebook.stop()).await;
+    stopped.expect("stopping doesn't wait for the outage's end");
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn the_list_of_simulators_starts_each() {
                     .base_url()
                     .ends_with(overview["calls_begin_at"].as_str().unwrap())
             );
-            tokio::time::timeout(Duration::from_secs(10), running.stop())
+            tokio::time::timeout(PATIENCE, running.stop())
                 .await
                 .unwrap();
         }
