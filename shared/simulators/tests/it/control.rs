@@ -138,6 +138,29 @@ async fn people_work_over_http_too() {
 }
 
 #[tokio::test]
+async fn a_wrong_path_and_a_wrong_method_are_told() {
+    let desk = desk().await;
+    for (method, path, status) in [
+        (Method::GET, "colours", 404),
+        (Method::GET, "companies", 404),
+        (Method::GET, "companies/", 404),
+        (Method::GET, "companies/4711/colours", 404),
+        (Method::GET, "companies/4711", 405),
+        (Method::GET, "companies/4711/readings", 405),
+        (Method::DELETE, "companies/4711/partners", 405),
+        (Method::POST, "companies/4711/partners/1", 405),
+        (Method::GET, "companies/4711/partners/1/merge", 405),
+        (Method::GET, "companies/4711/partners/x", 400),
+        (Method::GET, "companies/4711/partners/1", 404),
+    ] {
+        let asked = format!("{method} {path}");
+        let (answered, answer) = desk.control(method, path, json!(null)).await;
+        assert_eq!(answered, status, "{asked}");
+        assert!(answer["error"].is_string(), "{asked}");
+    }
+}
+
+#[tokio::test]
 async fn faults_are_put_listed_counted_and_cleared() {
     let desk = desk().await;
     let (_, one) = desk

@@ -185,7 +185,7 @@ async fn companies_are_apart_and_simulators_too() {
     assert_eq!(desk.simulator.partners("2").unwrap()[0].customer, "B");
     assert!(matches!(
         desk.simulator.partners("3"),
-        Err(Error::UnknownCompany(_))
+        Err(Error::Unknown(_))
     ));
     assert_eq!(other.customers().len(), 0);
     let twice = vec![
@@ -198,7 +198,7 @@ async fn companies_are_apart_and_simulators_too() {
             ..Options::default()
         })
         .await,
-        Err(Error::CompanyTwice(_))
+        Err(Error::Invalid(_))
     ));
 }
 

@@ -7,11 +7,10 @@ use serde_json::{Map, Value};
 
 use super::company::Company;
 use super::encode::{Encoder, put, put_id};
-use super::partner::{Address, AddressType, Contact, Partner};
+use super::partner::{Address, AddressType, Contact, MAX_PARTNERS, MkId, Partner};
 use super::readings::{EmptyAddress, OverLong};
 use super::reply::{Reply, Seen};
 use super::request::{Fields, Request, Sent};
-use super::{MAX_PARTNERS, partner::MkId};
 
 /// The longest text of each field (§2.1), in characters.
 pub(super) const CUSTOMER: usize = 100;

@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::add_partner::{empty_address, empty_contact, empty_partner};
 use super::company::{Company, Ids};
-use super::partner::{AddressType, MkId, Partner};
-use super::{MAX_ENTRIES_PER_PARTNER, MAX_PARTNERS};
-use crate::metakocka::Error;
+use super::partner::{AddressType, MAX_ENTRIES_PER_PARTNER, MAX_PARTNERS, MkId, Partner};
+use crate::error::Error;
 
 /// What a person types into a partner: what is `None` stays. Lists are the whole list: who isn't in it is removed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -83,7 +82,9 @@ impl Company {
         edit: PartnerEdit,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
-        let mut partner = self.copy_of(mk_id).ok_or_else(|| self.unknown(mk_id))?;
+        let mut partner = self
+            .copy_of(mk_id)
+            .ok_or_else(|| self.unknown_partner(mk_id))?;
         let mut ids = self.ids;
         apply(edit, &mut partner, &mut ids)?;
         self.store(partner, ids, now);
@@ -107,7 +108,7 @@ impl Company {
     pub fn person_deletes(&mut self, mk_id: MkId, now: DateTime<Utc>) -> Result<(), Error> {
         self.partners
             .remove(&mk_id)
-            .ok_or_else(|| self.unknown(mk_id))?;
+            .ok_or_else(|| self.unknown_partner(mk_id))?;
         self.index
             .deleted(now, mk_id, self.readings.deleted_in_index);
         Ok(())
@@ -129,21 +130,20 @@ impl Company {
             .partners
             .get(&gone)
             .map(Arc::clone)
-            .ok_or_else(|| self.unknown(gone))?;
+            .ok_or_else(|| self.unknown_partner(gone))?;
         let mut into = self
             .copy_of(survivor)
-            .ok_or_else(|| self.unknown(survivor))?;
+            .ok_or_else(|| self.unknown_partner(survivor))?;
         into.addresses.extend(from.addresses.iter().cloned());
         into.contacts.extend(from.contacts.iter().cloned());
         self.store(into, self.ids, now);
         self.person_deletes(gone, now)
     }
 
-    fn unknown(&self, mk_id: MkId) -> Error {
-        Error::UnknownPartner {
-            company: self.company_id().to_owned(),
-            mk_id,
-        }
+    /// That there is no such partner.
+    pub(crate) fn unknown_partner(&self, mk_id: MkId) -> Error {
+        let company = self.company_id();
+        Error::Unknown(format!("company {company} has no partner {mk_id}"))
     }
 }
 

@@ -57,6 +57,12 @@ const ADDRESS: [&str; 7] = [
     "country",
 ];
 
+impl From<Call> for &'static str {
+    fn from(call: Call) -> Self {
+        call.as_str()
+    }
+}
+
 impl Call {
     pub const ALL: [Call; 3] = [Call::AddPartner, Call::GetPartner, Call::UpdatePartner];
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::company::Company;
 use super::encode::Encoder;
-use super::partner::Partner;
+use super::partner::{Contact, Partner};
 use super::readings::{
     DeletedInIndex, EmptyFilter, Extent, KeptForm, Matching, PartnerListCount, PastEnd, ReadById,
     Readings, SeveralFilters,
@@ -163,8 +163,7 @@ fn sought(request: &Request, readings: &Readings) -> Result<Sought, Reply> {
 }
 
 fn matches(partner: &Partner, field: Field, sought: &str, readings: &Readings) -> bool {
-    let contact_texts =
-        |pick: fn(&super::Contact) -> [&str; 2]| partner.contacts.iter().flat_map(pick);
+    let contact_texts = |pick: fn(&Contact) -> [&str; 2]| partner.contacts.iter().flat_map(pick);
     match field {
         Field::Id => partner.mk_id.to_string() == sought.trim(),
         Field::Name => compare(&partner.customer, sought, readings.match_name, field),

@@ -5,6 +5,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// Most partners of one company; one more is refused by the simulator with code 6.
+pub const MAX_PARTNERS: usize = 200_000;
+/// Most contacts, and most addresses, of one partner.
+pub const MAX_ENTRIES_PER_PARTNER: usize = 1_000;
+
 /// An internal id of one company: decimal, ever-increasing over all its records, never used twice. Shown as text everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MkId(pub u64);

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::readings::Preset;
+
 /// Every switch, by the name it has in JSON. Two presets: [`Readings::kind`] and [`Readings::nasty`].
 /// The crate's README has the table "row of §12 → switch".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,6 +250,13 @@ impl Matching {
 }
 
 impl Readings {
+    pub fn preset(preset: Preset) -> Self {
+        match preset {
+            Preset::Kind => Readings::kind(),
+            Preset::Nasty => Readings::nasty(),
+        }
+    }
+
     /// Each doubt resolved in the client's favour; the examples of contract §10.3 hold literally.
     pub fn kind() -> Self {
         Readings {

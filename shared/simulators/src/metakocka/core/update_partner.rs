@@ -2,14 +2,13 @@
 
 use chrono::{DateTime, Utc};
 
-use super::MAX_ENTRIES_PER_PARTNER;
 use super::add_partner::{
     CONTACT_TEXT, CONTACT_TEXTS, CUSTOMER, REGISTRATION_NUMBER, TAX_ID_NUMBER, address_texts,
     address_type, bounded, empty_address, empty_contact,
 };
 use super::company::{Company, Ids};
 use super::encode::Encoder;
-use super::partner::{AddressType, MkId, Partner};
+use super::partner::{Address, AddressType, MAX_ENTRIES_PER_PARTNER, MkId, Partner};
 use super::readings::{Clearing, TopLevelAddress, UpdateAnswer};
 use super::reply::{Reply, Seen};
 use super::request::{Fields, Request, Sent};
@@ -175,7 +174,7 @@ impl Company {
         let kind = address_type(entry)?;
         let at = match entry.text("mk_id")? {
             Sent::Value(mk_id) => {
-                let known = |address: &super::Address| address.mk_id.to_string() == mk_id;
+                let known = |address: &Address| address.mk_id.to_string() == mk_id;
                 let at = partner.addresses.iter().position(known);
                 at.ok_or_else(|| {
                     Reply::refused(2, &format!("Cannot find partner address with id = {mk_id}"))

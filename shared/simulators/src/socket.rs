@@ -11,23 +11,23 @@ use tokio::net::TcpStream;
 
 /// Says how a connection ends, from within a call on it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ending(Arc<AtomicBool>);
+pub(crate) struct Ending(Arc<AtomicBool>);
 
 impl Ending {
     /// The connection will be reset when it is given up.
-    pub(super) fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.0.store(true, Ordering::Release);
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     stream: TcpStream,
     ending: Ending,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream) -> (Self, Ending) {
+    pub(crate) fn new(stream: TcpStream) -> (Self, Ending) {
         let ending = Ending::default();
         (
             Socket {

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::Error;
+use crate::error::Error;
 
 /// Which clock slow answers, late commits, quotas and the index run on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,20 +19,20 @@ pub enum ClockKind {
 }
 
 #[derive(Debug)]
-pub(super) enum Clock {
+pub(crate) enum Clock {
     Real,
     Manual(watch::Sender<DateTime<Utc>>),
 }
 
 impl Clock {
-    pub(super) fn new(kind: ClockKind) -> Self {
+    pub(crate) fn new(kind: ClockKind) -> Self {
         match kind {
             ClockKind::Real => Clock::Real,
             ClockKind::Manual(start) => Clock::Manual(watch::Sender::new(start)),
         }
     }
 
-    pub(super) fn now(&self) -> DateTime<Utc> {
+    pub(crate) fn now(&self) -> DateTime<Utc> {
         match self {
             Clock::Real => Utc::now(),
             Clock::Manual(time) => *time.borrow(),
@@ -40,7 +40,7 @@ impl Clock {
     }
 
     /// Moves a manual clock on; who waits for a time that is reached now wakes up.
-    pub(super) fn advance(&self, by: Duration) -> Result<DateTime<Utc>, Error> {
+    pub(crate) fn advance(&self, by: Duration) -> Result<DateTime<Utc>, Error> {
         let Clock::Manual(time) = self else {
             return Err(Error::RealClock);
         };
@@ -56,7 +56,7 @@ impl Clock {
         moved
     }
 
-    pub(super) async fn sleep_until(&self, due: DateTime<Utc>) {
+    pub(crate) async fn sleep_until(&self, due: DateTime<Utc>) {
         match self {
             Clock::Real => {
                 tokio::time::sleep((due - Utc::now()).to_std().unwrap_or_default()).await

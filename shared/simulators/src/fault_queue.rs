@@ -4,35 +4,34 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
-use super::Error;
-use super::core::Request;
-use super::fault::{Fault, RandomFault, ScriptedFault};
+use crate::error::Error;
+use crate::fault::{Fault, RandomFault, ScriptedFault, check};
 
 /// Most scripted faults that may wait.
 const MAX_SCRIPTED: usize = 10_000;
 
 /// The queue of scripted faults and the dice.
 #[derive(Debug)]
-pub(super) struct Faults {
-    scripted: Vec<Script>,
+pub(crate) struct Faults<F, C> {
+    scripted: Vec<Script<F, C>>,
     next_id: u64,
-    random: Vec<RandomFault>,
+    random: Vec<RandomFault<F, C>>,
     dice: StdRng,
 }
 
 /// A scripted fault and how far it is.
 #[derive(Clone, Debug, Serialize)]
-pub struct Script {
+pub struct Script<F, C> {
     pub id: u64,
     #[serde(flatten)]
-    pub scripted: ScriptedFault,
+    pub scripted: ScriptedFault<F, C>,
     /// Calls it matched while it was the first in the queue to do so.
     pub matched: u32,
     pub happened: u32,
 }
 
-impl Faults {
-    pub(super) fn new(seed: u64) -> Self {
+impl<F: Fault, C: Copy + Eq> Faults<F, C> {
+    pub(crate) fn new(seed: u64) -> Self {
         Faults {
             scripted: Vec::new(),
             next_id: 1,
@@ -41,8 +40,8 @@ impl Faults {
         }
     }
 
-    pub(super) fn script(&mut self, scripted: ScriptedFault) -> Result<u64, Error> {
-        scripted.fault.check()?;
+    pub(crate) fn script(&mut self, scripted: ScriptedFault<F, C>) -> Result<u64, Error> {
+        check(&scripted.fault)?;
         if self.scripted.len() >= MAX_SCRIPTED {
             return Err(Error::Full("more scripted faults than MAX_SCRIPTED"));
         }
@@ -57,9 +56,9 @@ impl Faults {
         Ok(id)
     }
 
-    pub(super) fn set_random(&mut self, random: Vec<RandomFault>) -> Result<(), Error> {
+    pub(crate) fn set_random(&mut self, random: Vec<RandomFault<F, C>>) -> Result<(), Error> {
         for entry in &random {
-            entry.fault.check()?;
+            check(&entry.fault)?;
         }
         let right = random.iter().all(|entry| (0.0..=1.0).contains(&entry.rate));
         // A hair of room: ten times 0.1 is a little more than 1.
@@ -72,31 +71,31 @@ impl Faults {
         Ok(())
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.scripted.clear();
         self.random.clear();
     }
 
-    pub(super) fn scripted(&self) -> &[Script] {
+    pub(crate) fn scripted(&self) -> &[Script<F, C>] {
         &self.scripted
     }
 
-    pub(super) fn random(&self) -> &[RandomFault] {
+    pub(crate) fn random(&self) -> &[RandomFault<F, C>] {
         &self.random
     }
 
     /// What happens to this call. Uses up scripted faults and throws the dice once when there are random ones.
-    pub(super) fn pick(&mut self, company: &str, request: &Request, body: &str) -> Option<Fault> {
-        self.pick_scripted(company, request, body)
-            .or_else(|| self.pick_random(request))
+    pub(crate) fn pick(&mut self, account: Option<&str>, call: C, body: &str) -> Option<F> {
+        self.pick_scripted(account, call, body)
+            .or_else(|| self.pick_random(call))
     }
 
-    fn pick_scripted(&mut self, company: &str, request: &Request, body: &str) -> Option<Fault> {
+    fn pick_scripted(&mut self, account: Option<&str>, call: C, body: &str) -> Option<F> {
         let matching = self
             .scripted
             .iter_mut()
             .enumerate()
-            .filter(|(_, script)| script.scripted.matches(company, request, body));
+            .filter(|(_, script)| script.scripted.matches(account, call, body));
         for (at, script) in matching {
             script.matched = script.matched.saturating_add(1);
             if script.matched < script.scripted.nth {
@@ -112,7 +111,7 @@ impl Faults {
         None
     }
 
-    fn pick_random(&mut self, request: &Request) -> Option<Fault> {
+    fn pick_random(&mut self, call: C) -> Option<F> {
         if self.random.is_empty() {
             return None;
         }
@@ -121,7 +120,7 @@ impl Faults {
         for entry in self
             .random
             .iter()
-            .filter(|entry| entry.call.is_none_or(|call| call == request.call()))
+            .filter(|entry| entry.call.is_none_or(|wanted| wanted == call))
         {
             reached += entry.rate;
             if thrown < reached {
