@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use event::{Canonical, DecodeError, EventType};
+use event::{Canonical, DecodeError, EventType, Publisher};
 use futures_util::future::join_all;
 use inbound::{BearerError, Problem, bearer, discard, read_body};
 use serde::{Deserialize, Serialize};
@@ -246,7 +246,7 @@ fn objection(principal: &Principal, canonical: &Canonical, at: &str) -> Option<R
             "the token is for another source",
         ));
     }
-    if !event.event_type.publishable() {
+    if event.event_type.publisher() != Publisher::App {
         return Some(Refused::new(
             Kind::NotPublishable,
             at,

@@ -1,6 +1,6 @@
 //! What the gateway counts: requests, and events by type and by what became of them.
 
-use event::EventType;
+use event::{EventType, Publisher};
 use inbound::HttpMeasures;
 use prometheus::core::Collector;
 use prometheus::{IntCounterVec, Opts};
@@ -28,8 +28,8 @@ impl Default for Measures {
         .expect("a metric's name, labels and help are well formed");
         let measures = Self { http, events };
         for known in EventType::ALL
-            .into_iter()
-            .filter(|known| known.publishable())
+            .iter()
+            .filter(|known| known.publisher() == Publisher::App)
         {
             for outcome in [
                 "accepted",

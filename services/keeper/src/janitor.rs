@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use broker::Properties;
-use event::{Draft, EventType, Own, SyncRequested, SyncWhat, TenantId, compose, derived_id};
+use event::{Draft, EventType, SyncRequested, SyncWhat, TenantId, compose, derived_id};
 use store::janitor::{Due, take_due};
 use store::outbox::{Message, enqueue};
 use store::{Error, Pool, QueuePrefix, pruning};
@@ -106,7 +106,8 @@ impl Janitor<'_> {
             tenant: tenant.clone(),
             account: ACCOUNT.to_owned(),
             time: due.due,
-            says: Own::Requested(SyncRequested {
+            event_type: EventType::SyncRequested,
+            payload: event::Payload::from(SyncRequested {
                 worker: worker.name.clone(),
                 link: due.link,
                 what,

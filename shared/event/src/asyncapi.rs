@@ -1,17 +1,17 @@
 //! The AsyncAPI document of the bus: one channel per event type, with the routing key that carries it.
 
-use crate::catalogue::{EventType, Kind};
+use crate::catalogue::{EventType, Kind, Publisher};
 use crate::schema::{envelope_schema, schema};
 
 /// `schemas/asyncapi.yaml`; payloads are references to the schema files beside it. The exchange's name is the default
 /// one (prefix `kurir`).
 pub fn asyncapi() -> String {
     let mut text = HEAD.to_owned();
-    for event_type in EventType::ALL {
+    for &event_type in EventType::ALL {
         text.push_str(&channel(event_type));
     }
     text.push_str("operations:\n");
-    for event_type in EventType::ALL {
+    for &event_type in EventType::ALL {
         text.push_str(&operation(event_type));
     }
     text
@@ -76,7 +76,7 @@ fn channel(event_type: EventType) -> String {
 
 fn operation(event_type: EventType) -> String {
     let name = camel(event_type);
-    let (action, verb) = if event_type.publishable() {
+    let (action, verb) = if event_type.publisher() == Publisher::App {
         ("receive", "on")
     } else {
         ("send", "send")
@@ -120,8 +120,8 @@ pub fn documents() -> Vec<(String, String)> {
     let mut documents = vec![json("envelope.v1", &envelope_schema())];
     documents.extend(
         EventType::ALL
-            .into_iter()
-            .map(|of| json(of.as_str(), &schema(of))),
+            .iter()
+            .map(|&of| json(of.as_str(), &schema(of))),
     );
     documents.push(("asyncapi.yaml".to_owned(), asyncapi()));
     documents

@@ -1,6 +1,12 @@
-//! Every event type Kurir knows: its short name, its kind and its routing.
+//! Every event type Kurir knows, one row each. Whatever depends on which types there are asks here.
 
 use std::fmt;
+
+use schemars::{Schema, SchemaGenerator};
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use crate::payload::{self, Payload};
 
 /// What may be done with an event when several of one record meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,64 +21,160 @@ pub enum Kind {
     Request,
 }
 
-/// A known type. Later workers add their rows here; nothing else matches on the text of a type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EventType {
-    CrmContactCreated,
-    CrmContactUpdated,
-    CrmContactDeleted,
-    SyncRequested,
-    SyncCompleted,
-    SyncFailed,
+/// Who writes an event type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publisher {
+    /// An upstream app, at the gateway or at the broker.
+    App,
+    /// Kurir's gateway, out of another system's webhook.
+    Webhook,
+    /// One of Kurir's own roles.
+    Kurir,
+}
+
+/// All there is to say about one event type.
+struct Row {
+    name: &'static str,
+    kind: Kind,
+    /// First part of the subject. None: the payload names the entity.
+    entity: Option<&'static str>,
+    publisher: Publisher,
+    description: &'static str,
+    read: fn(&Value) -> Result<Payload, serde_json::Error>,
+    schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+/// One row per type; the payload's name is the variant of [`Payload`] and the type in it.
+macro_rules! catalogue {
+    ($($event_type:ident {
+        name: $name:literal,
+        kind: $kind:expr,
+        entity: $entity:expr,
+        publisher: $publisher:ident,
+        payload: $payload:ident,
+        description: $description:literal,
+    })*) => {
+        /// A known type. Later workers add their rows below; nothing else matches on the text of a type.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum EventType {
+            $(#[doc = $description] $event_type,)*
+        }
+
+        impl EventType {
+            pub const ALL: &[Self] = &[$(Self::$event_type),*];
+
+            fn row(self) -> &'static Row {
+                match self {
+                    $(Self::$event_type => const {
+                        &Row {
+                            name: $name,
+                            kind: $kind,
+                            entity: $entity,
+                            publisher: Publisher::$publisher,
+                            description: $description,
+                            read: |data| {
+                                payload::$payload::deserialize(data)
+                                    .map(|data| Payload::$payload(Box::new(data)))
+                            },
+                            schema: SchemaGenerator::subschema_for::<payload::$payload>,
+                        }
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+catalogue! {
+    CrmContactCreated {
+        name: "crm.contact.created.v1",
+        kind: Kind::State { tombstone: false },
+        entity: Some("contact"),
+        publisher: App,
+        payload: ContactSaved,
+        description: "A contact was created in the CRM. Carries the whole record (state event).",
+    }
+    CrmContactUpdated {
+        name: "crm.contact.updated.v1",
+        kind: Kind::State { tombstone: false },
+        entity: Some("contact"),
+        publisher: App,
+        payload: ContactSaved,
+        description: "A contact was changed in the CRM. Carries the whole record (state event).",
+    }
+    CrmContactDeleted {
+        name: "crm.contact.deleted.v1",
+        kind: Kind::State { tombstone: true },
+        entity: Some("contact"),
+        publisher: App,
+        payload: ContactDeleted,
+        description: "A contact was deleted in the CRM, or merged into another one (state event).",
+    }
+    SyncRequested {
+        name: "sync.requested.v1",
+        kind: Kind::Request,
+        entity: Some("link"),
+        publisher: Kurir,
+        payload: SyncRequested,
+        description: "Kurir asks one of its workers to look at a link. Never published by others.",
+    }
+    SyncCompleted {
+        name: "sync.completed.v1",
+        kind: Kind::Fact,
+        entity: None,
+        publisher: Kurir,
+        payload: SyncCompleted,
+        description: "A record arrived at its target system (fact). Nothing publishes it yet; it will be Kurir alone.",
+    }
+    SyncFailed {
+        name: "sync.failed.v1",
+        kind: Kind::Fact,
+        entity: None,
+        publisher: Kurir,
+        payload: SyncFailed,
+        description: "A record did not arrive and waiting will not help (fact). Nothing publishes it yet; it will be Kurir alone.",
+    }
 }
 
 impl EventType {
-    pub const ALL: [Self; 6] = [
-        Self::CrmContactCreated,
-        Self::CrmContactUpdated,
-        Self::CrmContactDeleted,
-        Self::SyncRequested,
-        Self::SyncCompleted,
-        Self::SyncFailed,
-    ];
-
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|known| known.as_str() == text)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|known| known.as_str() == text)
     }
 
+    /// Its short name, as the attribute `type` has it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::CrmContactCreated => "crm.contact.created.v1",
-            Self::CrmContactUpdated => "crm.contact.updated.v1",
-            Self::CrmContactDeleted => "crm.contact.deleted.v1",
-            Self::SyncRequested => "sync.requested.v1",
-            Self::SyncCompleted => "sync.completed.v1",
-            Self::SyncFailed => "sync.failed.v1",
-        }
+        self.row().name
     }
 
     /// What has happened, in one sentence: the description of its schema.
     pub fn description(self) -> &'static str {
-        match self {
-            Self::CrmContactCreated => {
-                "A contact was created in the CRM. Carries the whole record (state event)."
-            }
-            Self::CrmContactUpdated => {
-                "A contact was changed in the CRM. Carries the whole record (state event)."
-            }
-            Self::CrmContactDeleted => {
-                "A contact was deleted in the CRM, or merged into another one (state event)."
-            }
-            Self::SyncRequested => {
-                "Kurir asks one of its workers to look at a link. Never published by others."
-            }
-            Self::SyncCompleted => {
-                "A record arrived at its target system (fact). Nothing publishes it yet; it will be Kurir alone."
-            }
-            Self::SyncFailed => {
-                "A record did not arrive and waiting will not help (fact). Nothing publishes it yet; it will be Kurir alone."
-            }
-        }
+        self.row().description
+    }
+
+    pub fn kind(self) -> Kind {
+        self.row().kind
+    }
+
+    /// What it is about: first part of the subject. None: the payload says it.
+    pub fn entity(self) -> Option<&'static str> {
+        self.row().entity
+    }
+
+    pub fn publisher(self) -> Publisher {
+        self.row().publisher
+    }
+
+    /// `data` of this type. The schema says more than serde does, so it is asked first.
+    pub(crate) fn read(self, data: &Value) -> Result<Payload, serde_json::Error> {
+        (self.row().read)(data)
+    }
+
+    /// The schema of `data`.
+    pub(crate) fn data_schema(self, generator: &mut SchemaGenerator) -> Schema {
+        (self.row().schema)(generator)
     }
 
     /// Whether `text` is a later major version of a known type: `crm.contact.created.v2`.
@@ -89,26 +191,9 @@ impl EventType {
             return false;
         };
         Self::ALL
-            .into_iter()
+            .iter()
             .filter_map(|known| split(known.as_str()))
             .any(|(of, newest)| of == base && major > newest)
-    }
-
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::CrmContactCreated | Self::CrmContactUpdated => Kind::State { tombstone: false },
-            Self::CrmContactDeleted => Kind::State { tombstone: true },
-            Self::SyncRequested => Kind::Request,
-            Self::SyncCompleted | Self::SyncFailed => Kind::Fact,
-        }
-    }
-
-    /// Whether an upstream app may publish it; the rest is written by Kurir's own roles.
-    pub fn publishable(self) -> bool {
-        matches!(
-            self,
-            Self::CrmContactCreated | Self::CrmContactUpdated | Self::CrmContactDeleted
-        )
     }
 }
 

@@ -8,7 +8,7 @@ use crate::catalogue::EventType;
 use crate::envelope::{Envelope, SOURCE_PREFIX};
 use crate::event::{Event, TenantId, Version, VersionScheme};
 use crate::order_key::SubjectVersion;
-use crate::payload::{Payload, SyncCompleted, SyncFailed, SyncRequested};
+use crate::payload::Payload;
 
 /// Third part of the source of every event that Kurir writes itself.
 pub const OWN_SYSTEM: &str = "kurir";
@@ -23,14 +23,6 @@ pub fn derived_id(parts: &[&str]) -> Uuid {
         .map(|part| format!("{}:{part}|", part.len()))
         .collect();
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
-}
-
-/// What an own event says.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Own {
-    Requested(SyncRequested),
-    Completed(SyncCompleted),
-    Failed(SyncFailed),
 }
 
 /// The event that an own event follows from: it stays in the same flow, one step deeper.
@@ -64,19 +56,16 @@ pub struct Draft {
     /// Who writes it, fourth part of the source: a worker's or a role's name.
     pub account: String,
     pub time: DateTime<Utc>,
-    pub says: Own,
+    pub event_type: EventType,
+    /// Of that type.
+    pub payload: Payload,
     pub cause: Option<Cause>,
 }
 
 impl Draft {
     pub fn event(self) -> Event {
-        let (event_type, payload) = match self.says {
-            Own::Requested(data) => (EventType::SyncRequested, Payload::SyncRequested(data)),
-            Own::Completed(data) => (EventType::SyncCompleted, Payload::SyncCompleted(data)),
-            Own::Failed(data) => (EventType::SyncFailed, Payload::SyncFailed(data)),
-        };
         let id = self.id.to_string();
-        let subject = payload.subject();
+        let subject = self.payload.subject();
         let cause = self.cause.as_ref();
         Event {
             source: format!(
@@ -100,8 +89,8 @@ impl Draft {
             account: self.account,
             time: Some(self.time),
             tenant: self.tenant,
-            event_type,
-            payload,
+            event_type: self.event_type,
+            payload: self.payload,
             subject,
             id,
         }

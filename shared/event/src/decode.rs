@@ -130,7 +130,7 @@ impl<'a> Looked<'a> {
         let payload = self
             .members
             .get("data")
-            .and_then(|data| Payload::read(event_type?, data).ok());
+            .and_then(|data| event_type?.read(data).ok());
         let subject = payload.as_ref().map(Payload::subject);
         self.subject(subject.as_deref());
 
@@ -284,8 +284,7 @@ impl<'a> Looked<'a> {
     /// Of a contact. What is blank by the schema is said there.
     fn name(&mut self, event_type: Option<EventType>) {
         const NAME: &str = "/data/contact/name";
-        let saved = [EventType::CrmContactCreated, EventType::CrmContactUpdated];
-        if event_type.is_none_or(|of| !saved.contains(&of)) {
+        if event_type.and_then(EventType::entity) != Some("contact") {
             return;
         }
         let data = self.members.get("data");

@@ -8,8 +8,6 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::catalogue::EventType;
-
 /// A field of a state event: absent (this publisher does not manage it), null (cleared) or a value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Field<T> {
@@ -59,58 +57,68 @@ impl<T: JsonSchema> JsonSchema for Field<T> {
     }
 }
 
-/// The `data` of one event, by what it is about.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Payload {
-    ContactSaved(Box<ContactSaved>),
-    ContactDeleted(ContactDeleted),
-    SyncRequested(SyncRequested),
-    SyncCompleted(SyncCompleted),
-    SyncFailed(SyncFailed),
+macro_rules! payloads {
+    ($($name:ident),* $(,)?) => {
+        /// The `data` of one event. A planner matches those it knows and says that the others are not for it.
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        #[serde(untagged)]
+        #[non_exhaustive]
+        pub enum Payload {
+            $($name(Box<$name>),)*
+        }
+
+        impl Payload {
+            /// What the event is about: `<entity>/<external id>`.
+            pub fn subject(&self) -> String {
+                match self {
+                    $(Self::$name(data) => data.subject(),)*
+                }
+            }
+        }
+
+        $(impl From<$name> for Payload {
+            fn from(data: $name) -> Self {
+                Self::$name(Box::new(data))
+            }
+        })*
+    };
 }
 
-impl Payload {
-    /// `data` of that type. The schema says more than serde does, so it is asked first.
-    pub(crate) fn read(
-        event_type: EventType,
-        data: &serde_json::Value,
-    ) -> Result<Self, serde_json::Error> {
-        Ok(match event_type {
-            EventType::CrmContactCreated | EventType::CrmContactUpdated => {
-                Self::ContactSaved(Box::new(ContactSaved::deserialize(data)?))
-            }
-            EventType::CrmContactDeleted => {
-                Self::ContactDeleted(ContactDeleted::deserialize(data)?)
-            }
-            EventType::SyncRequested => Self::SyncRequested(SyncRequested::deserialize(data)?),
-            EventType::SyncCompleted => Self::SyncCompleted(SyncCompleted::deserialize(data)?),
-            EventType::SyncFailed => Self::SyncFailed(SyncFailed::deserialize(data)?),
-        })
-    }
+payloads!(
+    ContactSaved,
+    ContactDeleted,
+    SyncRequested,
+    SyncCompleted,
+    SyncFailed
+);
 
-    /// What the event is about: `<entity>/<external id>`.
-    pub fn subject(&self) -> String {
-        match self {
-            Self::ContactSaved(saved) => format!("contact/{}", saved.contact.id),
-            Self::ContactDeleted(deleted) => format!("contact/{}", deleted.id),
-            Self::SyncRequested(requested) => format!("link/{}", requested.link),
-            Self::SyncCompleted(completed) => {
-                format!("{}/{}", completed.entity, completed.record_id)
-            }
-            Self::SyncFailed(failed) => format!("{}/{}", failed.entity, failed.record_id),
-        }
+impl ContactSaved {
+    fn subject(&self) -> String {
+        format!("contact/{}", self.contact.id)
     }
 }
 
-impl Serialize for Payload {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::ContactSaved(data) => data.serialize(serializer),
-            Self::ContactDeleted(data) => data.serialize(serializer),
-            Self::SyncRequested(data) => data.serialize(serializer),
-            Self::SyncCompleted(data) => data.serialize(serializer),
-            Self::SyncFailed(data) => data.serialize(serializer),
-        }
+impl ContactDeleted {
+    fn subject(&self) -> String {
+        format!("contact/{}", self.id)
+    }
+}
+
+impl SyncRequested {
+    fn subject(&self) -> String {
+        format!("link/{}", self.link)
+    }
+}
+
+impl SyncCompleted {
+    fn subject(&self) -> String {
+        format!("{}/{}", self.entity, self.record_id)
+    }
+}
+
+impl SyncFailed {
+    fn subject(&self) -> String {
+        format!("{}/{}", self.entity, self.record_id)
     }
 }
 

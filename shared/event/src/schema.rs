@@ -9,16 +9,13 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{ValidationError, Validator};
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::catalogue::EventType;
 use crate::envelope::{Envelope, SUBJECT, TENANT, VERSION};
 use crate::error::{DecodeClass, Finding, MAX_PROBLEMS, Problem};
-use crate::payload::{
-    ContactDeleted, ContactSaved, E164, EMAIL, ENTITY, NO_CONTROL, NOT_BLANK, SyncCompleted,
-    SyncFailed, SyncRequested,
-};
+use crate::payload::{E164, EMAIL, ENTITY, NO_CONTROL, NOT_BLANK};
 
 /// The schema of one event type: JSON Schema 2020-12, `$id` `urn:kurir:schema:<type>`, keys sorted.
 pub fn schema(event_type: EventType) -> Value {
@@ -52,8 +49,8 @@ pub(crate) fn findings(event_type: Option<EventType>, event: &Value) -> Vec<Find
 static ENVELOPE: LazyLock<Validator> = LazyLock::new(|| validator(&envelope_schema()));
 static VALIDATORS: LazyLock<Vec<(EventType, Validator)>> = LazyLock::new(|| {
     EventType::ALL
-        .into_iter()
-        .map(|of| (of, validator(&schema(of))))
+        .iter()
+        .map(|&of| (of, validator(&schema(of))))
         .collect()
 });
 
@@ -73,7 +70,7 @@ fn document(name: &str, event_type: Option<EventType>) -> Value {
         None => {
             json!({ "description": "Any JSON object, by the schema of the type.", "type": "object" })
         }
-        Some(known) => data_schema(known, &mut generator).to_value(),
+        Some(known) => known.data_schema(&mut generator).to_value(),
     };
     let definitions = generator.take_definitions(true);
     PlainNumbers.transform(&mut root);
@@ -105,18 +102,6 @@ fn document(name: &str, event_type: Option<EventType>) -> Value {
     // Whether serde_json keeps insertion order depends on who else is in the build; a committed file must not.
     document.sort_all_objects();
     document
-}
-
-fn data_schema(event_type: EventType, generator: &mut SchemaGenerator) -> Schema {
-    match event_type {
-        EventType::CrmContactCreated | EventType::CrmContactUpdated => {
-            generator.subschema_for::<ContactSaved>()
-        }
-        EventType::CrmContactDeleted => generator.subschema_for::<ContactDeleted>(),
-        EventType::SyncRequested => generator.subschema_for::<SyncRequested>(),
-        EventType::SyncCompleted => generator.subschema_for::<SyncCompleted>(),
-        EventType::SyncFailed => generator.subschema_for::<SyncFailed>(),
-    }
 }
 
 /// `uint32` and `int64` are names of Rust, not formats of JSON Schema.

@@ -1,9 +1,7 @@
 //! The gateway's view: nothing given is changed, the rest is written down, and both ways decode to the same event.
 
 use chrono::{TimeZone, Utc};
-use event::{
-    Cause, DecodeClass, Draft, EventType, Own, SyncRequested, SyncWhat, TenantId, derived_id,
-};
+use event::{Cause, DecodeClass, Draft, EventType, SyncRequested, SyncWhat, TenantId, derived_id};
 
 use crate::schemas::examples;
 
@@ -211,7 +209,8 @@ fn an_own_event_is_valid_and_stays_in_its_flow() {
             .with_ymd_and_hms(2026, 6, 17, 10, 41, 0)
             .single()
             .expect("time"),
-        says: Own::Requested(SyncRequested {
+        event_type: EventType::SyncRequested,
+        payload: event::Payload::from(SyncRequested {
             worker: "metakocka-sync".to_owned(),
             link: 4711,
             what: SyncWhat::Resolve,
