@@ -20,6 +20,7 @@ create table applied_function (
 -- A link by its id, or by what it ties: one record of a source to one connection. Part of the items below.
 create type link_name as (
     link_id bigint,
+    worker text,
     tenant text,
     kind text,
     source_system text,
@@ -442,6 +443,8 @@ create table link (
     source_id text not null,
     target_system text not null,
     connection_id uuid not null,
+    -- Whose link it is: claims of other workers are refused, requests of ours go to its queue.
+    worker text not null,
     target_id text,
     -- The target before a delete that made no partner call: a re-creation looks there first, because an index may lag.
     former_target_id text,

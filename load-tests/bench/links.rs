@@ -96,7 +96,7 @@ fn message(stage: &Stage, number: u64, version: u32) -> Message {
 
 /// Rows of every table that an event of a linked record reads or writes.
 fn copies(links: i64) -> Vec<String> {
-    let link_columns = "tenant, kind, source_system, source_account, target_system, connection_id, state, desired_k,
+    let link_columns = "tenant, kind, source_system, source_account, target_system, connection_id, worker, state, desired_k,
         applied_k, target_parts";
     let effect_columns = "tenant, source, event_id, generation, k, operation, state, last, request,
         sent_at, settle_at, resolved_at, created_at";
@@ -115,8 +115,8 @@ fn copies(links: i64) -> Vec<String> {
              from natural_key_claim c, link l where l.source_id <> 'org-{FIRST}'"
         ),
         format!(
-            "insert into effect (id, link_id, token, target_id, {effect_columns})
-             select gen_random_uuid(), l.id, gen_random_uuid(), l.target_id, {}
+            "insert into effect (id, link_id, target_id, {effect_columns})
+             select gen_random_uuid(), l.id, l.target_id, {}
              from effect e, link l where l.source_id <> 'org-{FIRST}'",
             effect_columns
                 .split(',')

@@ -24,7 +24,7 @@ declare
     i record; l link; n int; own boolean; live boolean; looks boolean; t timestamptz; last_link bigint; letters uuid[]; todo int[]; later int[];
     grants claim_grant[]; wants wanted_keys[] := '{}';
 begin
-    perform lock_links(p_items, true);
+    perform lock_links(p_items, true, p_worker);
     -- Usually once: what an earlier item of the batch may have changed is read anew in the next turn.
     loop
         t := kurir_now();
@@ -76,6 +76,9 @@ begin
             l := i.link;
             if l.id is null then
                 verdict := 'stale'; return next; continue;
+            end if;
+            if l.worker <> p_worker then
+                verdict := 'not_yours'; detail := jsonb_build_object('reason', l.worker); return next; continue;
             end if;
             live := coalesce(l.lease_token is not null and l.lease_until > t, false);
             own := coalesce((l.claim).event = i.counted_as and (l.claim).source = i.source, false);

@@ -82,15 +82,11 @@ impl Janitor<'_> {
 
     /// The same link, reason and due time always make the same event, byte for byte.
     fn request(&self, due: &Due) -> Option<Message> {
-        let Some(worker) = self
-            .workers
-            .iter()
-            .find(|worker| worker.target_system == due.target_system)
-        else {
+        let Some(worker) = self.workers.iter().find(|worker| worker.name == due.worker) else {
             tracing::warn!(
                 link = due.link,
-                system = due.target_system,
-                "no worker looks after links to this system"
+                worker = due.worker,
+                "this build has no such worker: nobody looks after the link"
             );
             return None;
         };

@@ -16,7 +16,8 @@ row! {
     pub struct Due {
         pub link: i64,
         pub tenant: String,
-        pub target_system: String,
+        /// Whose link it is.
+        pub worker: String,
         /// `resolve` or `recheck`.
         pub what: String,
         pub due: DateTime<Utc>,
@@ -31,7 +32,7 @@ pub async fn take_due(transaction: &mut PgConnection, limit: i64) -> Result<Vec<
     // noted just now is skipped.
     Ok(sqlx::query_as(
         "with due as (
-           (select l.id as link, l.tenant, l.target_system, 'resolve' as what,
+           (select l.id as link, l.tenant, l.worker, 'resolve' as what,
               e.settle_at as due
             from effect e join link l on l.id = e.link_id
             where e.state in ('sent', 'unknown')
@@ -42,7 +43,7 @@ pub async fn take_due(transaction: &mut PgConnection, limit: i64) -> Result<Vec<
                 and r.asked_at > (select kurir_now()) - $2 * interval '1 second')
             order by 5 limit $1)
            union all
-           (select l.id, l.tenant, l.target_system, 'recheck', l.recheck_at
+           (select l.id, l.tenant, l.worker, 'recheck', l.recheck_at
             from link l
             where l.recheck_at <= (select kurir_now()) and (l.state <> 'conflict' or l.conflict_cause = 'gone') and (l.lease_until is null or l.lease_until <= (select kurir_now()))
               and not exists (select 1 from janitor_request r where r.link_id = l.id and r.what = 'recheck'

@@ -210,6 +210,10 @@ fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant
         ClaimVerdict::Held => Verdict::Ack(AckReason::Held),
         ClaimVerdict::Busy { left } => Verdict::Busy { left },
         ClaimVerdict::Alone => Verdict::Alone,
+        ClaimVerdict::NotYours { owner } => Verdict::Dead {
+            class: DeadClass::Internal,
+            reason: format!("the link of this record belongs to {owner}"),
+        },
         ClaimVerdict::Conflict { reason, key } => Verdict::Hold {
             cause: HoldCause::Conflict,
             reason: reason.unwrap_or_else(|| "the record is in conflict".to_owned()),

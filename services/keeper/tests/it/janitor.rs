@@ -9,9 +9,10 @@ use crate::rig::{Parts, Rig, SOON, WORKER};
 /// Nobody comes back for this effect: no event, no lease.
 async fn forgotten_link(rig: &Rig) -> i64 {
     let link: i64 = sqlx::query_scalar(
-        "insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id)
-         values ('shop', 'contact', 'crm', 'default', '1', 'metakocka', gen_random_uuid()) returning id",
+        "insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, worker)
+         values ('shop', 'contact', 'crm', 'default', '1', 'metakocka', gen_random_uuid(), $1) returning id",
     )
+    .bind(WORKER)
     .fetch_one(rig.database.pool())
     .await
     .expect("a link");

@@ -76,8 +76,8 @@ impl House {
 
     async fn link(&self, id: &str) {
         self.sql(&format!(
-            "insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, state)
-             values ('acme', 'contact', 'crm', 'main', '{id}', 'metakocka', '{CONNECTION}', 'pending')"
+            "insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, worker, state)
+             values ('acme', 'contact', 'crm', 'main', '{id}', 'metakocka', '{CONNECTION}', 'metakocka-sync', 'pending')"
         ))
         .await;
     }
@@ -91,9 +91,9 @@ impl House {
                '{}', '{}', now(), now(), $1)",
             "insert into held (worker, tenant, target_system, reason, detail, source, event_id, type, subject, body, properties, headers)
              select 'metakocka-sync', 'acme', 'metakocka', 'poison', $1, $1, $1, $1, 'contact/' || $1, '{}', '{}', '{}' where $2 <> ''",
-            "insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, state, target_id,
+            "insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, worker, state, target_id,
                last_error, base)
-             select 'acme', 'contact', $1, $1, $1, 'metakocka', id, 'linked', $1, $1, jsonb_build_object('name', jsonb_build_object('sent', $1))
+             select 'acme', 'contact', $1, $1, $1, 'metakocka', id, 'metakocka-sync', 'linked', $1, $1, jsonb_build_object('name', jsonb_build_object('sent', $1))
              from connection where $2 <> ''",
             "insert into link_history (link_id, tenant, at, what, event_id, target_id, detail)
              select id, tenant, now(), $1, $1, $1, jsonb_build_object('reason', $1) from link where $2 <> ''",

@@ -26,9 +26,9 @@ impl House {
         let text = format!(
             "insert into tenant (id, name, created_at) values ('acme', 'Acme', '2026-06-17T08:00Z');
              insert into connection (id, tenant, system, sealed, key_id) values ('{CONNECTION}', 'acme', 'metakocka', '\\x00', 'k1');
-             insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, target_id,
+             insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, worker, target_id,
                  state, base, last_error, created_at, updated_at)
-               values ('acme', 'contact', 'crm', 'main', '512', 'metakocka', '{CONNECTION}', '1600246000', 'linked',
+               values ('acme', 'contact', 'crm', 'main', '512', 'metakocka', '{CONNECTION}', 'metakocka-sync', '1600246000', 'linked',
                  '{{\"name\": {{\"sent\": \"Čebelarstvo Žnidaršič d.o.o.\"}}, \"phone\": {{\"sent\": \"+38614567890\", \"stored\": \"014567890\"}}}}',
                  'the answer was cut off', '2026-06-17T08:35Z', '2026-06-17T08:41Z');
              insert into natural_key_claim (tenant, connection_id, kind, natural_key, link_id) select tenant, connection_id, kind, 'tax:87654321', id from link;

@@ -8,13 +8,13 @@ insert into event_pin (tenant, source, event_id, version) values ('shop', 'urn:c
 insert into source_scheme (tenant, source, scheme) values ('shop', 'urn:crm', 'revision');
 insert into outbox (tenant, exchange, routing_key, body) values ('shop', '', 'kurir.metakocka-sync', '{}');
 
-insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, target_id, state, desired_k,
+insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, worker, target_id, state, desired_k,
     applied_k, base, claim)
-values ('shop', 'contact', 'crm', 'main', '1', 'metakocka', '00000000-0000-0000-0000-0000000000c1', '1600', 'linked',
+values ('shop', 'contact', 'crm', 'main', '1', 'metakocka', '00000000-0000-0000-0000-0000000000c1', 'metakocka-sync', '1600', 'linked',
     convert_to('000000000000000000010e1', 'utf8') || '\x0000000000', convert_to('000000000000000000010e1', 'utf8') || '\x0000000000',
     '{"name": {"sent": "Ana"}}', ('gone', 'urn:crm', 0, null, '00000000-0000-0000-0000-00000000000a'));
-insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, state, conflict_cause, last_error)
-values ('shop', 'contact', 'crm', 'main', '2', 'metakocka', '00000000-0000-0000-0000-0000000000c1', 'conflict', 'orphan', 'two of them');
+insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id, worker, state, conflict_cause, last_error)
+values ('shop', 'contact', 'crm', 'main', '2', 'metakocka', '00000000-0000-0000-0000-0000000000c1', 'metakocka-sync', 'conflict', 'orphan', 'two of them');
 insert into effect (id, link_id, tenant, source, event_id, generation, operation, state, last, request, target_id, sent_at, settle_at,
     resolved_at)
 select '00000000-0000-0000-0000-0000000000e1', id, 'shop', 'urn:crm', 'e1', 0, 'create', 'confirmed', true, '{"fields": {"name": "Ana"}}',

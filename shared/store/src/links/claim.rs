@@ -75,6 +75,10 @@ pub enum ClaimVerdict {
         left: Duration,
     },
     Alone,
+    /// Another worker owns the link; nothing was changed.
+    NotYours {
+        owner: String,
+    },
     Conflict {
         reason: Option<String>,
         /// The key that it wants and another link owns, where that is the conflict.
@@ -241,6 +245,9 @@ fn read(verdict: &str, detail: Detail) -> Result<ClaimVerdict, Error> {
             left: Duration::from_millis(detail.left_ms.unwrap_or_default()),
         },
         "alone" => ClaimVerdict::Alone,
+        "not_yours" => ClaimVerdict::NotYours {
+            owner: detail.reason.unwrap_or_default(),
+        },
         "conflict" => ClaimVerdict::Conflict {
             reason: detail.reason,
             key: detail.key,

@@ -72,8 +72,8 @@ pub(crate) async fn insert_link(
 ) -> i64 {
     sqlx::query_scalar(
         "insert into link (tenant, kind, source_system, source_account, source_id, target_system, connection_id,
-           desired_k, base)
-         values ($1, 'contact', 'crm', 'default', $2, 'metakocka', $3, $4, '{\"name\": {\"sent\": \"Ana\"}}')
+           worker, desired_k, base)
+         values ($1, 'contact', 'crm', 'default', $2, 'metakocka', $3, 'metakocka-sync', $4, '{\"name\": {\"sent\": \"Ana\"}}')
          returning id",
     )
     .bind(tenant)
