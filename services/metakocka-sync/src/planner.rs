@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use event::Payload;
-use metakocka::SYSTEM;
 use outbound::Client;
 use secrecy::SecretString;
 use sync::{Account, Partner, Plan, Planner};
@@ -30,14 +29,6 @@ impl MetakockaSync {
 }
 
 impl Planner for MetakockaSync {
-    fn worker(&self) -> &'static str {
-        NAME
-    }
-
-    fn target_system(&self) -> &'static str {
-        SYSTEM
-    }
-
     fn plan(&self, job: &Job) -> Result<Plan, String> {
         match &job.event.payload {
             Payload::ContactSaved(saved) => content(&saved.contact).map(Plan::Save),

@@ -54,6 +54,19 @@ pub struct Policy {
     pub private: Private,
 }
 
+impl Policy {
+    /// The usual one, where connections may name private addresses or not.
+    pub fn private(allowed: bool) -> Self {
+        Self {
+            connect_timeout: Settings::default().connect_timeout,
+            private: match allowed {
+                true => Private::Allow,
+                false => Private::Refuse,
+            },
+        }
+    }
+}
+
 /// A pool of connections. Clones share it; one per process and kind of address guard is enough.
 #[derive(Clone)]
 pub struct Client {

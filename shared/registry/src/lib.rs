@@ -5,6 +5,7 @@
 //! a library that does not know how its process is put together.
 
 mod credentials;
+mod rest;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use sync::Partner;
 use worker::budget::BudgetSpec;
 
 pub use credentials::Member;
+pub use rest::{PATIENCE, Rest};
 
 /// Setting of a connection, for every system: the partner's address, where it is not the usual one.
 pub const URL: &str = "url";

@@ -23,10 +23,6 @@ pub enum Plan {
 }
 
 pub trait Planner: Send + Sync + 'static {
-    fn worker(&self) -> &'static str;
-
-    fn target_system(&self) -> &'static str;
-
     /// `Err`: the event's data cannot be expressed at the partner; it names the field.
     fn plan(&self, job: &Job) -> Result<Plan, String>;
 }
@@ -35,11 +31,24 @@ pub trait Planner: Send + Sync + 'static {
 pub struct LinkClaims {
     links: Links,
     planner: Arc<dyn Planner>,
+    /// Who claims, and the system that its links lead to.
+    worker: &'static str,
+    system: &'static str,
 }
 
 impl LinkClaims {
-    pub fn new(links: Links, planner: Arc<dyn Planner>) -> Self {
-        Self { links, planner }
+    pub fn new(
+        links: Links,
+        planner: Arc<dyn Planner>,
+        worker: &'static str,
+        system: &'static str,
+    ) -> Self {
+        Self {
+            links,
+            planner,
+            worker,
+            system,
+        }
     }
 
     fn item(&self, job: &Job) -> Result<(ClaimItem, Prepared), Refused> {
@@ -85,7 +94,7 @@ impl LinkClaims {
             source_system: event.system.clone(),
             source_account: event.account.clone(),
             source_id: event.record_id().to_owned(),
-            target_system: self.planner.target_system().to_owned(),
+            target_system: self.system.to_owned(),
             connection_id: connection.id,
         });
         item.k = Some(k.clone());
@@ -133,10 +142,7 @@ impl Claims for LinkClaims {
                 }
             }
             if !items.is_empty() {
-                let answers = self
-                    .links
-                    .claim(self.planner.worker(), items, alone)
-                    .await?;
+                let answers = self.links.claim(self.worker, items, alone).await?;
                 for ((index, prepared), answer) in asked.into_iter().zip(answers) {
                     verdicts[index] = Some(verdict(&jobs[index], prepared, answer));
                 }

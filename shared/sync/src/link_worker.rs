@@ -31,6 +31,9 @@ const DEADLINE: Duration = Duration::from_secs(300);
 
 /// What a worker of links stands on.
 pub struct Deps {
+    /// The worker's name, and the system that its links lead to.
+    pub worker: &'static str,
+    pub system: &'static str,
     pub pool: Pool,
     /// Opens the credentials of connections.
     pub keys: KeyRing,
@@ -48,6 +51,8 @@ pub struct Deps {
 
 /// See the module. One per process and worker: it keeps opened accounts.
 pub struct LinkWorker {
+    worker: &'static str,
+    system: &'static str,
     links: Links,
     connections: Arc<dyn Connections>,
     accounts: Accounts,
@@ -61,6 +66,8 @@ pub struct LinkWorker {
 impl LinkWorker {
     pub fn new(deps: Deps) -> Self {
         Self {
+            worker: deps.worker,
+            system: deps.system,
             accounts: Accounts::new(
                 deps.pool,
                 deps.keys,
@@ -83,7 +90,7 @@ impl LinkWorker {
     /// The claims that grant what this worker handles.
     pub fn claims(&self) -> LinkClaims {
         let planner: Arc<dyn Partner> = Arc::clone(&self.partner);
-        LinkClaims::new(self.links.clone(), planner)
+        LinkClaims::new(self.links.clone(), planner, self.worker, self.system)
     }
 
     async fn run(&self, job: &Job, grant: Grant, deadline: Duration) -> Result<Handled, Failure> {
@@ -145,7 +152,7 @@ impl LinkWorker {
         grant: &Grant,
     ) -> Result<Result<Arc<Connection>, Handled>, Failure> {
         let link = &grant.granted.link;
-        let system = self.partner.target_system();
+        let system = self.system;
         let tenant = TenantId::parse(&link.tenant).ok_or_else(no_connection)?;
         let cached = self.connections.cached(&tenant, system);
         let mut found = cached.and_then(|answer| among(&answer, link.connection_id));
@@ -183,7 +190,7 @@ impl Handler for LinkWorker {
     type Grant = Grant;
 
     fn name(&self) -> &'static str {
-        self.partner.worker()
+        self.worker
     }
 
     fn consumes(&self) -> &'static [EventType] {
@@ -191,7 +198,7 @@ impl Handler for LinkWorker {
     }
 
     fn target_system(&self) -> &'static str {
-        self.partner.target_system()
+        self.system
     }
 
     fn policy(&self) -> &RetryPolicy {

@@ -69,6 +69,17 @@ pub struct Answer {
     pub record: Option<Record>,
 }
 
+impl Answer {
+    /// With the record as the partner shows it now, or as it was where the call has deleted it.
+    pub fn of(target_id: impl Into<String>, record: Option<Record>) -> Self {
+        Self {
+            target_id: target_id.into(),
+            part_ids: Vec::new(),
+            record,
+        }
+    }
+}
+
 /// Why a call did not end in a clear "done": the class decides what becomes of its effect.
 #[derive(Debug)]
 pub enum SendError {
@@ -128,7 +139,9 @@ pub trait Target: Send + Sync {
     fn deletes(&self) -> bool;
 
     /// The parts that can ride with the create call; the others are appended one by one.
-    fn parts_in_create(&self, content: &Content) -> Vec<Part>;
+    fn parts_in_create(&self, _content: &Content) -> Vec<Part> {
+        Vec::new()
+    }
 
     /// When our own limits of the connection may have room again, if they refused a call of this handling: then nothing
     /// failed, and the event waits.

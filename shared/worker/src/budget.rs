@@ -46,6 +46,17 @@ pub struct BudgetSpec {
     pub searches: u32,
 }
 
+impl BudgetSpec {
+    /// So many calls at once, of whichever kind, and no limit over time.
+    pub fn in_flight(calls: u32) -> Self {
+        Self {
+            windows: Vec::new(),
+            in_flight: calls,
+            searches: calls,
+        }
+    }
+}
+
 /// A window as a token bucket: a permit comes back every `gap`, and at most `burst` lie there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {

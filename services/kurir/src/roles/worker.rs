@@ -36,6 +36,8 @@ pub(super) async fn add(process: &mut Process, registered: &'static Worker) -> D
     let partner = (registered.partner)(client, settings.section(system.name))
         .map_err(partners::unreadable)?;
     let handler = LinkWorker::new(Deps {
+        worker: registered.name,
+        system: system.name,
         pool: process.pool.clone(),
         keys: process.context.key_ring()?,
         links: process.links.clone(),

@@ -30,6 +30,7 @@ mod replay;
 mod rights;
 mod roles;
 mod run;
+mod sample;
 mod stories;
 mod tenants;
 mod traces;

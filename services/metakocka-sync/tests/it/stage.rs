@@ -204,6 +204,8 @@ impl Stage {
             ..Settings::new(Url::parse("http://127.0.0.1:9/nowhere/").unwrap())
         };
         let worker = LinkWorker::new(Deps {
+            worker: WORKER.name,
+            system: METAKOCKA.name,
             pool: pool.clone(),
             keys: keys.clone(),
             links: Links::new(pool.clone(), "kurir", Duration::from_secs(30)),
