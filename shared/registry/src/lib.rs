@@ -5,6 +5,7 @@
 //! a library that does not know how its process is put together.
 
 mod credentials;
+mod page;
 mod rest;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use sync::Partner;
 use worker::budget::BudgetSpec;
 
 pub use credentials::Member;
+pub use page::page;
 pub use rest::{PATIENCE, Rest};
 
 /// Setting of a connection, for every system: the partner's address, where it is not the usual one.

@@ -24,6 +24,7 @@ mod lag;
 mod metrics;
 mod monitoring;
 mod newcomer;
+mod pages;
 mod readings;
 mod release;
 mod replay;
