@@ -239,6 +239,30 @@ async fn a_registration_and_a_target_are_a_worker() {
     }
 }
 
+#[tokio::test]
+async fn workers_of_two_partners_run_in_one_process() {
+    let fleet = Fleet::new().await;
+    let up = fleet
+        .run(&["up"])
+        .listen("health", "health.up")
+        .listen("gateway", "gateway.listen")
+        .start();
+    up.ready(READY).await;
+    let metrics = up.http("health").get("/metrics").await.unwrap().text;
+    for system in ["metakocka", SYSTEM] {
+        let counted = format!("system=\"{system}\"");
+        let calls = |line: &&str| {
+            line.starts_with("kurir_external_requests_total{") && line.contains(&counted)
+        };
+        assert!(
+            metrics.lines().any(|line| calls(&line)),
+            "{system}\n{metrics}"
+        );
+    }
+    up.terminate();
+    assert!(up.ended(END).await.success());
+}
+
 #[test]
 fn everything_that_follows_from_the_list_knows_the_new_worker() {
     let says = |arguments: &[&str]| {

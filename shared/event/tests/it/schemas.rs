@@ -73,6 +73,19 @@ fn every_type_has_an_example_and_every_example_is_of_a_known_type() {
     }
 }
 
+#[test]
+fn the_row_of_a_type_names_the_entity_of_its_subject() {
+    for (name, text) in examples() {
+        let event =
+            event::decode(text.as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let entity = event.event_type.entity();
+        assert!(
+            entity.is_none_or(|entity| entity == event.entity()),
+            "{name}"
+        );
+    }
+}
+
 /// Examples are never deleted and never changed: so a change of the types that breaks an old event is seen here.
 #[test]
 fn examples_are_valid_by_their_own_schema_and_decode_to_their_type() {

@@ -450,3 +450,31 @@ async fn late_copy_keeps_its_first_version() {
     assert_eq!(world.verdicts("n1"), ["Duplicate"]);
     world.ends_with("n2").await;
 }
+
+/// Two workers may lead to one system: a record is carried by the one that began.
+#[tokio::test]
+async fn a_link_is_claimed_only_by_the_worker_that_owns_it() {
+    let database = testkit::database().await;
+    let links = links(&database, LEASE);
+    let first = links.claim(WORKER, vec![claim(1, 1)], false).await.unwrap();
+    assert!(matches!(first[..], [ClaimVerdict::Granted(_)]), "{first:?}");
+    let owner = ClaimVerdict::NotYours {
+        owner: WORKER.to_owned(),
+    };
+    let ClaimVerdict::Granted(granted) = &first[0] else {
+        unreachable!()
+    };
+    let of_another = vec![claim(1, 2), request(granted.link.id), claim(2, 1)];
+    let answers = links.claim("another", of_another, false).await.unwrap();
+    assert_eq!(answers[..2], [owner.clone(), owner]);
+    assert!(
+        matches!(answers[2], ClaimVerdict::Granted(_)),
+        "{answers:?}"
+    );
+    let desired: Vec<u8> = sqlx::query_scalar("select desired_k from link where id = $1")
+        .bind(granted.link.id)
+        .fetch_one(database.pool())
+        .await
+        .unwrap();
+    assert_eq!(desired, k(1, "r1v1").as_bytes());
+}
