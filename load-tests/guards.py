@@ -9,7 +9,7 @@ Works on a copy of the checkout with a target folder of its own; changes nothing
 KURIR_DATABASE_URL (`make dev`, or `deploy/local/stack.sh run load-tests/guards.py`). Exit: 0 every guard is noticed,
 1 one is not, 2 a guard's text is not found (the code has moved: mend this list).
 
-A guard marked `belt` has no effect alone by design: another one stands behind it (delivery-model, section 6). It is
+A guard marked `belt` has no effect alone by design: another one stands behind it. It is
 taken out all the same, and the table says what happened.
 """
 

@@ -184,7 +184,7 @@ const SERVER_KILLS: u32 = 5;
 const MEMORY_ALARM: Duration = Duration::from_secs(60);
 const DISK_ALARM: Duration = Duration::from_secs(30);
 /// How long a process stands still: shorter and longer than a lease, shorter than the settle time (a call that leaves
-/// later than that is residual R2 of the delivery model).
+/// later than that is R2 of docs/tests.md).
 const STILL_MS: std::ops::Range<u64> = 200..3_500;
 
 pub(crate) fn lanes(seed: u64, scenario: Scenario, publishing: Duration) -> Vec<Vec<Step>> {

@@ -29,7 +29,7 @@ const COMMAND_PAUSE: Duration = Duration::from_millis(500);
 
 /// An unknown outcome is believed to be "absent" this long after it was sent, at the earliest.
 const SETTLE: Duration = Duration::from_secs(4);
-/// Longest delay of an answer or of a late commit: below the settle time, since later is residual R1.
+/// Longest delay of an answer or of a late commit: below the settle time, since later is R1 of docs/tests.md.
 pub(crate) const LATEST_MS: u64 = 1_500;
 /// Each kind of passing fault happens to this share of the calls; there are 14 of them.
 const FAULT_RATE: f64 = 0.004;

@@ -173,7 +173,7 @@ impl Hand<'_> {
                     code: 6,
                     text: "Warehouse B7 doesnt exist".to_owned(),
                 };
-                // Not creates: one that is refused and made all the same is residual R5, for a person.
+                // Not creates: one that is refused and made all the same is R5 of docs/tests.md, for a person.
                 self.stage.simulator.fault(
                     ScriptedFault::new(fault)
                         .of_company(company)

@@ -1,6 +1,6 @@
 //! From the dead-letter queues to the database: each batch is committed with its links in one transaction, then
 //! acknowledged. Nothing is refused and nothing is given up: what the database cannot take now stays in its queue.
-//! Killed before or after the commit, the batch comes again and changes nothing (DESIGN §12, 13).
+//! Killed before or after the commit, the batch comes again and changes nothing (docs/tests.md, crash window 13).
 
 use std::sync::Arc;
 use std::time::Duration;

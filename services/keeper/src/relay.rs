@@ -1,5 +1,6 @@
 //! From the outbox to the queues: take what is due, publish, wait for the confirms, delete. Killed between confirm and
-//! delete, the rows are published twice with the same ids, which their receivers recognise (DESIGN §12, 17).
+//! delete, the rows are published twice with the same ids, which their receivers recognise (docs/tests.md, crash window
+//! 17).
 
 use std::time::Duration;
 

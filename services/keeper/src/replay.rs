@@ -1,7 +1,7 @@
 //! Replays at their pace: each running one is taken by one keeper, which gives it a turn every quarter of a second. A
 //! turn is one transaction of the store; the outbox carries the letters away, and their ends come back as rows.
-//! Killed at any line, another keeper takes the replay when the lease is over and finds everything in the rows (DESIGN
-//! §12, 18).
+//! Killed at any line, another keeper takes the replay when the lease is over and finds everything in the rows
+//! (docs/tests.md, crash window 18).
 
 use std::time::{Duration, Instant};
 

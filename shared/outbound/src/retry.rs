@@ -13,7 +13,7 @@ use crate::error::CallError;
 /// Attempts of one call, the first included.
 pub const TRIES: u32 = 3;
 
-/// The longest from handing a call over to the last instant it may leave: W of the design.
+/// The longest from handing a call over to the last instant it may leave: W of docs/architecture.md, "Effects".
 pub const WINDOW: Duration = Duration::from_secs(5);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);

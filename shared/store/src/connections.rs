@@ -313,7 +313,7 @@ pub async fn set_enabled(
 }
 
 /// The partner refused the credentials of this epoch. Whoever suspends writes the notification with it. `false`: they
-/// were changed, tested or suspended meanwhile, and nothing happens (delivery-model V18).
+/// were changed, tested or suspended meanwhile, and nothing happens (V18 of docs/tests.md).
 pub async fn suspend(pool: &Pool, id: Uuid, epoch: i64, reason: &str) -> Result<bool, Error> {
     let suspended: Option<bool> = sqlx::query_scalar(
         "select suspend_connection(tenant, id, $2, $3) from connection where id = $1",

@@ -1,5 +1,5 @@
-//! A create that was refused or given up and happened all the same (delivery-model R1, R5), where the record's keys have
-//! changed since: nothing but the keys of that call finds what it made.
+//! A create that was refused or given up and happened all the same (R1 and R5 of docs/tests.md), where the record's keys
+//! have changed since: nothing but the keys of that call finds what it made.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What a look-up proves about an effect whose outcome is open (delivery-model 1.6), and how a link moves when one is
-//! confirmed.
+//! What a look-up proves about an effect whose outcome is open (docs/architecture.md, "Effects"), and how a link moves
+//! when one is confirmed.
 
 use crate::content::{Base, Owner, Parts, Record};
 use crate::effect::{Effect, Operation, Request};

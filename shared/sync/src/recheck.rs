@@ -1,5 +1,5 @@
-//! Looks once more after an abandoned effect or a refused create (delivery-model 1.9): a second record, a record without
-//! a link, older content of ours, a part twice. What it concludes is guarded like an ending.
+//! Looks once more after an abandoned effect or a refused create (docs/architecture.md, "Re-checks"): a second record, a
+//! record without a link, older content of ours, a part twice. What it concludes is guarded like an ending.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -126,7 +126,7 @@ pub trait Target: Send + Sync {
         left: Duration,
     ) -> BoxFuture<'a, Result<Answer, SendError>>;
 
-    /// From `sent` until an absent look-up is believed: W + P + L of delivery-model 1.1.
+    /// From `sent` until an absent look-up is believed: W + P + L of docs/architecture.md, "Effects".
     fn settle(&self, operation: Operation) -> Duration;
 
     /// L: how long a look, by key or by id, may show a record as it was before a change, or not at all.

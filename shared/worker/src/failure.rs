@@ -8,7 +8,7 @@ use crate::outcome::{DeadClass, HoldCause, WaitsFor};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
     pub cause: HoldCause,
-    /// Epoch of the connection seen before the call: held only if it is still the same (delivery-model 1.7).
+    /// Epoch of the connection seen before the call: held only if it is still the same (docs/holds.md).
     pub epoch: Option<i64>,
     pub waits_for: Option<Box<WaitsFor>>,
 }

@@ -13,7 +13,7 @@ use crate::policy::Rung;
 use crate::ports::{Connection, ConnectionAnswer, ConnectionState};
 use crate::trail::Job;
 
-/// A version this far ahead of the store's clock is refused before its link is touched (DESIGN §5).
+/// A version this far ahead of the store's clock is refused before its link is touched (docs/events.md).
 pub const FUTURE_LIMIT: Duration = Duration::from_secs(300);
 
 /// A copy that came back before its time goes on waiting.

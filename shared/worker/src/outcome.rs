@@ -69,7 +69,7 @@ names! {
 }
 
 impl HoldCause {
-    /// Held for a person: the link falls back to older content, and only a hand releases it (delivery-model 1.7).
+    /// Held for a person: the link falls back to older content, and only a hand releases it (docs/holds.md).
     pub fn needs_a_person(self) -> bool {
         matches!(
             self,

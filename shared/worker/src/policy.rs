@@ -56,7 +56,7 @@ impl Rung {
     }
 }
 
-/// How often and how long an event is tried. The defaults are DESIGN §4's.
+/// How often and how long an event is tried. Only failed calls count; a wait costs no attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPolicy {
     /// Failed calls until the event is dead as `exhausted`.

@@ -267,7 +267,8 @@ async fn what_can_never_be_handled_is_a_dead_letter_that_says_why() {
     consuming.stop().await.unwrap();
 }
 
-/// Research facts 15, 16, 19: none of it may reach a copy, nor be believed.
+/// A copied `x-death` would be counted on, `CC` and `BCC` would route the copy a second time, and another user's `user_id`
+/// closes the channel: none of it may reach a copy, nor be believed.
 #[tokio::test]
 async fn hostile_headers_reach_nobody() {
     let scene = Scene::new().await;

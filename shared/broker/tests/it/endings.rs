@@ -11,7 +11,7 @@ use worker::{AckReason, RUNGS};
 use crate::ports::{Act, Ports};
 use crate::scene::{SOON, Scene, created, id};
 
-/// The broker tells only the consumer; channel and connection stay open (research fact 28).
+/// The broker tells only the consumer; channel and connection stay open.
 #[tokio::test]
 async fn a_deleted_queue_is_declared_and_consumed_again() {
     let scene = Scene::new().await;

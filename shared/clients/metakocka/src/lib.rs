@@ -1,6 +1,6 @@
 //! Metakocka's HTTP API as typed calls: its paths, its value encodings, what its errors mean, how a partner is found
 //! again by what identifies it. Doesn't know events, links or when to call what. Sections named in the docs are those
-//! of the API contract.
+//! of docs/partners/metakocka.md, and so are those that comments cite.
 //!
 //! The surprising part: Metakocka answers 200 to nearly everything and says nothing on success of partner calls, so a
 //! write counts as done only when its expected payload is there. Every other answer to a write that isn't a listed

@@ -1,5 +1,5 @@
 //! Seeded random schedules: situations, faults and their order all come from the seed; at rest the oracles of
-//! delivery-model §2 judge. A failing seed is printed and repeats: `SEED=17 cargo test -p sync random_schedules`.
+//! docs/tests.md judge. A failing seed is printed and repeats: `SEED=17 cargo test -p sync random_schedules`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Chains of calls and parts of a record (delivery-model V26, V27, V35, 1.3): each part once, whoever made it, wherever
+//! Chains of calls and parts of a record (V26, V27 and V35 of docs/tests.md): each part once, whoever made it, wherever
 //! the chain was cut.
 
 use sync::Record;

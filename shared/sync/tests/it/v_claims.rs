@@ -1,4 +1,4 @@
-//! Claims (delivery-model V8, V21, V23, V37): waiting costs nothing, stale copies change nothing, and whoever lost his
+//! Claims (V8, V21, V23 and V37 of docs/tests.md): waiting costs nothing, stale copies change nothing, and whoever lost his
 //! lease is neither finished nor dead.
 
 use chrono::TimeDelta;

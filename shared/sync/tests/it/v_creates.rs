@@ -1,4 +1,4 @@
-//! Creates whose outcome is in doubt (delivery-model V1 to V6): whoever comes next resolves them before anything else.
+//! Creates whose outcome is in doubt (V1 to V6 of docs/tests.md): whoever comes next resolves them before anything else.
 
 use crate::lab::{both, named, v};
 use crate::partner::{Fault, SETTLE};

@@ -1,4 +1,4 @@
-//! Content never dies with a newer event (delivery-model V7, V20, V22, V32, 1.7): the dead-letter transaction, holds and
+//! Content never dies with a newer event (V7, V20, V22 and V32 of docs/tests.md): the dead-letter transaction, holds and
 //! what a broker kills by itself.
 
 use worker::HoldCause;

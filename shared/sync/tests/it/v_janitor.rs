@@ -1,4 +1,4 @@
-//! What no event comes back for (delivery-model V36, R1, R3, R5): the janitor asks, and what a look concludes is guarded
+//! What no event comes back for (V36, R1, R3 and R5 of docs/tests.md): the janitor asks, and what a look concludes is guarded
 //! like an ending.
 
 use crate::lab::{MAIL, both, v, v_parts};

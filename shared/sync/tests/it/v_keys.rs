@@ -1,4 +1,4 @@
-//! Natural keys (delivery-model V14, V15): one record per key, whoever made it first; what cannot be told apart is a
+//! Natural keys (V14 and V15 of docs/tests.md): one record per key, whoever made it first; what cannot be told apart is a
 //! conflict that a person sees.
 
 use sync::Record;

@@ -1,4 +1,4 @@
-//! Killed at every line (design §12): create, update and delete, with the answer heard and with the answer lost. The
+//! Killed at every line (docs/tests.md, "By crash window"): create, update and delete, with the answer heard and with the answer lost. The
 //! process dies before its n-th step, for every n there is; then everything goes on by itself.
 
 use crate::lab::{both, deleted, v};

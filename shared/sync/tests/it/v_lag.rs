@@ -1,4 +1,4 @@
-//! Looks that lag (many-links W20, W22, W32): what was made or changed, by us or by a person, is away for up to `LAG`, to
+//! Looks that lag (docs/decisions/0014): what was made or changed, by us or by a person, is away for up to `LAG`, to
 //! reads by id as well. A record is gone only after two looks, and a conflict about it ends when it is seen again.
 
 use std::time::Duration;
@@ -194,7 +194,7 @@ both! {
         assert_eq!(world.conflict().await.as_deref(), Some("gone"));
     }
 
-    /// W20
+    /// A delete that failed, and a record that a person's edit hides just then: "gone" would confirm it, and it lives.
     async fn hidden_record_is_not_deleted(lab) {
         let mut world = hiding(lab, vec![v(1), deleted(2)]).await;
         world.lock().partner.deletes = true;

@@ -1,4 +1,4 @@
-//! Order, content and deletions (delivery-model V9 to V12): what the newest event says is the end, in every order.
+//! Order, content and deletions (V9 to V12 of docs/tests.md): what the newest event says is the end, in every order.
 
 use crate::lab::{MAIL, both, deleted, named, v, v_parts};
 use crate::partner::Fault;

@@ -1,4 +1,4 @@
-//! Events that end their process (delivery-model V28 to V31): only the guilty one is held, older content goes on, and
+//! Events that end their process (V28 to V31 of docs/tests.md): only the guilty one is held, older content goes on, and
 //! nobody who comes home late finds a row that says he is dead.
 
 use crate::lab::{both, poison, v};

@@ -1,4 +1,4 @@
-//! What only Postgres itself can show: who waits for whom, and what is decided after the wait (delivery-model V33, V21,
+//! What only Postgres itself can show: who waits for whom, and what is decided after the wait (V33 and V21 of docs/tests.md,
 //! docs/decisions/0002); batches that never block each other; receipts that are pinned (V13).
 
 use std::time::Duration;

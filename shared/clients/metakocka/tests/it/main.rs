@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod citations;
 mod readings;
 mod setup;
 mod writes;

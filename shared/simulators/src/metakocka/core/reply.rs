@@ -76,7 +76,7 @@ impl Reply {
     }
 }
 
-/// The page for a status (contract example B).
+/// The page for a status (contract §10.3, example B).
 fn html(status: u16) -> String {
     format!("<html><body>{status}</body></html>")
 }

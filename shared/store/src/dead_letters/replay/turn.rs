@@ -346,7 +346,7 @@ impl Turn {
         .bind(head.restamp)
         .execute(&mut *self.transaction)
         .await?;
-        // A replay begins again with the claims that never came back (delivery-model 1.5).
+        // A replay begins again at no claim that never came back: its cause may be repaired.
         sqlx::query(
             "delete from unsettled_claim u using link l, dead_letter d
              where d.id = any($1) and l.id = u.link_id and u.tenant = d.tenant and u.source = d.source
