@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Papers that only their authors have.
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 10] = [
     "DESIGN",
+    "design §",
     "REQUIREMENTS",
-    "delivery-model",
-    "delivery model",
+    "elivery-model",
+    "elivery model",
     "many-links",
     "research/",
-    "research fact",
+    "esearch fact",
     "contracts/",
     "exemplars.md",
 ];
@@ -180,18 +181,11 @@ fn every_cited_page_and_decision_is_there() {
 
 #[test]
 fn nothing_cites_a_paper_that_readers_do_not_have() {
-    let files = files();
-    let astray = astray(
-        &files,
-        |line| {
-            let lower = line.to_lowercase();
-            let cites = ELSEWHERE
-                .iter()
-                .any(|paper| line.contains(paper) || lower.contains(paper));
-            cites.then_some(line).into_iter().collect()
-        },
-        |_| false,
-    );
+    let cites = |text: &str| ELSEWHERE.iter().any(|paper| text.contains(paper));
+    let mut files = files();
+    files.retain(|(_, text)| cites(text));
+    let whole = |line| Vec::from([line]);
+    let astray = astray(&files, whole, |line| !cites(line));
     assert!(
         astray.is_empty(),
         "say it here, or cite a page of docs/:\n{}",
