@@ -7,13 +7,13 @@ mod moment;
 pub(crate) mod notifications;
 pub(crate) mod unrouted;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, Parser, Subcommand};
 use event::TenantId;
 use uuid::Uuid;
 
+use crate::commands::simulate::{self, Simulate};
 use crate::exit;
 use crate::fleet::{system_names, worker_names};
 use crate::output::Output;
@@ -118,7 +118,7 @@ Examples:
     #[command(subcommand)]
     Links(Links),
     /// Stand-ins for partner systems, with faults on request
-    #[command(subcommand)]
+    #[command(after_help = simulate::help())]
     Simulate(Simulate),
     /// Looks at everything the fleet stands on and says what to do; changes nothing
     #[command(after_help = "\
@@ -457,50 +457,6 @@ Example:
         #[command(flatten)]
         output: Output,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Simulate {
-    /// A Metakocka company with its partners; answers as the real one does, faults included
-    #[command(after_help = "\
-Prints its address, then runs until Ctrl-C. `/_sim/` at that address sets faults and shows what was called.
-
-Example:
-  kurir simulate metakocka --port 8099
-  printf '{\"secret_key\":\"sim-key\",\"company_id\":\"4711\"}' |
-    kurir connection add --tenant acme --system metakocka --url http://127.0.0.1:8099/rest/eshop/
-  (connections to 127.x need KURIR_METAKOCKA__ALLOW_PRIVATE_ADDRESSES=true)")]
-    Metakocka(SimulateMetakocka),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SimulateMetakocka {
-    /// 0 takes any free port
-    #[arg(long, default_value_t = 8099)]
-    pub(crate) port: u16,
-    /// Another address to listen on
-    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "port")]
-    pub(crate) listen: Option<SocketAddr>,
-    /// How the contract's open questions are answered
-    #[arg(long, default_value = "kind")]
-    pub(crate) readings: Readings,
-    /// Refuses requests that the contract does not allow, instead of guessing as the real one does
-    #[arg(long)]
-    pub(crate) strict: bool,
-    /// Options as a JSON file: companies, readings, random faults, seed, what is stored
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["readings", "strict"])]
-    pub(crate) options: Option<PathBuf>,
-    /// Keeps what is stored in this file, and goes on from it at the next start
-    #[arg(long, value_name = "FILE")]
-    pub(crate) state: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Readings {
-    Kind,
-    Nasty,
 }
 
 #[derive(Debug, Subcommand)]

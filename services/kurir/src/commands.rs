@@ -10,7 +10,7 @@ mod links;
 mod migrate;
 mod notifications;
 pub(crate) mod publish;
-mod simulate;
+pub(crate) mod simulate;
 mod tenant;
 mod token;
 mod topology;
