@@ -21,16 +21,45 @@ use std::path::Path;
 use std::time::Duration;
 
 use broker::Broker;
+use clap::Args;
+use event::TenantId;
 use serde_json::json;
 use store::Pool;
 use tokio::time::timeout;
 
-use crate::cli::Doctor;
 use crate::context::{Context, PATIENCE};
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet;
 use crate::management::Management;
+use crate::output::Output;
+use crate::values::tenant;
 use finding::{Finding, Subject, Verdict, summary, told};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Broker, queues, policies, permissions, database, clocks, credentials, partners and settings, in less than a minute. What
+cannot be looked at is told as \"not checked\", with the reason. Each line that is not ok names the next command. Some
+answers need RabbitMQ's management API: set KURIR_RABBITMQ_MANAGEMENT_URL.
+
+Exit code 0 if there is no problem (there may be warnings), 1 if there is one.
+
+Examples:
+  kurir doctor
+  kurir doctor --no-partners --role-url http://127.0.0.1:9092 --role-url http://127.0.0.1:9093
+  kurir doctor --json | jq '.findings[] | select(.verdict == \"problem\")'")]
+pub(crate) struct Doctor {
+    /// Asks no partner system
+    #[arg(long)]
+    pub(crate) no_partners: bool,
+    /// Only connections of this tenant
+    #[arg(long, value_parser = tenant)]
+    pub(crate) tenant: Option<TenantId>,
+    /// Also asks the role whose health routes are here; may be repeated
+    #[arg(long = "role-url", value_name = "URL")]
+    pub(crate) role_urls: Vec<String>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
 
 /// Reaching a server, above what its own client allows itself.
 const REACH_LIMIT: Duration = Duration::from_secs(8);

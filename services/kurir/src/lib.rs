@@ -17,12 +17,11 @@ mod output;
 mod partners;
 mod roles;
 mod traces;
+mod values;
 
 pub use fleet::WORKERS;
 
 use std::process::ExitCode;
-
-use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::Kurir;
 use crate::exit::Exit;
@@ -41,11 +40,7 @@ pub fn run(workers: &'static [&'static registry::Worker]) -> ExitCode {
     fleet::begin(workers);
     // Before the runtime, and so dropped after it.
     let _last_lines = LastLines;
-    let parsed = Kurir::command().try_get_matches().and_then(|given| {
-        let tenant = cli::asked_tenant(&given);
-        Kurir::from_arg_matches(&given).map(|kurir| (kurir, tenant))
-    });
-    let (kurir, tenant) = match parsed {
+    let (kurir, tenant) = match Kurir::of_arguments() {
         Ok(parsed) => parsed,
         Err(refusal) => {
             let asked_for_help = !refusal.use_stderr();

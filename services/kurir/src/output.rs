@@ -7,8 +7,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use runtime::visible;
 use serde::Serialize;
 
-use crate::cli;
 use crate::exit::{Done, Exit, Failed};
+use crate::values::MOST_ROWS;
 
 /// Who reads the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
@@ -59,8 +59,8 @@ impl<T: Serialize> Page<T> {
     /// A list that has no pages: all of it is seen with a higher limit, or by naming less.
     pub(crate) fn whole(rows: Vec<T>, limit: i64) -> Self {
         Self::new(rows, limit, |_last| {
-            if limit < cli::MOST_ROWS {
-                format!("--limit {}", cli::MOST_ROWS)
+            if limit < MOST_ROWS {
+                format!("--limit {}", MOST_ROWS)
             } else {
                 "name a tenant with --tenant".to_owned()
             }

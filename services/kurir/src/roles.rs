@@ -9,12 +9,15 @@ mod up;
 mod watch;
 mod worker;
 
+pub(crate) use up::up_until;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Alone, Broker};
+use clap::Args;
 use inbound::Readiness;
 use prometheus::Registry;
 use prometheus::core::Collector;
@@ -33,8 +36,6 @@ use crate::exit::{Done, Exit, Failed};
 use crate::fleet;
 use crate::partners;
 use crate::traces;
-
-pub(crate) use up::up_until;
 
 /// A role waits for its database for ever; this is as good as that and still a duration.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -60,8 +61,15 @@ pub(crate) async fn gateway(file: Option<PathBuf>) -> Done {
     process.run().await
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  KURIR_WORKER__SLOTS=32 kurir worker metakocka-sync")]
+pub(crate) struct Worker {
+    #[arg(value_parser = fleet::worker_names())]
+    name: String,
+}
+
 /// Runs one worker until it is asked to stop.
-pub(crate) async fn worker(file: Option<PathBuf>, name: &str) -> Done {
+pub(crate) async fn worker(file: Option<PathBuf>, Worker { name }: Worker) -> Done {
     let needs = [Need::Amqp, Need::Database, Need::Keys];
     let registered = fleet::workers()
         .iter()

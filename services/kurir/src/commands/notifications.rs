@@ -1,12 +1,31 @@
 //! `kurir notifications`: what people were to be told once.
 
+use clap::Subcommand;
+use event::TenantId;
 use store::notifications::{Notification, list};
 
-use crate::cli::notifications::Notifications;
 use crate::commands::waiting;
 use crate::context::{Context, scope};
 use crate::exit::Done;
+use crate::output::Output;
 use crate::output::{Page, at, at_or_empty, one_more, table};
+use crate::values::{LIST_LIMIT, limit, tenant};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Notifications {
+    /// Lists what people were to be told, newest first
+    #[command(after_help = "Example:\n  kurir notifications list --tenant acme")]
+    List {
+        /// Only of this tenant
+        #[arg(long, value_parser = tenant)]
+        tenant: Option<TenantId>,
+        /// At most so many
+        #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
+        limit: i64,
+        #[command(flatten)]
+        output: Output,
+    },
+}
 
 pub(crate) async fn run(context: &Context, command: Notifications) -> Done {
     let pool = context.pool().await?;

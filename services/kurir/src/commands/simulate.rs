@@ -15,6 +15,7 @@ use crate::exit::{Done, Exit, Failed};
 use crate::output::Output;
 
 #[derive(Debug, Args)]
+#[command(after_help = help())]
 pub(crate) struct Simulate {
     /// The system; it answers as the real one does, faults included
     #[arg(value_parser = names())]
@@ -68,7 +69,7 @@ fn port_help() -> String {
 }
 
 /// What it does, and how each is connected to.
-pub(crate) fn help() -> String {
+fn help() -> String {
     let mut text = "\
 Prints its address, then runs until Ctrl-C. `/_sim/` at that address sets faults and shows what was called.
 

@@ -3,9 +3,9 @@
 use simulators::metakocka::Counts;
 use store::dead_letters::DeadLetter;
 
+use super::Demo;
 use super::look::{Outcome, Seen};
 use super::stage::{Published, Stage};
-use crate::cli::Demo;
 use crate::output::{count, short, table};
 
 const MESSAGE_WIDTH: usize = 64;

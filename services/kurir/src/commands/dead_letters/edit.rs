@@ -4,17 +4,48 @@ use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::Args;
+use event::TenantId;
 use similar::TextDiff;
 use store::dead_letters::{Edited, Story, checked};
 use store::{Body, Pool, Scope};
+use uuid::Uuid;
 
 use super::confirm::confirm;
 use super::json_text::{compact, pretty};
 use super::replay;
-use crate::cli::dead_letters::Edit;
+use super::{Actor, letter};
 use crate::context::scope;
 use crate::exit::{Done, Exit, Failed};
+use crate::output::Output;
 use crate::output::{count, say_aside};
+use crate::values::tenant;
+
+#[derive(Debug, Args)]
+pub(crate) struct Edit {
+    /// Id of the dead letter
+    #[arg(value_parser = letter)]
+    pub(crate) id: Uuid,
+    /// Whose it must be
+    #[arg(long, value_parser = tenant)]
+    pub(crate) tenant: Option<TenantId>,
+    /// The whole event from a file instead of $EDITOR; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Gives the event a new version, now: it counts as the newest content of its record
+    #[arg(long)]
+    pub(crate) restamp: bool,
+    /// Replays it at once and waits for the end
+    #[arg(long)]
+    pub(crate) replay: bool,
+    /// Does not ask whether the difference is right
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
 
 /// Tried where neither VISUAL nor EDITOR is set.
 const EDITOR: &str = "vi";

@@ -1,5 +1,6 @@
 //! A replay from the plan to its end.
 
+use clap::Args;
 use serde_json::json;
 use store::Pool;
 use store::dead_letters::replay::{self, FIRST_RATE, Order, Plan, RATES, plan};
@@ -8,10 +9,44 @@ use uuid::Uuid;
 use super::chosen;
 use super::confirm::confirm;
 use super::follow::follow;
-use crate::cli::dead_letters::Replay;
+use super::{Actor, Filters, letter};
 use crate::context::scope;
 use crate::exit::{Done, Exit, Failed};
 use crate::output::{Output, count, facts, say_aside, table};
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// Ids of dead letters
+    #[arg(value_name = "ID", value_parser = letter, conflicts_with_all = ["worker", "event_type", "class", "fingerprint", "since", "until", "record", "text", "all"])]
+    pub(crate) ids: Vec<Uuid>,
+    #[command(flatten)]
+    pub(crate) filter: Filters,
+    /// Every open dead letter, of every tenant unless --tenant is given
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only says what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Does not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Letters per second, at most
+    #[arg(long, default_value_t = 50.0, value_parser = rate)]
+    pub(crate) rate: f32,
+    /// Gives each event a new version, now: it counts as the newest content of its record
+    #[arg(long)]
+    pub(crate) restamp: bool,
+    /// The same key is the same replay: safe to repeat
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    /// Does not wait for the end
+    #[arg(long)]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
 
 pub(super) async fn run(pool: &Pool, given: Replay) -> Done {
     let named = given.ids.clone();
@@ -191,4 +226,12 @@ mod tests {
         assert_eq!(duration(119.5), "2 min");
         assert_eq!(duration(7900.0), "2 h 11 min");
     }
+}
+
+fn rate(text: &str) -> Result<f32, String> {
+    const MOST: f32 = replay::HIGHEST_RATE;
+    text.parse()
+        .ok()
+        .filter(|rate| *rate > 0.0 && *rate <= MOST)
+        .ok_or_else(|| format!("letters per second, above 0 and at most {MOST}"))
 }

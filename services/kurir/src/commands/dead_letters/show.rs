@@ -1,18 +1,35 @@
 //! One dead letter's whole story in words.
 
+use clap::Args;
+use event::TenantId;
 use runtime::visible;
 use serde::Serialize;
 use serde_json::Value;
 use store::dead_letters::Story;
 use store::{Body, Pool};
+use uuid::Uuid;
 
 use super::advice::{Step, advice};
 use super::json_text::pretty;
+use super::letter;
 use super::said;
-use crate::cli::dead_letters::One;
 use crate::context::scope;
 use crate::exit::Done;
+use crate::output::Output;
 use crate::output::{at, at_both, facts, table};
+use crate::values::tenant;
+
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// Id of the dead letter
+    #[arg(value_parser = letter)]
+    pub(crate) id: Uuid,
+    /// Whose it must be
+    #[arg(long, value_parser = tenant)]
+    pub(crate) tenant: Option<TenantId>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
 
 const ATTEMPTS: &str = "x-history";
 
