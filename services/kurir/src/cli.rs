@@ -15,11 +15,13 @@ use crate::commands::links::Links;
 use crate::commands::migrate::Migrate;
 use crate::commands::notifications::Notifications;
 use crate::commands::publish::Publish;
+#[cfg(feature = "simulate")]
 use crate::commands::simulate::Simulate;
 use crate::commands::tenant::Tenant;
 use crate::commands::token::Token;
 use crate::commands::topology::Topology;
 use crate::commands::unrouted::Unrouted;
+#[cfg(feature = "demo")]
 use crate::demo::Demo;
 use crate::doctor::Doctor;
 use crate::exit;
@@ -98,6 +100,7 @@ pub(crate) enum Command {
     /// Records and their copies in partner systems
     #[command(subcommand)]
     Links(Links),
+    #[cfg(feature = "simulate")]
     /// Stand-ins for partner systems, with faults on request
     Simulate(Simulate),
     /// Looks at everything the fleet stands on and says what to do; changes nothing
@@ -107,6 +110,7 @@ pub(crate) enum Command {
     /// Keys that seal credentials in the database
     #[command(subcommand)]
     Keys(Keys),
+    #[cfg(feature = "demo")]
     /// Shows everything at work: an invented day of contact events against a simulated partner
     Demo(Demo),
 }

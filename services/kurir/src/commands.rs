@@ -10,6 +10,7 @@ pub(crate) mod links;
 pub(crate) mod migrate;
 pub(crate) mod notifications;
 pub(crate) mod publish;
+#[cfg(feature = "simulate")]
 pub(crate) mod simulate;
 pub(crate) mod tenant;
 pub(crate) mod token;
@@ -23,6 +24,7 @@ use runtime::Need;
 use crate::cli::{Command, Kurir};
 use crate::commands::keys::Keys;
 use crate::context::{Asked, Context};
+#[cfg(feature = "demo")]
 use crate::demo;
 use crate::doctor;
 use crate::exit::Done;
@@ -79,11 +81,13 @@ pub(crate) async fn run(kurir: Kurir, tenant: Option<TenantId>) -> Done {
             let needs = if command.http.is_some() { &[] } else { BUS };
             publish::run(&load(needs)?, command).await
         }
+        #[cfg(feature = "simulate")]
         Command::Simulate(command) => simulate::run(command).await,
         Command::Up => roles::up(file).await,
         Command::Gateway => roles::gateway(file).await,
         Command::Worker(given) => roles::worker(file, given).await,
         Command::Keeper => roles::keeper(file).await,
+        #[cfg(feature = "demo")]
         Command::Demo(given) => demo::run(file, given).await,
     }
 }

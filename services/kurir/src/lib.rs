@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod conflicts;
 mod context;
+#[cfg(feature = "demo")]
 mod demo;
 mod doctor;
 mod exit;

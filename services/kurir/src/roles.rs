@@ -98,11 +98,6 @@ pub(crate) async fn up(file: Option<PathBuf>) -> Done {
     done
 }
 
-pub(crate) fn start_logging(context: &Context) -> Done {
-    runtime::telemetry::start(&context.settings().log)
-        .map_err(|error| Failed::new(Exit::Configuration, error.to_string()))
-}
-
 /// One process of the fleet, while it is put together and while it runs.
 pub(crate) struct Process {
     pub(crate) context: Context,
@@ -164,15 +159,7 @@ impl Process {
         if let Some(address) = context.settings().health.of(role) {
             let (listener, address) = listen(address, "health", role.health_variable()).await?;
             listening.push(("health", address));
-            let routes = inbound::health_routes(readiness.clone())
-                .merge(inbound::metrics_routes(registry.clone()));
-            let routes = inbound::fallbacks(routes);
-            health = Some(tokio::spawn(inbound::serve(
-                listener,
-                routes,
-                ended.clone().cancelled_owned(),
-                HEALTH_GRACE,
-            )));
+            health = Some(serve_health(listener, &readiness, &registry, &ended));
         }
         let database = readiness.check("database");
         database.not_ready("connecting");
@@ -276,6 +263,23 @@ impl Process {
         tracing::info!("stopped");
         verdict(ending)
     }
+}
+
+/// Answers probes and shows metrics until `ended`.
+fn serve_health(
+    listener: TcpListener,
+    readiness: &Readiness,
+    registry: &Registry,
+    ended: &CancellationToken,
+) -> HealthServer {
+    let routes =
+        inbound::health_routes(readiness.clone()).merge(inbound::metrics_routes(registry.clone()));
+    tokio::spawn(inbound::serve(
+        listener,
+        inbound::fallbacks(routes),
+        ended.clone().cancelled_owned(),
+        HEALTH_GRACE,
+    ))
 }
 
 /// A port for one of our own entrances.
