@@ -6,14 +6,10 @@
 mod bus;
 mod clock;
 mod configuration;
-mod credentials;
-mod database;
-mod finding;
-mod held;
-mod partners;
 mod permissions;
 mod policies;
 mod queues;
+mod report;
 mod roles;
 
 use std::future::Future;
@@ -23,17 +19,20 @@ use std::time::Duration;
 use broker::Broker;
 use clap::Args;
 use event::TenantId;
+use operations::doctor::{self as found, Finding, Subject, Verdict, summary};
 use serde_json::json;
-use store::Pool;
+use store::{Pool, Scope};
 use tokio::time::timeout;
 
+use crate::context::scope;
 use crate::context::{Context, PATIENCE};
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet;
 use crate::management::Management;
 use crate::output::Output;
+use crate::partners;
 use crate::values::tenant;
-use finding::{Finding, Subject, Verdict, summary, told};
+use report::told;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -141,20 +140,20 @@ pub(crate) async fn run(context: &Context, file: Option<&Path>, given: Doctor) -
 
 /// Side by side; a subject that takes too long is told as not checked, and the others are not kept.
 async fn examine(ground: &Ground<'_>, file: Option<&Path>, given: &Doctor) -> Vec<Finding> {
-    let tenant = given.tenant.as_ref();
+    let scope = scope(given.tenant.as_ref());
     let (bus, queues, policies, permissions, database, clock, credentials, partners, held, roles) = tokio::join!(
         within(Subject::Broker, bus::check(ground)),
         within(Subject::Queues, queues::check(ground)),
         within(Subject::Policies, policies::check(ground)),
         within(Subject::Permissions, permissions::check(ground)),
-        within(Subject::Database, database::check(ground)),
+        within(Subject::Database, database(ground)),
         within(Subject::Clock, clock::check(ground)),
-        within(Subject::Credentials, credentials::check(ground, tenant)),
+        within(Subject::Credentials, credentials(ground, scope)),
         within(
             Subject::Partners,
-            partners::check(ground, tenant, given.no_partners)
+            of_partners(ground, scope, given.no_partners)
         ),
-        within(Subject::Events, held::check(ground, tenant)),
+        within(Subject::Events, held(ground, scope)),
         within(Subject::Roles, roles::check(&given.role_urls)),
     );
     let parts = [
@@ -171,6 +170,52 @@ async fn examine(ground: &Ground<'_>, file: Option<&Path>, given: &Doctor) -> Ve
         roles,
     ];
     parts.into_iter().flatten().collect()
+}
+
+async fn database(ground: &Ground<'_>) -> Vec<Finding> {
+    match &ground.pool {
+        Ok(pool) => {
+            found::database::check(pool, ground.context.settings().database.max_connections).await
+        }
+        Err(failed) => found::database::unreachable(failed, NO_DATABASE),
+    }
+}
+
+async fn credentials(ground: &Ground<'_>, scope: Scope<'_>) -> Vec<Finding> {
+    let pool = match ground.pool() {
+        Ok(pool) => pool,
+        Err(because) => return vec![Finding::not_checked(Subject::Credentials, "all", because)],
+    };
+    let ring = match ground.context.settings().keys.current {
+        Some(_) => ground.context.key_ring().map(Some),
+        None => Ok(None),
+    };
+    let ring = ring.map_err(|failed| (&failed).into());
+    found::credentials::check(pool, scope, ring).await
+}
+
+async fn of_partners(ground: &Ground<'_>, scope: Scope<'_>, left_out: bool) -> Vec<Finding> {
+    const SUBJECT: Subject = Subject::Partners;
+    if left_out {
+        let because = "--no-partners leaves them out";
+        return vec![Finding::not_checked(SUBJECT, "all", because)];
+    }
+    let pool = match ground.pool() {
+        Ok(pool) => pool,
+        Err(because) => return vec![Finding::not_checked(SUBJECT, "all", because)],
+    };
+    let ring = ground.context.key_ring().map_err(|failed| (&failed).into());
+    match partners::of(ground.context.settings()) {
+        Ok(partners) => found::partners::check(pool, scope, &partners, &ring).await,
+        Err(failed) => vec![Finding::failed(SUBJECT, "all", &failed)],
+    }
+}
+
+async fn held(ground: &Ground<'_>, scope: Scope<'_>) -> Vec<Finding> {
+    match ground.pool() {
+        Ok(pool) => found::held::check(pool, scope).await,
+        Err(because) => vec![Finding::not_checked(Subject::Events, "held", because)],
+    }
 }
 
 async fn within(

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use operations::Kind;
+
 /// The exit codes, in the order of `kurir --help`. From 64 on they are those of sysexits.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -102,52 +104,47 @@ pub(crate) fn report(failed: &Failed) -> ExitCode {
     failed.exit.into()
 }
 
-impl From<store::Error> for Failed {
-    fn from(error: store::Error) -> Self {
-        let message = error.with_causes();
-        match error {
-            store::Error::Unavailable(_) | store::Error::Transient(_) => Self::new(Exit::Unavailable, message)
-                .next("check KURIR_DATABASE_URL and that Postgres runs (`make dev` starts a local one)"),
-            store::Error::ReadOnly => Self::new(Exit::Unavailable, message).next(
-                "point KURIR_DATABASE_URL to the primary, or wait until it takes changes again; `kurir doctor` says why it does not",
-            ),
-            store::Error::Untrusted { why, .. } => {
-                Self::new(Exit::Unavailable, "the database cannot be reached").next(why)
-            }
-            store::Error::Conflict(_) | store::Error::Invalid(_) => Self::new(Exit::Refused, message),
-            store::Error::Missing { what, .. } => {
-                let failed = Self::new(Exit::NotFound, message);
-                match listing(what) {
-                    Some(command) => failed.next(format!("`{command}` shows what there is")),
-                    None => failed,
-                }
-            }
-            store::Error::Sealed(_) => Self::new(Exit::Configuration, message)
-                .next("keys.ring must hold the key that sealed them; `kurir config` shows the ids that are there"),
-            store::Error::NoEntry(_) => Self::new(Exit::Failed, message)
-                .next("check user, password and database in KURIR_DATABASE_URL; `psql` with the same address says more"),
-            store::Error::Refused(_) => Self::new(Exit::Failed, message)
-                .next("if the database is older than this binary, run `kurir migrate`"),
-            store::Error::Migration(_) => Self::new(Exit::Failed, message).next(
-                "the database was made by another build; a local one without data worth keeping goes with `make clean`",
-            ),
-            store::Error::Unreadable(_) => Self::new(Exit::Failed, message),
-            store::Error::Closing => Self::new(Exit::Unavailable, message),
+impl From<operations::Failed> for Failed {
+    fn from(failed: operations::Failed) -> Self {
+        let exit = match failed.kind {
+            Kind::Failed => Exit::Failed,
+            Kind::NotFound => Exit::NotFound,
+            Kind::Refused => Exit::Refused,
+            Kind::Usage => Exit::Usage,
+            Kind::Unavailable => Exit::Unavailable,
+            Kind::Configuration => Exit::Configuration,
+        };
+        Self {
+            exit,
+            message: failed.message,
+            next: failed.next,
         }
     }
 }
 
-fn listing(what: &str) -> Option<&'static str> {
-    Some(match what {
-        "tenant" => "kurir tenant list",
-        "token" => "kurir token list",
-        "connection" => "kurir connection list",
-        "held event" => "kurir held list",
-        "dead letter" => "kurir dead-letters list",
-        "replay" => "kurir dead-letters replays list",
-        "link" => "kurir links list",
-        _ => return None,
-    })
+/// For findings of the doctor.
+impl From<&Failed> for operations::Failed {
+    fn from(failed: &Failed) -> Self {
+        let kind = match failed.exit {
+            Exit::Done | Exit::Failed => Kind::Failed,
+            Exit::NotFound => Kind::NotFound,
+            Exit::Refused => Kind::Refused,
+            Exit::Usage => Kind::Usage,
+            Exit::Unavailable => Kind::Unavailable,
+            Exit::Configuration => Kind::Configuration,
+        };
+        Self {
+            kind,
+            message: failed.message.clone(),
+            next: failed.next.clone(),
+        }
+    }
+}
+
+impl From<store::Error> for Failed {
+    fn from(error: store::Error) -> Self {
+        operations::Failed::from(error).into()
+    }
 }
 
 impl From<runtime::Mistakes> for Failed {

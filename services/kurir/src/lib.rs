@@ -5,7 +5,6 @@
 
 mod cli;
 mod commands;
-mod conflicts;
 mod context;
 #[cfg(feature = "demo")]
 mod demo;

@@ -198,15 +198,6 @@ pub(crate) fn short(text: &str, limit: usize) -> String {
         .collect()
 }
 
-/// `1 event`, `2 events`.
-pub(crate) fn count(number: u64, one: &str) -> String {
-    if number == 1 {
-        format!("1 {one}")
-    } else {
-        format!("{number} {one}s")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

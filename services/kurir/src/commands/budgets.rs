@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use event::TenantId;
+use operations::count;
 use serde_json::{Map, Value, json};
 use store::budgets::{self, Budget};
 use uuid::Uuid;
@@ -10,8 +11,7 @@ use uuid::Uuid;
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
 use crate::output::Output;
-use crate::output::{Page, at, count, facts, one_more, short};
-use crate::partners;
+use crate::output::{Page, at, facts, one_more, short};
 use crate::values::{LIST_LIMIT, connection_id, limit, tenant};
 
 #[derive(Debug, Args)]
@@ -117,7 +117,7 @@ pub(crate) async fn run(context: &Context, given: Budgets) -> Done {
             }
             let budget = (!default).then_some(Value::Object(budget));
             if let Some(budget) = &budget {
-                partners::check_budget(budget)?;
+                operations::connections::check_budget(budget)?;
             }
             let changed =
                 budgets::set(&pool, scope(tenant.as_ref()), connection, budget.as_ref()).await?;

@@ -5,6 +5,8 @@ mod credentials;
 
 use clap::{Args, Subcommand};
 use event::TenantId;
+use operations::connections::{Outcome, check_settings, system};
+use operations::count;
 use registry::URL;
 use serde_json::{Map, Value, json};
 use store::connections::{self, Changed, NewConnection, Resumed};
@@ -13,10 +15,11 @@ use uuid::Uuid;
 
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
+use crate::fleet;
 use crate::fleet::system_names;
 use crate::output::Output;
-use crate::output::{Page, at, count, one_more, short, table};
-use crate::partners::{self, Answer};
+use crate::output::{Page, at, one_more, short, table};
+use crate::partners;
 use crate::values::{LIST_LIMIT, connection_id, limit, tenant};
 use credentials::Credentials;
 
@@ -158,7 +161,7 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
         } => {
             let pool = context.pool().await?;
             let connection = find(&pool, &which).await?;
-            let credentials = credentials.read(partners::system(&connection.system)?)?;
+            let credentials = credentials.read(system(&fleet::systems(), &connection.system)?)?;
             let changed = connections::update_credentials(
                 &pool,
                 &context.key_ring()?,
@@ -204,13 +207,13 @@ async fn add(context: &Context, given: Add) -> Done {
         credentials,
         output,
     } = given;
-    let system = partners::system(&system)?;
+    let system = operations::connections::system(&fleet::systems(), &system)?;
     let credentials = credentials.read(system)?;
     let mut settings: Map<String, Value> = settings.into_iter().collect();
     if let Some(url) = url {
         settings.insert(URL.to_owned(), url.into());
     }
-    partners::check_settings(&settings)?;
+    check_settings(&settings)?;
     let pool = context.pool().await?;
     let new = NewConnection {
         tenant,
@@ -237,17 +240,10 @@ async fn add(context: &Context, given: Add) -> Done {
 async fn test(context: &Context, which: &Which, output: Output) -> Done {
     let pool = context.pool().await?;
     let connection = find(&pool, which).await?;
-    let (credentials, epoch) = connections::credentials(
-        &pool,
-        &context.key_ring()?,
-        Scope::Everything,
-        connection.id,
-    )
-    .await?;
-    match partners::test(context.settings(), &connection, &credentials).await? {
-        Answer::Accepted(warnings) => {
-            let resumed =
-                connections::resume(&pool, Scope::Everything, connection.id, epoch).await?;
+    let ring = context.key_ring()?;
+    let partners = partners::of(context.settings())?;
+    match partners.test_and_note(&pool, &ring, &connection).await? {
+        Outcome::Accepted { warnings, resumed } => {
             output.show(&json!({ "ok": true, "warnings": warnings, "connection": resumed.connection, "waiting": resumed.waiting }), |_| {
                         let accepted = format!("{} accepts the credentials of {}, account {}", connection.system, connection.tenant, connection.account);
                         let notes = warnings.iter().map(|warning| format!("note: {warning}"));
@@ -255,8 +251,7 @@ async fn test(context: &Context, which: &Which, output: Output) -> Done {
                         lines.collect::<Vec<_>>().join("\n")
                     })
         }
-        Answer::Refused(refused) => {
-            connections::suspend(&pool, connection.id, epoch, &refused).await?;
+        Outcome::Refused(refused) => {
             Err(Failed::new(Exit::Refused, format!("{} refuses the credentials: {refused}", connection.system))
                         .next(format!("`kurir connection update {} < credentials.json`, then test again; its events are held meanwhile", connection.id)))
         }

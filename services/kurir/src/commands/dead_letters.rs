@@ -1,6 +1,5 @@
 //! `kurir dead-letters`: found, explained, repaired, replayed.
 
-mod advice;
 mod confirm;
 mod edit;
 mod export;
@@ -13,12 +12,9 @@ mod replays;
 mod resolve;
 mod show;
 
-pub(crate) use advice::advice;
-
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use event::TenantId;
-use serde_json::Value;
 use store::dead_letters::{Filter, IDS_LIMIT};
 use uuid::Uuid;
 
@@ -201,23 +197,6 @@ fn chosen(ids: Vec<Uuid>, given: &Filters, all: bool) -> Done<Filter> {
             .next("name ids or a filter; --all means every open one"));
     }
     Ok(filter)
-}
-
-/// A small JSON object in one line of words.
-pub(crate) fn said(detail: &Value) -> String {
-    let Value::Object(fields) = detail else {
-        return detail.to_string();
-    };
-    let word = |value: &Value| {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned)
-    };
-    let filled = fields.iter().filter(|(_, value)| !value.is_null());
-    filled
-        .map(|(name, value)| format!("{name}: {}", word(value)))
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 fn letter(text: &str) -> Result<Uuid, String> {

@@ -4,12 +4,11 @@ mod discard;
 mod release;
 mod show;
 
-use std::collections::BTreeMap;
-
 use clap::{Args, Subcommand};
 use event::TenantId;
+use operations::held::Meant;
 use store::Pool;
-use store::held::{Count, Filter, Held as Row};
+use store::held::{Filter, Held as Row};
 use uuid::Uuid;
 use worker::HoldCause;
 
@@ -171,35 +170,14 @@ pub(crate) async fn run(context: &Context, command: Held) -> Done {
 }
 
 /// What is meant, and how many of it wait for which cause.
-async fn meant(pool: &Pool, which: &Which) -> Done<(Filter, BTreeMap<String, u64>)> {
+async fn meant(pool: &Pool, which: &Which) -> Done<Meant> {
     let given = &which.filter;
     if which.id.is_none() && !which.all && given.tenant.is_none() && !given.names_something() {
         return Err(Failed::new(Exit::Usage, "which held events?")
             .next("name an id or a filter; --all means every one"));
     }
     let scope = scope(given.tenant.as_ref());
-    if let Some(id) = which.id {
-        // Tells a wrong number, or another tenant's, from a row that leaves just now.
-        store::held::get(pool, scope, id).await?;
-    }
-    let filter = filter(given, which.id);
-    let mut causes = BTreeMap::new();
-    for Count { reason, rows, .. } in store::held::counts(pool, scope, &filter).await? {
-        *causes.entry(reason).or_insert(0) += rows.unsigned_abs();
-    }
-    Ok((filter, causes))
-}
-
-/// ` (10 suspended, 2 poison)`
-fn in_words(causes: &BTreeMap<String, u64>) -> String {
-    if causes.is_empty() {
-        return String::new();
-    }
-    let words: Vec<String> = causes
-        .iter()
-        .map(|(cause, rows)| format!("{rows} {cause}"))
-        .collect();
-    format!(" ({})", words.join(", "))
+    Ok(operations::held::meant(pool, scope, filter(given, which.id)).await?)
 }
 
 fn row(row: &Row) -> Vec<String> {
@@ -220,16 +198,4 @@ fn cause(text: &str) -> Result<HoldCause, String> {
         let known: Vec<&str> = HoldCause::ALL.iter().map(|cause| cause.as_str()).collect();
         format!("one of {}", known.join(", "))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::in_words;
-
-    #[test]
-    fn counts_are_told_by_cause() {
-        let causes = [("suspended", 10), ("poison", 2)].map(|(name, n)| (name.to_owned(), n));
-        assert_eq!(in_words(&causes.into()), " (2 poison, 10 suspended)");
-        assert_eq!(in_words(&[].into()), "");
-    }
 }

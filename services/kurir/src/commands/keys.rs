@@ -3,12 +3,13 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clap::Subcommand;
+use operations::count;
 use rand::RngCore as _;
 use serde_json::json;
 
 use crate::context::Context;
 use crate::exit::Done;
-use crate::output::{Output, count};
+use crate::output::Output;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keys {

@@ -1,11 +1,12 @@
 //! `kurir migrate`: the database's schema.
 
 use clap::Args;
+use operations::count;
 use serde_json::json;
 
 use crate::context::{Context, PATIENCE};
 use crate::exit::{Done, Exit, Failed};
-use crate::output::{Output, count};
+use crate::output::Output;
 
 #[derive(Debug, Args)]
 #[command(

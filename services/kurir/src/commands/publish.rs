@@ -9,6 +9,7 @@ use broker::{Properties, PublishError, Publisher};
 use bytes::Bytes;
 use clap::Args;
 use event::Problem;
+use operations::count;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::json;
@@ -18,7 +19,6 @@ use crate::context::Context;
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet;
 use crate::output::Output;
-use crate::output::count;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -2,6 +2,7 @@
 
 use broker::Finding;
 use clap::Subcommand;
+use operations::count;
 use serde_json::json;
 
 use crate::context::Context;
@@ -9,7 +10,6 @@ use crate::exit::{Done, Exit, Failed};
 use crate::fleet::{self, queues};
 use crate::management::Management;
 use crate::output::Output;
-use crate::output::count;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Topology {

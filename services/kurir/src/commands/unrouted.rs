@@ -8,13 +8,14 @@ mod seen;
 use broker::{Broker, Hand};
 use clap::Subcommand;
 use event::TenantId;
+use operations::count;
 use serde_json::json;
 use store::{Pool, Scope, audit};
 
 use crate::context::Context;
 use crate::exit::Done;
 use crate::fleet::{broker, topology};
-use crate::output::{Output, Page, count, table};
+use crate::output::{Output, Page, table};
 use removal::Removal;
 use route::{Routed, route};
 use seen::{Seen, UnroutedFilter, Why, fits, see};

@@ -8,7 +8,6 @@ use registry::System;
 use secrecy::SecretString;
 
 use crate::exit::{Done, Exit, Failed};
-use crate::partners;
 
 /// Longer credentials are no credentials.
 const CREDENTIALS_LIMIT: u64 = 64 * 1024;
@@ -64,7 +63,7 @@ impl Credentials {
             ));
         }
         let credentials = SecretString::from(text);
-        partners::check_credentials(system, &credentials)?;
+        operations::connections::check_credentials(system, &credentials)?;
         Ok(credentials)
     }
 }

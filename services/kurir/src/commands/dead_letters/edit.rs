@@ -6,6 +6,8 @@ use std::process::Command;
 
 use clap::Args;
 use event::TenantId;
+use operations::count;
+use operations::dead_letters;
 use similar::TextDiff;
 use store::dead_letters::{Edited, Story, checked};
 use store::{Body, Pool, Scope};
@@ -18,7 +20,7 @@ use super::{Actor, letter};
 use crate::context::scope;
 use crate::exit::{Done, Exit, Failed};
 use crate::output::Output;
-use crate::output::{count, say_aside};
+use crate::output::say_aside;
 use crate::values::tenant;
 
 #[derive(Debug, Args)]
@@ -58,16 +60,7 @@ pub(super) async fn run(pool: &Pool, given: Edit) -> Done {
     let tenant = given.tenant.clone();
     let scope = scope(tenant.as_ref());
     let story = store::dead_letters::show(pool, scope, given.id).await?;
-    if story.letter.state != "open" {
-        let message = format!(
-            "it is {}, only an open dead letter can be edited",
-            story.letter.state
-        );
-        return Err(Failed::new(Exit::Refused, message).next(format!(
-            "`kurir dead-letters reopen {}` opens a closed one again",
-            given.id
-        )));
-    }
+    dead_letters::check_open(&story)?;
     let before = laid_out(&story);
     let draft = match (&given.file, given.restamp) {
         (Some(file), _) => Draft::read(file)?,
@@ -130,18 +123,7 @@ async fn apply(
         actor: &given.actor.actor,
         restamp: given.restamp,
     };
-    store::dead_letters::edit(pool, scope, given.id, edit)
-        .await
-        .map(Some)
-        .map_err(|error| match error {
-            store::Error::Conflict(message) if message.contains("restamp") => {
-                Failed::new(Exit::Refused, message).next(format!(
-                    "add --restamp, or close it: `kurir dead-letters resolve {} --note ...`",
-                    given.id
-                ))
-            }
-            other => other.into(),
-        })
+    Ok(Some(dead_letters::edit(pool, scope, given.id, edit).await?))
 }
 
 fn laid_out(story: &Story) -> String {

@@ -1,6 +1,8 @@
 //! A replay from the plan to its end.
 
 use clap::Args;
+use operations::count;
+use operations::dead_letters::nothing;
 use serde_json::json;
 use store::Pool;
 use store::dead_letters::replay::{self, FIRST_RATE, Order, Plan, RATES, plan};
@@ -11,8 +13,8 @@ use super::confirm::confirm;
 use super::follow::follow;
 use super::{Actor, Filters, letter};
 use crate::context::scope;
-use crate::exit::{Done, Exit, Failed};
-use crate::output::{Output, count, facts, say_aside, table};
+use crate::exit::Done;
+use crate::output::{Output, facts, say_aside, table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
@@ -62,7 +64,7 @@ pub(super) async fn run(pool: &Pool, given: Replay) -> Done {
             // Tells a wrong id from a letter that is closed.
             store::dead_letters::show(pool, scope, *id).await?;
         }
-        return Err(nothing(&planned, &named));
+        return Err(nothing(&planned, &named).into());
     }
     let alone = named.len() == 1;
     if !alone && planned.letters > 0 && !given.yes {
@@ -119,33 +121,6 @@ pub(super) async fn one(
 /// How to see a replay later.
 pub(super) fn look(id: Uuid) -> String {
     format!("`kurir dead-letters replays show {id}` tells how it stands")
-}
-
-fn nothing(plan: &Plan, named: &[Uuid]) -> Failed {
-    let failed = Failed::new(
-        Exit::Refused,
-        match (named, plan.waiting_elsewhere, plan.not_open) {
-            (_, 1.., _) => format!(
-                "{} waits in another replay already",
-                count(plan.waiting_elsewhere, "dead letter")
-            ),
-            ([_], _, 1..) => "it is not open: only an open dead letter can be replayed".to_owned(),
-            (_, _, 1..) => format!(
-                "{} match, and none of them is open",
-                count(plan.not_open, "dead letter")
-            ),
-            _ => "no dead letter matches".to_owned(),
-        },
-    );
-    match (plan.elsewhere, named) {
-        (Some(replay), _) => failed.next(format!(
-            "`kurir dead-letters replays show {replay}`, then resume or cancel that one"
-        )),
-        (None, [id]) => failed.next(format!(
-            "`kurir dead-letters show {id}` tells what became of it; `kurir dead-letters reopen {id}` opens it again"
-        )),
-        (None, _) => failed.next("`kurir dead-letters list --state any` shows what there is"),
-    }
 }
 
 fn tell(plan: &Plan, rate: f32) -> String {
@@ -216,6 +191,14 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
+fn rate(text: &str) -> Result<f32, String> {
+    const MOST: f32 = replay::HIGHEST_RATE;
+    text.parse()
+        .ok()
+        .filter(|rate| *rate > 0.0 && *rate <= MOST)
+        .ok_or_else(|| format!("letters per second, above 0 and at most {MOST}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,12 +209,4 @@ mod tests {
         assert_eq!(duration(119.5), "2 min");
         assert_eq!(duration(7900.0), "2 h 11 min");
     }
-}
-
-fn rate(text: &str) -> Result<f32, String> {
-    const MOST: f32 = replay::HIGHEST_RATE;
-    text.parse()
-        .ok()
-        .filter(|rate| *rate > 0.0 && *rate <= MOST)
-        .ok_or_else(|| format!("letters per second, above 0 and at most {MOST}"))
 }

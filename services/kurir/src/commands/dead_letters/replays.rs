@@ -2,17 +2,18 @@
 
 use clap::{Args, Subcommand};
 use event::TenantId;
+use operations::count;
+use operations::said;
 use serde_json::json;
 use store::Pool;
 use store::dead_letters::replay::{self, Progress};
 use uuid::Uuid;
 
 use super::follow::{follow, tell};
-use super::said;
 use crate::context::scope;
 use crate::exit::Done;
 use crate::output::Output;
-use crate::output::{Page, at, count, one_more, short, table};
+use crate::output::{Page, at, one_more, short, table};
 use crate::values::{LIST_LIMIT, limit, number, tenant};
 
 /// One replay, by its id.

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use event::TenantId;
+use operations::count;
 use serde_json::json;
 use store::Pool;
 use store::dead_letters::{Change, Filter, matching};
@@ -13,7 +14,6 @@ use super::{Actor, Filters, letter};
 use crate::context::scope;
 use crate::exit::Done;
 use crate::output::Output;
-use crate::output::count;
 use crate::values::tenant;
 
 #[derive(Debug, Args)]

@@ -1,14 +1,16 @@
 //! `kurir held discard`.
 
 use clap::Args;
+use operations::count;
+use operations::held::in_words;
 use serde_json::json;
 use store::Pool;
 use store::links::Links;
 
-use super::{Which, in_words, meant};
+use super::{Which, meant};
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
-use crate::output::{Output, count};
+use crate::output::Output;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -37,48 +39,28 @@ pub(super) async fn discard(context: &Context, pool: &Pool, given: Discard) -> D
         yes,
         output,
     } = given;
-    let (filter, causes) = meant(pool, &which).await?;
+    let meant = meant(pool, &which).await?;
     let scope = scope(which.filter.tenant.as_ref());
     let links = Links::new(
         pool.clone(),
         context.prefix().as_str(),
         context.settings().sync.lease,
     );
-    let events = match which.id {
-        Some(id) => {
-            let done = store::held::discard_one(&links, scope, id, &which.actor, &note).await?;
-            if !done {
-                return Err(Failed::new(
-                    Exit::Refused,
-                    format!("{id} has changed meanwhile; nothing was discarded"),
-                )
-                .next(format!("`kurir held show {id}` shows what it is now")));
-            }
-            1
-        }
-        None => {
-            let total = causes.values().sum::<u64>();
-            if total > 1 && !yes {
-                return Err(Failed::new(
-                    Exit::Refused,
-                    format!(
-                        "this gives up {}{}",
-                        count(total, "event"),
-                        in_words(&causes)
-                    ),
-                )
-                .next("look at them with `kurir held list`, then repeat with --yes"));
-            }
-            store::held::discard(&links, scope, &filter, &which.actor, &note)
-                .await?
-                .events
-        }
-    };
+    if meant.filter.id.is_none() && meant.events() > 1 && !yes {
+        let many = count(meant.events(), "event");
+        return Err(Failed::new(
+            Exit::Refused,
+            format!("this gives up {many}{}", in_words(&meant.by_cause)),
+        )
+        .next("look at them with `kurir held list`, then repeat with --yes"));
+    }
+    let events = operations::held::discard(&links, scope, &meant, &which.actor, &note).await?;
+    let causes = &meant.by_cause;
     output.show(&json!({ "discarded": events, "by_cause": causes }), |_| {
         format!(
             "discarded {}{}; `kurir dead-letters list --state discarded` shows them",
             count(events, "event"),
-            in_words(&causes)
+            in_words(causes)
         )
     })
 }

@@ -2,59 +2,33 @@
 
 use std::collections::BTreeMap;
 
+use operations::count;
+use operations::held::in_words;
 use serde_json::json;
 use store::Pool;
-use store::held::Released;
-use worker::HoldCause;
 
-use super::{Which, in_words, meant};
-use crate::conflicts;
+use super::{Which, meant};
 use crate::context::{Context, scope};
-use crate::exit::{Done, Exit, Failed};
-use crate::output::{Output, count};
+use crate::exit::Done;
+use crate::output::Output;
 
 pub(super) async fn release(context: &Context, pool: &Pool, which: &Which, output: Output) -> Done {
-    let (filter, causes) = meant(pool, which).await?;
+    let meant = meant(pool, which).await?;
     let scope = scope(which.filter.tenant.as_ref());
-    let released =
-        store::held::release(pool, &context.prefix(), scope, &filter, &which.actor).await?;
-    told(&released, causes, output)
-}
-
-/// How a release ended. Refused where all that is meant would be held again at once.
-fn told(released: &Released, mut causes: BTreeMap<String, u64>, output: Output) -> Done {
-    let Some(first) = released.in_vain.first() else {
-        let by_cause = json!({ "released": released.events, "by_cause": causes });
-        return output.show(&by_cause, |_| let_go(released.events, &causes));
-    };
-    let conflict = HoldCause::Conflict.as_str();
-    let conflicts = causes.remove(conflict).unwrap_or_default();
-    if let Some(left) = conflicts
-        .checked_sub(released.left)
-        .filter(|left| *left > 0)
-    {
-        causes.insert(conflict.to_owned(), left);
+    let release =
+        operations::held::release(pool, &context.prefix(), scope, meant, &which.actor).await?;
+    let (released, causes) = (&release.released, &release.by_cause);
+    let mut told = json!({ "released": released.events, "by_cause": causes });
+    if release.stays.is_some() {
+        told["left"] = released.left.into();
+        told["in_vain"] = json!(released.in_vain);
     }
-    let mut stays: Vec<String> = released.in_vain.iter().map(conflicts::in_vain).collect();
-    let unnamed = released.left.saturating_sub(stays.len() as u64);
-    if unnamed > 0 {
-        stays.push(format!("and {unnamed} more"));
-    }
-    let why = format!(
-        "{} would be held again at once:\n  {}",
-        count(released.left, "event"),
-        stays.join("\n  ")
-    );
-    if released.events == 0 {
-        return Err(
-            Failed::new(Exit::Refused, format!("nothing was released; {why}"))
-                .next(conflicts::instead(first)),
-        );
-    }
-    let all = json!({ "released": released.events, "by_cause": causes, "left": released.left, "in_vain": released.in_vain });
-    output.show(&all, |_| {
-        let gone = let_go(released.events, &causes);
-        format!("{gone}\n{why}\n next: {}", conflicts::instead(first))
+    output.show(&told, |_| {
+        let gone = let_go(released.events, causes);
+        match &release.stays {
+            None => gone,
+            Some(stays) => format!("{gone}\n{}\n next: {}", stays.why, stays.instead),
+        }
     })
 }
 

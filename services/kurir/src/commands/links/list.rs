@@ -2,11 +2,11 @@
 
 use clap::Args;
 use event::TenantId;
+use operations::links::{account, agreement};
 use store::Pool;
 use store::held;
 use store::links_read::{Filter, LinkSummary};
 
-use super::account;
 use crate::commands::waiting;
 use crate::context::scope;
 use crate::exit::Done;
@@ -66,7 +66,7 @@ pub(super) async fn list(pool: &Pool, given: List) -> Done {
     let page = Page::new(links, limit, |last| format!("--after {}", last.id));
     // A link's state or its id there is nothing that a held event has.
     let held = match filter.state.is_none() && filter.target_id.is_none() {
-        true => waiting::told(pool, scope, &held).await?,
+        true => operations::waiting::told(pool, scope, &held).await?,
         false => String::new(),
     };
     output.page(&page, |links| {
@@ -96,17 +96,8 @@ fn row(link: &LinkSummary) -> Vec<String> {
         account(link).to_owned(),
         link.target_id.clone().unwrap_or_default(),
         link.state.clone(),
-        agreement(link),
+        agreement(link).to_owned(),
         at(link.updated_at),
         short(link.last_error.as_deref().unwrap_or_default(), ERROR_WIDTH),
     ]
-}
-
-fn agreement(link: &LinkSummary) -> String {
-    match (&link.desired_k, &link.applied_k) {
-        (None, None) => "none".to_owned(),
-        (desired, applied) if desired <= applied => "current".to_owned(),
-        (_, None) => "not there yet".to_owned(),
-        (_, Some(_)) => "behind".to_owned(),
-    }
 }

@@ -1,12 +1,9 @@
 //! One record's whole story in words.
 
-use serde_json::Value;
-use store::links::ConflictCause;
-use store::links_read::{Change, Effect, LinkSummary, Story};
+use operations::history;
+use operations::links::{account, state_in_words, what_helps};
+use store::links_read::{Change, Effect, Story};
 
-use super::{account, words};
-use crate::commands::dead_letters::said;
-use crate::conflicts;
 use crate::output::{at, at_both, at_or_empty, facts, short, table};
 
 const DETAIL_WIDTH: usize = 90;
@@ -157,36 +154,6 @@ fn waiting(story: &Story) -> Vec<String> {
         .collect()
 }
 
-fn conflict(link: &LinkSummary) -> Option<ConflictCause> {
-    link.conflict_cause
-        .as_deref()
-        .and_then(ConflictCause::parse)
-}
-
-/// Of a conflict: by its held event, if there is one.
-fn what_helps(story: &Story) -> String {
-    if story.link.state != "conflict" {
-        return String::new();
-    }
-    let held = story.held.iter().find(|held| held.reason == "conflict");
-    let done = match held {
-        Some(held) => format!("kurir held release {}", held.id),
-        None => format!("kurir links settle {}", story.link.id),
-    };
-    conflicts::helps(conflict(&story.link), &done)
-}
-
-fn state_in_words(link: &LinkSummary) -> &'static str {
-    match link.state.as_str() {
-        "pending" => "known, not at the target yet",
-        "linked" => "both sides are joined",
-        "conflict" => conflicts::means(conflict(link)),
-        "deleted" => "gone at its source",
-        "alias" => "merged into another record",
-        _ => "unknown to this build",
-    }
-}
-
 fn effect(effect: &Effect) -> Vec<String> {
     let ended = match (effect.state.as_str(), effect.resolved_at, effect.settle_at) {
         ("sent" | "unknown", None, Some(settle)) => format!("open, clear by {}", at(settle)),
@@ -213,7 +180,7 @@ fn effect(effect: &Effect) -> Vec<String> {
 fn change(change: &Change) -> Vec<String> {
     vec![
         at(change.at),
-        words::happened(&change.what).to_owned(),
+        history::happened(&change.what).to_owned(),
         format!(
             "{}{}",
             change.event_id.as_deref().unwrap_or_default(),
@@ -221,25 +188,10 @@ fn change(change: &Change) -> Vec<String> {
         ),
         change.target_id.clone().unwrap_or_default(),
         match change.what.as_str() {
-            "same_version" => same_version(&change.detail),
-            _ => short(&said(&change.detail), DETAIL_WIDTH),
+            history::SAME_VERSION => history::detail(change),
+            _ => short(&history::detail(change), DETAIL_WIDTH),
         },
     ]
-}
-
-/// Two changes with one version.
-fn same_version(detail: &Value) -> String {
-    let text = |name: &str| detail[name].as_str().unwrap_or("?");
-    let content = match detail["content"].as_str() {
-        Some("same") => "the same content",
-        Some("other") => "other content",
-        _ => "its own content",
-    };
-    format!(
-        "{} has this version, too, with {content}: the higher event id wins, {}",
-        text("other"),
-        text("wins")
-    )
 }
 
 fn life(generation: i32) -> String {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use broker::{Broker, Hand};
 use event::TenantId;
+use operations::count;
 use serde_json::json;
 use store::Pool;
 
 use super::seen::{Seen, UnroutedFilter, fits, see};
 use super::{TAKE_LIMIT, trace};
 use crate::exit::{Done, Exit, Failed};
-use crate::output::count;
 
 /// Most events that one `drop` removes; each is audited.
 const DROP_LIMIT: usize = 10_000;

@@ -1,6 +1,7 @@
 //! `kurir unrouted route`.
 
 use broker::{Broker, Hand};
+use operations::count;
 use serde::Serialize;
 use worker::failpoint;
 
@@ -9,7 +10,6 @@ use super::seen::{UnroutedFilter, Why, fits, see};
 use crate::context::Context;
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet::topology;
-use crate::output::count;
 
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Routed {
