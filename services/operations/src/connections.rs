@@ -73,7 +73,7 @@ pub enum Outcome {
     /// A suspended connection goes on.
     Accepted {
         warnings: Vec<String>,
-        resumed: Resumed,
+        resumed: Box<Resumed>,
     },
     /// The connection is suspended; the partner's words.
     Refused(String),
@@ -127,7 +127,7 @@ impl Partners<'_> {
         match self.test(connection, &credentials).await? {
             Answer::Accepted(warnings) => Ok(Outcome::Accepted {
                 warnings,
-                resumed: connections::resume(pool, everything, id, epoch).await?,
+                resumed: Box::new(connections::resume(pool, everything, id, epoch).await?),
             }),
             Answer::Refused(text) => {
                 connections::suspend(pool, id, epoch, &text).await?;

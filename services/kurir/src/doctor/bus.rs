@@ -114,8 +114,8 @@ fn refused(check: &str, status: u16, next: &str) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Verdict;
     use super::recent;
+    use operations::doctor::Verdict;
 
     #[test]
     fn versions_are_compared_as_numbers() {

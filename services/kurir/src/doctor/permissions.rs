@@ -223,7 +223,7 @@ mod tests {
         let all = given(r"^kurir\.", r"^(kurir\..*|amq\.default)$", r"^kurir\.");
         assert_eq!(
             compare("u", "worker", &needed, &all).verdict,
-            super::super::finding::Verdict::Ok
+            operations::doctor::Verdict::Ok
         );
         let narrow = given("", r"^kurir\.", r"^kurir\.");
         let found = compare("u", "worker", &needed, &narrow);

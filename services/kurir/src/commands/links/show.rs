@@ -99,12 +99,11 @@ fn content(story: &Story) -> Option<String> {
             vec![field.clone(), text("sent"), text("stored")]
         })
         .collect();
-    (!fields.is_empty()).then(|| {
-        format!(
-            "Content that both sides agreed on\n{}",
-            table(&["field", "sent", "stored as"], fields, "")
-        )
-    })
+    below(
+        "Content that both sides agreed on",
+        &["field", "sent", "stored as"],
+        fields,
+    )
 }
 
 /// What of the record is kept, was never answered for, waits or has died: a table for each that there is.
@@ -130,28 +129,30 @@ fn waiting(story: &Story) -> Vec<String> {
             at(one.last_at),
         ]
     });
-    let tables: [(&str, &[&str], Vec<Vec<String>>); 4] = [
-        (
+    let tables = [
+        below(
             "Older versions kept until a newer one is there",
             &["version", "since"],
             kept.collect(),
         ),
-        (
+        below(
             "Handlings that never came back",
             &["event", "taken over"],
             unsettled.collect(),
         ),
-        ("Held", &["id", "event", "cause", "since"], held.collect()),
-        (
+        below("Held", &["id", "event", "cause", "since"], held.collect()),
+        below(
             "Dead letters",
             &["id", "event", "state", "class", "last died"],
             dead.collect(),
         ),
     ];
-    let there = tables.into_iter().filter(|(_, _, rows)| !rows.is_empty());
-    there
-        .map(|(title, heads, rows)| format!("{title}\n{}", table(heads, rows, "")))
-        .collect()
+    tables.into_iter().flatten().collect()
+}
+
+/// A table below its title; none without rows.
+fn below(title: &str, heads: &[&str], rows: Vec<Vec<String>>) -> Option<String> {
+    (!rows.is_empty()).then(|| format!("{title}\n{}", table(heads, rows, "")))
 }
 
 fn effect(effect: &Effect) -> Vec<String> {
