@@ -3,33 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use operations::Kind;
-
-/// The exit codes, in the order of `kurir --help`. From 64 on they are those of sysexits.h.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    Done,
-    Failed,
-    NotFound,
-    Refused,
-    Usage,
-    Unavailable,
-    Configuration,
-}
-
-impl Exit {
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::Failed => 1,
-            Self::NotFound => 3,
-            Self::Refused => 4,
-            Self::Usage => 64,
-            Self::Unavailable => 69,
-            Self::Configuration => 78,
-        }
-    }
-}
+/// Why a command failed; with each goes an exit code.
+pub(crate) use operations::Kind as Exit;
 
 /// The table of `kurir --help`.
 pub(crate) const TABLE: &str = "\
@@ -43,10 +18,17 @@ Exit codes:
   78  configuration: the settings have mistakes; all of them are listed
  130  ended by a second Ctrl-C (143: by a second SIGTERM)";
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
-    }
+/// As in the table. From 64 on they are those of sysexits.h.
+pub(crate) fn code(exit: Exit) -> ExitCode {
+    let code: u8 = match exit {
+        Exit::Failed => 1,
+        Exit::NotFound => 3,
+        Exit::Refused => 4,
+        Exit::Usage => 64,
+        Exit::Unavailable => 69,
+        Exit::Configuration => 78,
+    };
+    code.into()
 }
 
 /// A command that did not do what was asked.
@@ -101,21 +83,13 @@ pub(crate) type Done<T = ()> = Result<T, Failed>;
 pub(crate) fn report(failed: &Failed) -> ExitCode {
     // A closed standard error cannot be told to anybody.
     let _ = crate::output::say_aside(&failed.to_string());
-    failed.exit.into()
+    code(failed.exit)
 }
 
 impl From<operations::Failed> for Failed {
     fn from(failed: operations::Failed) -> Self {
-        let exit = match failed.kind {
-            Kind::Failed => Exit::Failed,
-            Kind::NotFound => Exit::NotFound,
-            Kind::Refused => Exit::Refused,
-            Kind::Usage => Exit::Usage,
-            Kind::Unavailable => Exit::Unavailable,
-            Kind::Configuration => Exit::Configuration,
-        };
         Self {
-            exit,
+            exit: failed.kind,
             message: failed.message,
             next: failed.next,
         }
@@ -125,16 +99,8 @@ impl From<operations::Failed> for Failed {
 /// For findings of the doctor.
 impl From<&Failed> for operations::Failed {
     fn from(failed: &Failed) -> Self {
-        let kind = match failed.exit {
-            Exit::Done | Exit::Failed => Kind::Failed,
-            Exit::NotFound => Kind::NotFound,
-            Exit::Refused => Kind::Refused,
-            Exit::Usage => Kind::Usage,
-            Exit::Unavailable => Kind::Unavailable,
-            Exit::Configuration => Kind::Configuration,
-        };
         Self {
-            kind,
+            kind: failed.exit,
             message: failed.message.clone(),
             next: failed.next.clone(),
         }

@@ -46,12 +46,10 @@ pub fn run(workers: &'static [&'static registry::Worker]) -> ExitCode {
             let asked_for_help = !refusal.use_stderr();
             // Nothing can be said where standard output is gone.
             let _ = refusal.print();
-            return if asked_for_help {
-                Exit::Done
-            } else {
-                Exit::Usage
-            }
-            .into();
+            return match asked_for_help {
+                true => ExitCode::SUCCESS,
+                false => exit::code(Exit::Usage),
+            };
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -67,7 +65,7 @@ pub fn run(workers: &'static [&'static registry::Worker]) -> ExitCode {
         }
     };
     match runtime.block_on(commands::run(kurir, tenant)) {
-        Ok(()) => Exit::Done.into(),
+        Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
             // The reason comes after what led to it.
             ::runtime::telemetry::flush();

@@ -10,8 +10,7 @@ use uuid::Uuid;
 
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
-use crate::output::Output;
-use crate::output::{Page, at, facts, one_more, short};
+use crate::output::{Output, Page, at, facts, one_more, short};
 use crate::values::{LIST_LIMIT, connection_id, limit, tenant};
 
 #[derive(Debug, Args)]

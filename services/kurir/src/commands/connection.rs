@@ -17,8 +17,7 @@ use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet;
 use crate::fleet::system_names;
-use crate::output::Output;
-use crate::output::{Page, at, one_more, short, table};
+use crate::output::{Output, Page, at, one_more, short, table};
 use crate::partners;
 use crate::values::{LIST_LIMIT, connection_id, limit, tenant};
 use credentials::Credentials;
@@ -244,16 +243,28 @@ async fn test(context: &Context, which: &Which, output: Output) -> Done {
     let partners = partners::of(context.settings())?;
     match partners.test_and_note(&pool, &ring, &connection).await? {
         Outcome::Accepted { warnings, resumed } => {
-            output.show(&json!({ "ok": true, "warnings": warnings, "connection": resumed.connection, "waiting": resumed.waiting }), |_| {
-                        let accepted = format!("{} accepts the credentials of {}, account {}", connection.system, connection.tenant, connection.account);
-                        let notes = warnings.iter().map(|warning| format!("note: {warning}"));
-                        let lines = [accepted, goes_on(&resumed)].into_iter().chain(notes);
-                        lines.collect::<Vec<_>>().join("\n")
-                    })
+            let told = json!({
+                "ok": true,
+                "warnings": warnings,
+                "connection": resumed.connection,
+                "waiting": resumed.waiting,
+            });
+            output.show(&told, |_| {
+                let accepted = format!(
+                    "{} accepts the credentials of {}, account {}",
+                    connection.system, connection.tenant, connection.account
+                );
+                let notes = warnings.iter().map(|warning| format!("note: {warning}"));
+                let lines = [accepted, goes_on(&resumed)].into_iter().chain(notes);
+                lines.collect::<Vec<_>>().join("\n")
+            })
         }
         Outcome::Refused(refused) => {
-            Err(Failed::new(Exit::Refused, format!("{} refuses the credentials: {refused}", connection.system))
-                        .next(format!("`kurir connection update {} < credentials.json`, then test again; its events are held meanwhile", connection.id)))
+            let refused = format!("{} refuses the credentials: {refused}", connection.system);
+            Err(Failed::new(Exit::Refused, refused).next(format!(
+                "`kurir connection update {} < credentials.json`, then test again; its events are held meanwhile",
+                connection.id
+            )))
         }
     }
 }

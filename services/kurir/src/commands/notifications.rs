@@ -7,8 +7,7 @@ use store::notifications::{Notification, list};
 use crate::commands::waiting;
 use crate::context::{Context, scope};
 use crate::exit::Done;
-use crate::output::Output;
-use crate::output::{Page, at, at_or_empty, one_more, table};
+use crate::output::{Output, Page, at, at_or_empty, one_more, table};
 use crate::values::{LIST_LIMIT, limit, tenant};
 
 #[derive(Debug, Subcommand)]

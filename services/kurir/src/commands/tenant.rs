@@ -5,8 +5,7 @@ use event::TenantId;
 
 use crate::context::Context;
 use crate::exit::Done;
-use crate::output::Output;
-use crate::output::{Page, at, one_more, table};
+use crate::output::{Output, Page, at, one_more, table};
 use crate::values::{LIST_LIMIT, limit, tenant};
 
 #[derive(Debug, Subcommand)]

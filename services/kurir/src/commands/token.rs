@@ -9,8 +9,7 @@ use uuid::Uuid;
 
 use crate::context::{Context, scope};
 use crate::exit::Done;
-use crate::output::Output;
-use crate::output::{Page, at, at_or_empty, one_more, table};
+use crate::output::{Output, Page, at, at_or_empty, one_more, table};
 use crate::values::{LIST_LIMIT, limit, number, tenant};
 
 #[derive(Debug, Subcommand)]

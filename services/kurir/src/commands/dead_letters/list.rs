@@ -9,8 +9,7 @@ use super::in_state;
 use super::{Filters, State, letter};
 use crate::context::scope;
 use crate::exit::Done;
-use crate::output::Output;
-use crate::output::{Page, at, one_more, short, table};
+use crate::output::{Output, Page, at, one_more, short, table};
 use crate::values::{LIST_LIMIT, limit};
 
 #[derive(Debug, Args)]

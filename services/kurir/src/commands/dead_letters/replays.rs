@@ -12,8 +12,7 @@ use uuid::Uuid;
 use super::follow::{follow, tell};
 use crate::context::scope;
 use crate::exit::Done;
-use crate::output::Output;
-use crate::output::{Page, at, one_more, short, table};
+use crate::output::{Output, Page, at, one_more, short, table};
 use crate::values::{LIST_LIMIT, limit, number, tenant};
 
 /// One replay, by its id.

@@ -14,8 +14,7 @@ use super::letter;
 use crate::context::scope;
 use crate::exit::Done;
 use crate::fleet::workers;
-use crate::output::Output;
-use crate::output::{at, at_both, facts, table};
+use crate::output::{Output, at, at_both, facts, table};
 use crate::values::tenant;
 
 #[derive(Debug, Args)]
