@@ -43,9 +43,10 @@ monitoring: tools ## Alerts, runbooks, dashboards: promtool's checks and tests, 
 dev: build ## Everything on this machine: servers, simulators, all roles in one process; ctrl-C stops it
 	@$(STACK) run deploy/local/dev.sh
 
-lint: tools ## Format, clippy, rustdoc; shellcheck and cargo-deny where installed
+lint: tools ## Format, clippy (also of what images hold), rustdoc; shellcheck and cargo-deny where installed
 	cargo fmt --all --check
 	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	cargo clippy $(LOCKED) -p kurir --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc -q $(LOCKED) --workspace --no-deps
 	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/run $$(find deploy load-tests -name '*.sh'); \
 	  else echo 'skipped: shellcheck is not installed (apt-get install shellcheck)'; fi

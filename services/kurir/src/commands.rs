@@ -1,27 +1,30 @@
 //! Every command: settings first, then what it was asked for.
 
-mod budgets;
-mod config;
-mod connection;
+pub(crate) mod budgets;
+pub(crate) mod config;
+pub(crate) mod connection;
 pub(crate) mod dead_letters;
-mod held;
-mod keys;
-mod links;
-mod migrate;
-mod notifications;
+pub(crate) mod held;
+pub(crate) mod keys;
+pub(crate) mod links;
+pub(crate) mod migrate;
+pub(crate) mod notifications;
 pub(crate) mod publish;
-mod simulate;
-mod tenant;
-mod token;
-mod topology;
-mod unrouted;
+#[cfg(feature = "simulate")]
+pub(crate) mod simulate;
+pub(crate) mod tenant;
+pub(crate) mod token;
+pub(crate) mod topology;
+pub(crate) mod unrouted;
 pub(crate) mod waiting;
 
 use event::TenantId;
 use runtime::Need;
 
-use crate::cli::{Command, Keys, Kurir};
+use crate::cli::{Command, Kurir};
+use crate::commands::keys::Keys;
 use crate::context::{Asked, Context};
+#[cfg(feature = "demo")]
 use crate::demo;
 use crate::doctor;
 use crate::exit::Done;
@@ -48,7 +51,7 @@ pub(crate) async fn run(kurir: Kurir, tenant: Option<TenantId>) -> Done {
         Ok(Context::load(file.clone(), needs)?.asked_for(asked.clone()))
     };
     match kurir.command {
-        Command::Migrate { check, output } => migrate::run(&load(STORED)?, check, output).await,
+        Command::Migrate(given) => migrate::run(&load(STORED)?, given).await,
         Command::Tenant(command) => tenant::run(&load(STORED)?, command).await,
         Command::Token(command) => token::run(&load(STORED)?, command).await,
         Command::Connection(command) => connection::run(&load(SEALED)?, command).await,
@@ -70,7 +73,7 @@ pub(crate) async fn run(kurir: Kurir, tenant: Option<TenantId>) -> Done {
             let context = load(&[])?;
             Box::pin(doctor::run(&context, file.as_deref(), given)).await
         }
-        Command::Config { defaults, output } => config::run(file, defaults, output),
+        Command::Config(given) => config::run(file, given),
         Command::Keys(Keys::New { id, output }) => keys::new(&id, output),
         Command::Keys(Keys::Reseal { output }) => keys::reseal(&load(SEALED)?, output).await,
         Command::Topology(command) => topology::run(&load(BUS)?, command).await,
@@ -78,11 +81,13 @@ pub(crate) async fn run(kurir: Kurir, tenant: Option<TenantId>) -> Done {
             let needs = if command.http.is_some() { &[] } else { BUS };
             publish::run(&load(needs)?, command).await
         }
+        #[cfg(feature = "simulate")]
         Command::Simulate(command) => simulate::run(command).await,
         Command::Up => roles::up(file).await,
         Command::Gateway => roles::gateway(file).await,
-        Command::Worker { name } => roles::worker(file, &name).await,
+        Command::Worker(given) => roles::worker(file, given).await,
         Command::Keeper => roles::keeper(file).await,
+        #[cfg(feature = "demo")]
         Command::Demo(given) => demo::run(file, given).await,
     }
 }

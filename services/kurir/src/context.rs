@@ -157,7 +157,7 @@ pub(crate) async fn check_schema(pool: &Pool) -> Done {
     }
     let message = format!(
         "the database lacks {} of this build: {}",
-        crate::output::count(pending.len() as u64, "migration"),
+        operations::count(pending.len() as u64, "migration"),
         pending.join(", ")
     );
     Err(Failed::new(Exit::Configuration, message)

@@ -11,11 +11,27 @@ mod summary;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::cli::Demo;
+use clap::Args;
+
 use crate::exit::{Done, Exit, Failed};
 use crate::output::say;
-
 use stage::Stage;
+
+#[derive(Clone, Copy, Debug, Args)]
+#[command(after_help = "\
+Needs a broker and a database of its own (`make demo` starts private ones); it creates tenants named `demo-...`.
+Ends by itself and removes nothing: `kurir links list` shows the records afterwards.
+
+Example:
+  DEMO_SEED=7 make demo")]
+pub(crate) struct Demo {
+    /// Another seed is another day
+    #[arg(long, env = "DEMO_SEED", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Goes on running after the summary, until Ctrl-C
+    #[arg(long, env = "KEEP", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    pub(crate) keep: bool,
+}
 
 /// For all roles to become ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);

@@ -6,14 +6,10 @@
 mod bus;
 mod clock;
 mod configuration;
-mod credentials;
-mod database;
-mod finding;
-mod held;
-mod partners;
 mod permissions;
 mod policies;
 mod queues;
+mod report;
 mod roles;
 
 use std::future::Future;
@@ -21,16 +17,48 @@ use std::path::Path;
 use std::time::Duration;
 
 use broker::Broker;
+use clap::Args;
+use event::TenantId;
+use operations::doctor::{self as found, Finding, Subject, Verdict, summary};
 use serde_json::json;
-use store::Pool;
+use store::{Pool, Scope};
 use tokio::time::timeout;
 
-use crate::cli::Doctor;
+use crate::context::scope;
 use crate::context::{Context, PATIENCE};
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet;
 use crate::management::Management;
-use finding::{Finding, Subject, Verdict, summary, told};
+use crate::output::Output;
+use crate::partners;
+use crate::values::tenant;
+use report::told;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Broker, queues, policies, permissions, database, clocks, credentials, partners and settings, in less than a minute. What
+cannot be looked at is told as \"not checked\", with the reason. Each line that is not ok names the next command. Some
+answers need RabbitMQ's management API: set KURIR_RABBITMQ_MANAGEMENT_URL.
+
+Exit code 0 if there is no problem (there may be warnings), 1 if there is one.
+
+Examples:
+  kurir doctor
+  kurir doctor --no-partners --role-url http://127.0.0.1:9092 --role-url http://127.0.0.1:9093
+  kurir doctor --json | jq '.findings[] | select(.verdict == \"problem\")'")]
+pub(crate) struct Doctor {
+    /// Asks no partner system
+    #[arg(long)]
+    pub(crate) no_partners: bool,
+    /// Only connections of this tenant
+    #[arg(long, value_parser = tenant)]
+    pub(crate) tenant: Option<TenantId>,
+    /// Also asks the role whose health routes are here; may be repeated
+    #[arg(long = "role-url", value_name = "URL")]
+    pub(crate) role_urls: Vec<String>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
 
 /// Reaching a server, above what its own client allows itself.
 const REACH_LIMIT: Duration = Duration::from_secs(8);
@@ -112,20 +140,20 @@ pub(crate) async fn run(context: &Context, file: Option<&Path>, given: Doctor) -
 
 /// Side by side; a subject that takes too long is told as not checked, and the others are not kept.
 async fn examine(ground: &Ground<'_>, file: Option<&Path>, given: &Doctor) -> Vec<Finding> {
-    let tenant = given.tenant.as_ref();
+    let scope = scope(given.tenant.as_ref());
     let (bus, queues, policies, permissions, database, clock, credentials, partners, held, roles) = tokio::join!(
         within(Subject::Broker, bus::check(ground)),
         within(Subject::Queues, queues::check(ground)),
         within(Subject::Policies, policies::check(ground)),
         within(Subject::Permissions, permissions::check(ground)),
-        within(Subject::Database, database::check(ground)),
+        within(Subject::Database, database(ground)),
         within(Subject::Clock, clock::check(ground)),
-        within(Subject::Credentials, credentials::check(ground, tenant)),
+        within(Subject::Credentials, credentials(ground, scope)),
         within(
             Subject::Partners,
-            partners::check(ground, tenant, given.no_partners)
+            of_partners(ground, scope, given.no_partners)
         ),
-        within(Subject::Events, held::check(ground, tenant)),
+        within(Subject::Events, held(ground, scope)),
         within(Subject::Roles, roles::check(&given.role_urls)),
     );
     let parts = [
@@ -142,6 +170,52 @@ async fn examine(ground: &Ground<'_>, file: Option<&Path>, given: &Doctor) -> Ve
         roles,
     ];
     parts.into_iter().flatten().collect()
+}
+
+async fn database(ground: &Ground<'_>) -> Vec<Finding> {
+    match &ground.pool {
+        Ok(pool) => {
+            found::database::check(pool, ground.context.settings().database.max_connections).await
+        }
+        Err(failed) => found::database::unreachable(failed, NO_DATABASE),
+    }
+}
+
+async fn credentials(ground: &Ground<'_>, scope: Scope<'_>) -> Vec<Finding> {
+    let pool = match ground.pool() {
+        Ok(pool) => pool,
+        Err(because) => return vec![Finding::not_checked(Subject::Credentials, "all", because)],
+    };
+    let ring = match ground.context.settings().keys.current {
+        Some(_) => ground.context.key_ring().map(Some),
+        None => Ok(None),
+    };
+    let ring = ring.map_err(|failed| (&failed).into());
+    found::credentials::check(pool, scope, ring).await
+}
+
+async fn of_partners(ground: &Ground<'_>, scope: Scope<'_>, left_out: bool) -> Vec<Finding> {
+    const SUBJECT: Subject = Subject::Partners;
+    if left_out {
+        let because = "--no-partners leaves them out";
+        return vec![Finding::not_checked(SUBJECT, "all", because)];
+    }
+    let pool = match ground.pool() {
+        Ok(pool) => pool,
+        Err(because) => return vec![Finding::not_checked(SUBJECT, "all", because)],
+    };
+    let ring = ground.context.key_ring().map_err(|failed| (&failed).into());
+    match partners::of(ground.context.settings()) {
+        Ok(partners) => found::partners::check(pool, scope, &partners, &ring).await,
+        Err(failed) => vec![Finding::failed(SUBJECT, "all", &failed)],
+    }
+}
+
+async fn held(ground: &Ground<'_>, scope: Scope<'_>) -> Vec<Finding> {
+    match ground.pool() {
+        Ok(pool) => found::held::check(pool, scope).await,
+        Err(because) => vec![Finding::not_checked(Subject::Events, "held", because)],
+    }
 }
 
 async fn within(

@@ -3,31 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
-/// The exit codes, in the order of `kurir --help`. From 64 on they are those of sysexits.h.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    Done,
-    Failed,
-    NotFound,
-    Refused,
-    Usage,
-    Unavailable,
-    Configuration,
-}
-
-impl Exit {
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::Failed => 1,
-            Self::NotFound => 3,
-            Self::Refused => 4,
-            Self::Usage => 64,
-            Self::Unavailable => 69,
-            Self::Configuration => 78,
-        }
-    }
-}
+/// Why a command failed; with each goes an exit code.
+pub(crate) use operations::Kind as Exit;
 
 /// The table of `kurir --help`.
 pub(crate) const TABLE: &str = "\
@@ -41,10 +18,17 @@ Exit codes:
   78  configuration: the settings have mistakes; all of them are listed
  130  ended by a second Ctrl-C (143: by a second SIGTERM)";
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
-    }
+/// As in the table. From 64 on they are those of sysexits.h.
+pub(crate) fn code(exit: Exit) -> ExitCode {
+    let code: u8 = match exit {
+        Exit::Failed => 1,
+        Exit::NotFound => 3,
+        Exit::Refused => 4,
+        Exit::Usage => 64,
+        Exit::Unavailable => 69,
+        Exit::Configuration => 78,
+    };
+    code.into()
 }
 
 /// A command that did not do what was asked.
@@ -99,55 +83,34 @@ pub(crate) type Done<T = ()> = Result<T, Failed>;
 pub(crate) fn report(failed: &Failed) -> ExitCode {
     // A closed standard error cannot be told to anybody.
     let _ = crate::output::say_aside(&failed.to_string());
-    failed.exit.into()
+    code(failed.exit)
 }
 
-impl From<store::Error> for Failed {
-    fn from(error: store::Error) -> Self {
-        let message = error.with_causes();
-        match error {
-            store::Error::Unavailable(_) | store::Error::Transient(_) => Self::new(Exit::Unavailable, message)
-                .next("check KURIR_DATABASE_URL and that Postgres runs (`make dev` starts a local one)"),
-            store::Error::ReadOnly => Self::new(Exit::Unavailable, message).next(
-                "point KURIR_DATABASE_URL to the primary, or wait until it takes changes again; `kurir doctor` says why it does not",
-            ),
-            store::Error::Untrusted { why, .. } => {
-                Self::new(Exit::Unavailable, "the database cannot be reached").next(why)
-            }
-            store::Error::Conflict(_) | store::Error::Invalid(_) => Self::new(Exit::Refused, message),
-            store::Error::Missing { what, .. } => {
-                let failed = Self::new(Exit::NotFound, message);
-                match listing(what) {
-                    Some(command) => failed.next(format!("`{command}` shows what there is")),
-                    None => failed,
-                }
-            }
-            store::Error::Sealed(_) => Self::new(Exit::Configuration, message)
-                .next("keys.ring must hold the key that sealed them; `kurir config` shows the ids that are there"),
-            store::Error::NoEntry(_) => Self::new(Exit::Failed, message)
-                .next("check user, password and database in KURIR_DATABASE_URL; `psql` with the same address says more"),
-            store::Error::Refused(_) => Self::new(Exit::Failed, message)
-                .next("if the database is older than this binary, run `kurir migrate`"),
-            store::Error::Migration(_) => Self::new(Exit::Failed, message).next(
-                "the database was made by another build; a local one without data worth keeping goes with `make clean`",
-            ),
-            store::Error::Unreadable(_) => Self::new(Exit::Failed, message),
-            store::Error::Closing => Self::new(Exit::Unavailable, message),
+impl From<operations::Failed> for Failed {
+    fn from(failed: operations::Failed) -> Self {
+        Self {
+            exit: failed.kind,
+            message: failed.message,
+            next: failed.next,
         }
     }
 }
 
-fn listing(what: &str) -> Option<&'static str> {
-    Some(match what {
-        "tenant" => "kurir tenant list",
-        "token" => "kurir token list",
-        "connection" => "kurir connection list",
-        "held event" => "kurir held list",
-        "dead letter" => "kurir dead-letters list",
-        "replay" => "kurir dead-letters replays list",
-        "link" => "kurir links list",
-        _ => return None,
-    })
+/// For findings of the doctor.
+impl From<&Failed> for operations::Failed {
+    fn from(failed: &Failed) -> Self {
+        Self {
+            kind: failed.exit,
+            message: failed.message.clone(),
+            next: failed.next.clone(),
+        }
+    }
+}
+
+impl From<store::Error> for Failed {
+    fn from(error: store::Error) -> Self {
+        operations::Failed::from(error).into()
+    }
 }
 
 impl From<runtime::Mistakes> for Failed {

@@ -40,11 +40,6 @@ pub(crate) fn systems() -> Vec<&'static System> {
     systems
 }
 
-/// None: this build does not know it.
-pub(crate) fn system(name: &str) -> Option<&'static System> {
-    systems().into_iter().find(|system| system.name == name)
-}
-
 /// The settings that services own.
 pub(crate) fn sections() -> Vec<&'static Section> {
     systems().iter().map(|system| system.section).collect()

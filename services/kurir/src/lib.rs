@@ -5,8 +5,8 @@
 
 mod cli;
 mod commands;
-mod conflicts;
 mod context;
+#[cfg(feature = "demo")]
 mod demo;
 mod doctor;
 mod exit;
@@ -17,12 +17,11 @@ mod output;
 mod partners;
 mod roles;
 mod traces;
+mod values;
 
 pub use fleet::WORKERS;
 
 use std::process::ExitCode;
-
-use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::Kurir;
 use crate::exit::Exit;
@@ -41,22 +40,16 @@ pub fn run(workers: &'static [&'static registry::Worker]) -> ExitCode {
     fleet::begin(workers);
     // Before the runtime, and so dropped after it.
     let _last_lines = LastLines;
-    let parsed = Kurir::command().try_get_matches().and_then(|given| {
-        let tenant = cli::asked_tenant(&given);
-        Kurir::from_arg_matches(&given).map(|kurir| (kurir, tenant))
-    });
-    let (kurir, tenant) = match parsed {
+    let (kurir, tenant) = match Kurir::of_arguments() {
         Ok(parsed) => parsed,
         Err(refusal) => {
             let asked_for_help = !refusal.use_stderr();
             // Nothing can be said where standard output is gone.
             let _ = refusal.print();
-            return if asked_for_help {
-                Exit::Done
-            } else {
-                Exit::Usage
-            }
-            .into();
+            return match asked_for_help {
+                true => ExitCode::SUCCESS,
+                false => exit::code(Exit::Usage),
+            };
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -72,7 +65,7 @@ pub fn run(workers: &'static [&'static registry::Worker]) -> ExitCode {
         }
     };
     match runtime.block_on(commands::run(kurir, tenant)) {
-        Ok(()) => Exit::Done.into(),
+        Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
             // The reason comes after what led to it.
             ::runtime::telemetry::flush();

@@ -88,6 +88,7 @@ impl Management {
     }
 
     /// Deletes queues and exchanges whose names begin with `<prefix>.`, with everything in them.
+    #[cfg(feature = "demo")]
     pub(crate) async fn remove(&self, prefix: &str) -> Done {
         for what in ["queues", "exchanges"] {
             let found = self.list(what).await?;

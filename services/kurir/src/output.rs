@@ -7,8 +7,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use runtime::visible;
 use serde::Serialize;
 
-use crate::cli;
 use crate::exit::{Done, Exit, Failed};
+use crate::values::MOST_ROWS;
 
 /// Who reads the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
@@ -59,8 +59,8 @@ impl<T: Serialize> Page<T> {
     /// A list that has no pages: all of it is seen with a higher limit, or by naming less.
     pub(crate) fn whole(rows: Vec<T>, limit: i64) -> Self {
         Self::new(rows, limit, |_last| {
-            if limit < cli::MOST_ROWS {
-                format!("--limit {}", cli::MOST_ROWS)
+            if limit < MOST_ROWS {
+                format!("--limit {}", MOST_ROWS)
             } else {
                 "name a tenant with --tenant".to_owned()
             }
@@ -196,15 +196,6 @@ pub(crate) fn short(text: &str, limit: usize) -> String {
         .take(limit.saturating_sub(1))
         .chain(['…'])
         .collect()
-}
-
-/// `1 event`, `2 events`.
-pub(crate) fn count(number: u64, one: &str) -> String {
-    if number == 1 {
-        format!("1 {one}")
-    } else {
-        format!("{number} {one}s")
-    }
 }
 
 #[cfg(test)]

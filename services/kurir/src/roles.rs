@@ -9,12 +9,15 @@ mod up;
 mod watch;
 mod worker;
 
+pub(crate) use up::up_until;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Alone, Broker};
+use clap::Args;
 use inbound::Readiness;
 use prometheus::Registry;
 use prometheus::core::Collector;
@@ -33,8 +36,6 @@ use crate::exit::{Done, Exit, Failed};
 use crate::fleet;
 use crate::partners;
 use crate::traces;
-
-pub(crate) use up::up_until;
 
 /// A role waits for its database for ever; this is as good as that and still a duration.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -60,8 +61,15 @@ pub(crate) async fn gateway(file: Option<PathBuf>) -> Done {
     process.run().await
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  KURIR_WORKER__SLOTS=32 kurir worker metakocka-sync")]
+pub(crate) struct Worker {
+    #[arg(value_parser = fleet::worker_names())]
+    name: String,
+}
+
 /// Runs one worker until it is asked to stop.
-pub(crate) async fn worker(file: Option<PathBuf>, name: &str) -> Done {
+pub(crate) async fn worker(file: Option<PathBuf>, Worker { name }: Worker) -> Done {
     let needs = [Need::Amqp, Need::Database, Need::Keys];
     let registered = fleet::workers()
         .iter()
@@ -88,11 +96,6 @@ pub(crate) async fn up(file: Option<PathBuf>) -> Done {
     let done = up_until(context, shutdown, |_| {}).await;
     traces.end().await;
     done
-}
-
-pub(crate) fn start_logging(context: &Context) -> Done {
-    runtime::telemetry::start(&context.settings().log)
-        .map_err(|error| Failed::new(Exit::Configuration, error.to_string()))
 }
 
 /// One process of the fleet, while it is put together and while it runs.
@@ -156,15 +159,7 @@ impl Process {
         if let Some(address) = context.settings().health.of(role) {
             let (listener, address) = listen(address, "health", role.health_variable()).await?;
             listening.push(("health", address));
-            let routes = inbound::health_routes(readiness.clone())
-                .merge(inbound::metrics_routes(registry.clone()));
-            let routes = inbound::fallbacks(routes);
-            health = Some(tokio::spawn(inbound::serve(
-                listener,
-                routes,
-                ended.clone().cancelled_owned(),
-                HEALTH_GRACE,
-            )));
+            health = Some(serve_health(listener, &readiness, &registry, &ended));
         }
         let database = readiness.check("database");
         database.not_ready("connecting");
@@ -268,6 +263,23 @@ impl Process {
         tracing::info!("stopped");
         verdict(ending)
     }
+}
+
+/// Answers probes and shows metrics until `ended`.
+fn serve_health(
+    listener: TcpListener,
+    readiness: &Readiness,
+    registry: &Registry,
+    ended: &CancellationToken,
+) -> HealthServer {
+    let routes =
+        inbound::health_routes(readiness.clone()).merge(inbound::metrics_routes(registry.clone()));
+    tokio::spawn(inbound::serve(
+        listener,
+        inbound::fallbacks(routes),
+        ended.clone().cancelled_owned(),
+        HEALTH_GRACE,
+    ))
 }
 
 /// A port for one of our own entrances.

@@ -18,6 +18,12 @@ pub struct Kind {
     pub title: &'static str,
     /// The port it has unless somebody says another.
     pub port: u16,
+    /// The path its calls begin with: `/…/`.
+    pub root: &'static str,
+    /// What its accounts are called, in the plural: one lower-case word.
+    pub accounts: &'static str,
+    /// What opens the account it begins with unless options say otherwise, as the JSON of a connection's credentials.
+    pub credentials: &'static str,
     /// Starts it on this listener; needs a tokio runtime. [`Error::Invalid`] for options that make no sense.
     pub start: fn(Start, TcpListener) -> Result<Box<dyn Running>, Error>,
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
@@ -9,7 +10,25 @@ use crate::exit::Done;
 use crate::fleet;
 use crate::output::{Output, say, table};
 
-pub(crate) fn run(file: Option<PathBuf>, defaults: bool, output: Output) -> Done {
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Settings come from the defaults, then the file of --config or KURIR_CONFIG, then the environment. A setting
+`worker.slots` is the variable KURIR_WORKER__SLOTS; lists are separated by commas. KURIR_AMQP_URL,
+KURIR_DATABASE_URL, KURIR_RABBITMQ_MANAGEMENT_URL and KURIR_LOG_FORMAT work under these plain names.
+
+Examples:
+  kurir config
+  kurir config --defaults > kurir.toml      every setting, explained, to start a file from")]
+pub(crate) struct Config {
+    /// Prints the commented defaults instead
+    #[arg(long, conflicts_with = "json")]
+    defaults: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(crate) fn run(file: Option<PathBuf>, given: Config) -> Done {
+    let Config { defaults, output } = given;
     if defaults {
         let of_sections = fleet::sections()
             .into_iter()

@@ -1,68 +1,139 @@
 //! `kurir connection`: tenants' accounts at partners. Credentials come from a file, a variable or standard input, and
 //! leave only sealed.
 
-use std::io::{IsTerminal as _, Read as _};
+mod credentials;
 
-use secrecy::SecretString;
+use clap::{Args, Subcommand};
+use event::TenantId;
+use operations::connections::{Outcome, check_settings, system};
+use operations::count;
+use registry::URL;
 use serde_json::{Map, Value, json};
 use store::connections::{self, Changed, NewConnection, Resumed};
 use store::{Pool, Scope};
 use uuid::Uuid;
 
-use registry::{System, URL};
-
-use crate::cli::{Connection, Credentials, Which};
 use crate::context::{Context, scope};
 use crate::exit::{Done, Exit, Failed};
-use crate::output::{Page, at, count, one_more, short, table};
-use crate::partners::{self, Answer};
+use crate::fleet;
+use crate::fleet::system_names;
+use crate::output::{Output, Page, at, one_more, short, table};
+use crate::partners;
+use crate::values::{LIST_LIMIT, connection_id, limit, tenant};
+use credentials::Credentials;
 
-/// Longer credentials are no credentials.
-const CREDENTIALS_LIMIT: u64 = 64 * 1024;
+#[derive(Debug, Subcommand)]
+pub(crate) enum Connection {
+    /// Connects a tenant to a partner and lets go the events that waited for it
+    Add(Add),
+    /// Lists connections; never their credentials
+    #[command(after_help = "Example:\n  kurir connection list --tenant acme")]
+    List {
+        /// Only of this tenant
+        #[arg(long, value_parser = tenant)]
+        tenant: Option<TenantId>,
+        /// At most so many
+        #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
+        limit: i64,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Asks the partner whether it accepts the credentials; a suspended connection goes on if it does
+    #[command(
+        after_help = "Only reads at the partner.\n\nExample:\n  kurir connection test --tenant acme --system metakocka"
+    )]
+    Test {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Replaces the credentials
+    #[command(
+        after_help = "Then run `kurir connection test`.\n\nExample:\n  kurir connection update --tenant acme --system metakocka < credentials.json"
+    )]
+    Update {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        credentials: Credentials,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Switches a connection on
+    #[command(after_help = "Example:\n  kurir connection enable --tenant acme --system metakocka")]
+    Enable {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Switches a connection off: its events are acknowledged and dropped, not kept
+    #[command(after_help = "Example:\n  kurir connection disable --tenant acme --system metakocka")]
+    Disable {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Credentials are a JSON object, read from standard input, --credentials-file or --credentials-env, never from the
+command line. They are sealed and never shown again. Their members:{}
+
+A tenant may have several accounts at one partner, each with a name of its own. An event goes to all that are on. What was
+published before is not carried to an account that is added later.
+
+Examples:
+  kurir connection add --tenant acme --system metakocka < credentials.json
+  kurir connection add --tenant acme --system metakocka --account croatia < credentials-croatia.json", crate::fleet::credentials_help()))]
+pub(crate) struct Add {
+    /// Whose account it is
+    #[arg(long, value_parser = tenant)]
+    tenant: TenantId,
+    /// The partner system
+    #[arg(long, value_parser = system_names())]
+    system: String,
+    /// A name for the account, to tell several of one partner apart
+    #[arg(long, default_value = "default", value_parser = account)]
+    account: String,
+    /// The partner's address, where it is not the usual one
+    #[arg(long)]
+    url: Option<String>,
+    /// A setting of the connection: NAME=VALUE, the value as JSON or text; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, Value)>,
+    #[command(flatten)]
+    credentials: Credentials,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// A connection, by id or by tenant and system, and by account where these are several.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// Id of the connection
+    #[arg(value_parser = connection_id, required_unless_present_all = ["tenant", "system"], conflicts_with_all = ["tenant", "system", "account"])]
+    pub(crate) id: Option<Uuid>,
+    /// Or whose account, with --system
+    #[arg(long, value_parser = tenant, requires = "system")]
+    pub(crate) tenant: Option<TenantId>,
+    /// The partner system, with --tenant
+    #[arg(long, requires = "tenant", value_parser = system_names())]
+    pub(crate) system: Option<String>,
+    /// Its account, where the tenant has several there
+    #[arg(long, requires = "system")]
+    pub(crate) account: Option<String>,
+}
+
 const REASON_WIDTH: usize = 60;
 
 pub(crate) async fn run(context: &Context, command: Connection) -> Done {
     // Asked for before anything is opened: a wrong file is told at once.
     match command {
-        Connection::Add {
-            tenant,
-            system,
-            account,
-            url,
-            settings,
-            credentials,
-            output,
-        } => {
-            let system = partners::system(&system)?;
-            let credentials = read(&credentials, system)?;
-            let mut settings: Map<String, Value> = settings.into_iter().collect();
-            if let Some(url) = url {
-                settings.insert(URL.to_owned(), url.into());
-            }
-            partners::check_settings(&settings)?;
-            let pool = context.pool().await?;
-            let new = NewConnection {
-                tenant,
-                system: system.name.to_owned(),
-                account,
-                settings,
-                credentials,
-            };
-            let changed =
-                connections::add(&pool, &context.key_ring()?, &context.prefix(), &new).await?;
-            output.show(&changed, |changed| {
-                let Changed { connection, .. } = changed;
-                let added = format!(
-                    "added connection {} of {} to {}, account {}",
-                    connection.id, connection.tenant, connection.system, connection.account
-                );
-                format!(
-                    "{added}\n{}\nnext: `kurir connection test {}`",
-                    let_go(changed),
-                    changed.connection.id
-                )
-            })
-        }
+        Connection::Add(given) => add(context, given).await,
         Connection::List {
             tenant,
             limit,
@@ -81,34 +152,7 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
                 )
             })
         }
-        Connection::Test { which, output } => {
-            let pool = context.pool().await?;
-            let connection = find(&pool, &which).await?;
-            let (credentials, epoch) = connections::credentials(
-                &pool,
-                &context.key_ring()?,
-                Scope::Everything,
-                connection.id,
-            )
-            .await?;
-            match partners::test(context.settings(), &connection, &credentials).await? {
-                Answer::Accepted(warnings) => {
-                    let resumed =
-                        connections::resume(&pool, Scope::Everything, connection.id, epoch).await?;
-                    output.show(&json!({ "ok": true, "warnings": warnings, "connection": resumed.connection, "waiting": resumed.waiting }), |_| {
-                        let accepted = format!("{} accepts the credentials of {}, account {}", connection.system, connection.tenant, connection.account);
-                        let notes = warnings.iter().map(|warning| format!("note: {warning}"));
-                        let lines = [accepted, goes_on(&resumed)].into_iter().chain(notes);
-                        lines.collect::<Vec<_>>().join("\n")
-                    })
-                }
-                Answer::Refused(refused) => {
-                    connections::suspend(&pool, connection.id, epoch, &refused).await?;
-                    Err(Failed::new(Exit::Refused, format!("{} refuses the credentials: {refused}", connection.system))
-                        .next(format!("`kurir connection update {} < credentials.json`, then test again; its events are held meanwhile", connection.id)))
-                }
-            }
-        }
+        Connection::Test { which, output } => test(context, &which, output).await,
         Connection::Update {
             which,
             credentials,
@@ -116,7 +160,7 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
         } => {
             let pool = context.pool().await?;
             let connection = find(&pool, &which).await?;
-            let credentials = read(&credentials, partners::system(&connection.system)?)?;
+            let credentials = credentials.read(system(&fleet::systems(), &connection.system)?)?;
             let changed = connections::update_credentials(
                 &pool,
                 &context.key_ring()?,
@@ -148,6 +192,79 @@ pub(crate) async fn run(context: &Context, command: Connection) -> Done {
                     named(one)
                 )
             })
+        }
+    }
+}
+
+async fn add(context: &Context, given: Add) -> Done {
+    let Add {
+        tenant,
+        system,
+        account,
+        url,
+        settings,
+        credentials,
+        output,
+    } = given;
+    let system = operations::connections::system(&fleet::systems(), &system)?;
+    let credentials = credentials.read(system)?;
+    let mut settings: Map<String, Value> = settings.into_iter().collect();
+    if let Some(url) = url {
+        settings.insert(URL.to_owned(), url.into());
+    }
+    check_settings(&settings)?;
+    let pool = context.pool().await?;
+    let new = NewConnection {
+        tenant,
+        system: system.name.to_owned(),
+        account,
+        settings,
+        credentials,
+    };
+    let changed = connections::add(&pool, &context.key_ring()?, &context.prefix(), &new).await?;
+    output.show(&changed, |changed| {
+        let Changed { connection, .. } = changed;
+        let added = format!(
+            "added connection {} of {} to {}, account {}",
+            connection.id, connection.tenant, connection.system, connection.account
+        );
+        format!(
+            "{added}\n{}\nnext: `kurir connection test {}`",
+            let_go(changed),
+            changed.connection.id
+        )
+    })
+}
+
+async fn test(context: &Context, which: &Which, output: Output) -> Done {
+    let pool = context.pool().await?;
+    let connection = find(&pool, which).await?;
+    let ring = context.key_ring()?;
+    let partners = partners::of(context.settings())?;
+    match partners.test_and_note(&pool, &ring, &connection).await? {
+        Outcome::Accepted { warnings, resumed } => {
+            let told = json!({
+                "ok": true,
+                "warnings": warnings,
+                "connection": resumed.connection,
+                "waiting": resumed.waiting,
+            });
+            output.show(&told, |_| {
+                let accepted = format!(
+                    "{} accepts the credentials of {}, account {}",
+                    connection.system, connection.tenant, connection.account
+                );
+                let notes = warnings.iter().map(|warning| format!("note: {warning}"));
+                let lines = [accepted, goes_on(&resumed)].into_iter().chain(notes);
+                lines.collect::<Vec<_>>().join("\n")
+            })
+        }
+        Outcome::Refused(refused) => {
+            let refused = format!("{} refuses the credentials: {refused}", connection.system);
+            Err(Failed::new(Exit::Refused, refused).next(format!(
+                "`kurir connection update {} < credentials.json`, then test again; its events are held meanwhile",
+                connection.id
+            )))
         }
     }
 }
@@ -192,48 +309,6 @@ fn named(connection: &connections::Connection) -> String {
     )
 }
 
-fn read(given: &Credentials, system: &System) -> Done<SecretString> {
-    let mut text = String::new();
-    match (&given.credentials_file, &given.credentials_env) {
-        (Some(path), _) => {
-            let file = std::fs::File::open(path).map_err(|error| {
-                Failed::new(
-                    Exit::Refused,
-                    format!("{} cannot be read: {error}", path.display()),
-                )
-            })?;
-            file.take(CREDENTIALS_LIMIT + 1).read_to_string(&mut text)?;
-        }
-        (None, Some(name)) => {
-            text = std::env::var(name).map_err(|_unset| {
-                Failed::new(
-                    Exit::Refused,
-                    format!("the environment variable {name} is not set"),
-                )
-            })?;
-        }
-        (None, None) => {
-            if std::io::stdin().is_terminal() {
-                return Err(Failed::new(Exit::Usage, "credentials are read from standard input, and that is a terminal")
-                    .next("kurir connection ... < credentials.json, or --credentials-file, or --credentials-env"));
-            }
-            std::io::stdin()
-                .lock()
-                .take(CREDENTIALS_LIMIT + 1)
-                .read_to_string(&mut text)?;
-        }
-    }
-    if text.len() as u64 > CREDENTIALS_LIMIT {
-        return Err(Failed::new(
-            Exit::Refused,
-            format!("credentials are at most {CREDENTIALS_LIMIT} bytes"),
-        ));
-    }
-    let credentials = SecretString::from(text);
-    partners::check_credentials(system, &credentials)?;
-    Ok(credentials)
-}
-
 fn row(row: &connections::Connection) -> Vec<String> {
     let state = if row.enabled {
         row.state.clone()
@@ -258,4 +333,23 @@ fn row(row: &connections::Connection) -> Vec<String> {
             REASON_WIDTH,
         ),
     ]
+}
+
+fn setting(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or("expected NAME=VALUE")?;
+    Ok((
+        name.to_owned(),
+        serde_json::from_str(value).unwrap_or_else(|_| value.into()),
+    ))
+}
+
+/// It stands in lists and messages.
+fn account(text: &str) -> Result<String, String> {
+    const LONGEST: usize = 64;
+    let fits = (1..=LONGEST).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| format!("a name of 1 to {LONGEST} characters on one line"))
 }

@@ -1,12 +1,27 @@
 //! `kurir migrate`: the database's schema.
 
+use clap::Args;
+use operations::count;
 use serde_json::json;
 
 use crate::context::{Context, PATIENCE};
 use crate::exit::{Done, Exit, Failed};
-use crate::output::{Output, count};
+use crate::output::Output;
 
-pub(crate) async fn run(context: &Context, check: bool, output: Output) -> Done {
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  KURIR_DATABASE_URL=postgres://kurir:secret@localhost/kurir kurir migrate"
+)]
+pub(crate) struct Migrate {
+    /// Only says what is missing; exit code 1 if anything is
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(crate) async fn run(context: &Context, given: Migrate) -> Done {
+    let Migrate { check, output } = given;
     let pool = context.pool_within(PATIENCE).await?;
     let pending = store::migrate::pending(&pool).await?;
     let found = count(pending.len() as u64, "migration");

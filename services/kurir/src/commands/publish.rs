@@ -2,21 +2,47 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use broker::{Properties, PublishError, Publisher};
 use bytes::Bytes;
+use clap::Args;
 use event::Problem;
+use operations::count;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::cli::Publish;
 use crate::context::Context;
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet;
-use crate::output::count;
+use crate::output::Output;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+One event, a JSON array of events, or one event per line. Each is checked before anything is published.
+Over HTTP the token is read from KURIR_TOKEN or --token-file.
+
+Examples:
+  kurir publish contact.json
+  kurir publish --http http://127.0.0.1:8080 --token-file token < events.jsonl")]
+pub(crate) struct Publish {
+    /// File with events; `-` or nothing is standard input
+    pub(crate) file: Option<PathBuf>,
+    /// Through the gateway at this address, instead of the broker
+    #[arg(long, value_name = "URL")]
+    pub(crate) http: Option<String>,
+    /// File that holds the token for --http
+    #[arg(long, value_name = "FILE", requires = "http")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Publishes what was given without checking it (to see what becomes of bad input)
+    #[arg(long)]
+    pub(crate) unchecked: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
 
 /// Most input of one command, in bytes.
 const INPUT_LIMIT: u64 = 64 * 1024 * 1024;

@@ -1,9 +1,40 @@
 //! `kurir tenant`: who owns everything else.
 
-use crate::cli::Tenant;
+use clap::Subcommand;
+use event::TenantId;
+
 use crate::context::Context;
 use crate::exit::Done;
-use crate::output::{Page, at, one_more, table};
+use crate::output::{Output, Page, at, one_more, table};
+use crate::values::{LIST_LIMIT, limit, tenant};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tenant {
+    /// Adds a tenant
+    #[command(after_help = "Example:\n  kurir tenant add acme --name \"Acme d.o.o.\"")]
+    Add {
+        /// 1 to 64 letters, digits, `_` or `-`
+        #[arg(value_parser = tenant)]
+        id: TenantId,
+        /// For people
+        #[arg(long, default_value = "", hide_default_value = true)]
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Lists tenants
+    #[command(after_help = "Example:\n  kurir tenant list --json | jq -r '.[].id'")]
+    List {
+        /// Begins after this id
+        #[arg(long, value_name = "ID")]
+        after: Option<String>,
+        /// At most so many
+        #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
+        limit: i64,
+        #[command(flatten)]
+        output: Output,
+    },
+}
 
 pub(crate) async fn run(context: &Context, command: Tenant) -> Done {
     let pool = context.pool().await?;

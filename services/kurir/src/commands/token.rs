@@ -1,13 +1,58 @@
 //! `kurir token`: what upstream apps show to the gateway.
 
+use clap::Subcommand;
+use event::TenantId;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use store::Scope;
+use uuid::Uuid;
 
-use crate::cli::Token;
 use crate::context::{Context, scope};
 use crate::exit::Done;
-use crate::output::{Page, at, at_or_empty, one_more, table};
+use crate::output::{Output, Page, at, at_or_empty, one_more, table};
+use crate::values::{LIST_LIMIT, limit, number, tenant};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Makes a token; it is shown once and never again
+    #[command(
+        after_help = "Example:\n  kurir token create --tenant acme --name crm --source urn:kurir:acme:crm:default"
+    )]
+    Create {
+        /// Whose it is
+        #[arg(long, value_parser = tenant)]
+        tenant: TenantId,
+        /// Who uses it, for the list
+        #[arg(long)]
+        name: String,
+        /// Only events of this source; without it, any of the tenant's
+        #[arg(long)]
+        source: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Lists tokens, newest first; never their secrets
+    #[command(after_help = "Example:\n  kurir token list --tenant acme")]
+    List {
+        /// Only of this tenant
+        #[arg(long, value_parser = tenant)]
+        tenant: Option<TenantId>,
+        /// At most so many
+        #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
+        limit: i64,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Revokes a token; gateways believe it at most `gateway.token_cache_seconds` longer
+    #[command(after_help = "Example:\n  kurir token revoke 0192f0c1-7a4e-4b1f-9d3e-5f0a1b2c3d4e")]
+    Revoke {
+        /// Id of the token
+        #[arg(value_parser = token_id)]
+        id: Uuid,
+        #[command(flatten)]
+        output: Output,
+    },
+}
 
 pub(crate) async fn run(context: &Context, command: Token) -> Done {
     let pool = context.pool().await?;
@@ -72,4 +117,8 @@ pub(crate) async fn run(context: &Context, command: Token) -> Done {
             })
         }
     }
+}
+
+fn token_id(text: &str) -> Result<Uuid, String> {
+    number(text, "a token's id", "kurir token list")
 }

@@ -1,14 +1,37 @@
 //! `kurir topology`: what must be at the broker.
 
 use broker::Finding;
+use clap::Subcommand;
+use operations::count;
 use serde_json::json;
 
-use crate::cli::Topology;
 use crate::context::Context;
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet::{self, queues};
 use crate::management::Management;
-use crate::output::count;
+use crate::output::Output;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Topology {
+    /// Compares what is at the broker with what this build needs; exit code 4 if they differ
+    #[command(after_help = "\
+Policies can only be seen through the management API: set KURIR_RABBITMQ_MANAGEMENT_URL.
+
+Example:
+  kurir topology check")]
+    Check {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Declares everything; what exists already stays
+    #[command(
+        after_help = "Roles do this at their start; it is for set-ups where they may not.\n\nExample:\n  kurir topology declare"
+    )]
+    Declare {
+        #[command(flatten)]
+        output: Output,
+    },
+}
 
 pub(crate) async fn run(context: &Context, command: Topology) -> Done {
     let topology = fleet::topology(context);

@@ -1,16 +1,17 @@
 //! One failure of the day from end to end: it happens, is explained, repaired and replayed. Both times it is read from
 //! the database, as `kurir dead-letters show` reads it.
 
+use operations::dead_letters::advice;
 use store::dead_letters::Story;
 
-use crate::commands::dead_letters::advice;
+use crate::fleet::workers;
 use crate::output::{at, short};
 
 const MESSAGE_WIDTH: usize = 90;
 
 pub(super) fn tell(before: &Story, after: &Story) -> String {
     let letter = &before.letter;
-    let steps: Vec<String> = advice(before)
+    let steps: Vec<String> = advice(before, workers())
         .iter()
         .take(2)
         .map(|step| match &step.command {

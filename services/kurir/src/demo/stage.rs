@@ -98,66 +98,18 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) async fn build(file: Option<PathBuf>, seed: u64) -> Done<Self> {
         let mut sources = Sources::of_process(file.clone());
-        let key = (!sources
-            .environment
-            .keys()
-            .any(|name| name.starts_with(KEYS)))
-        .then(new_key);
-        let given = key.iter().flat_map(|(id, key)| {
-            [
-                ("KURIR_KEYS__CURRENT".to_owned(), id.clone()),
-                (format!("{KEYS}RING__{}", id.to_uppercase()), key.clone()),
-            ]
-        });
         // Queues of its own: what else runs on this broker must not take the events of this run.
         let run = uuid::Uuid::new_v4().simple().to_string()[..6].to_owned();
-        let prefix =
-            (!sources.environment.contains_key(PREFIX)).then(|| format!("kurir-demo-{run}"));
-        let given = given.chain(
-            prefix
-                .iter()
-                .map(|prefix| (PREFIX.to_owned(), prefix.clone())),
-        );
-        let ours = SETTINGS
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        for (name, value) in ours.chain(given) {
-            sources.environment.entry(name).or_insert(value);
-        }
+        let (key, prefix) = fill_in(&mut sources, &run);
         let needs = [Need::Amqp, Need::Database, Need::Keys];
         let context = Context::from_sources(&sources, &needs)?;
-        roles::start_logging(&context)?;
+        runtime::telemetry::start(&context.settings().log)
+            .map_err(|error| Failed::new(Exit::Configuration, error.to_string()))?;
         let asked_to_stop = runtime::signals::shutdown()?;
         let pool = context.pool_within(PATIENCE).await?;
         store::migrate::migrate(&pool).await?;
 
-        let tenant = |name: &str| {
-            TenantId::parse(&format!("demo-{run}-{name}"))
-                .ok_or_else(|| Failed::new(Exit::Failed, "no tenant id"))
-        };
-        let mut tenants = Vec::new();
-        for (place, (name, company)) in
-            [("orodje", "4711"), ("pekarna", "4712"), ("vrtnar", "4713")]
-                .into_iter()
-                .enumerate()
-        {
-            let id = tenant(name)?;
-            store::tenants::add(&pool, &id, &format!("demo, seed {seed}")).await?;
-            let (_, token) = store::tokens::create(&pool, &id, "demo crm", None).await?;
-            let day = day::of(
-                id.as_str(),
-                seed.wrapping_mul(31).wrapping_add(place as u64),
-                ORGANIZATIONS,
-                PERSONS,
-            );
-            tenants.push(Tenant {
-                id,
-                name,
-                company,
-                day,
-                token,
-            });
-        }
+        let tenants = tenants(&pool, &run, seed).await?;
         let simulator = simulator(seed, &tenants).await?;
 
         // The roles end after what still needs them, whoever asks first.
@@ -172,7 +124,7 @@ impl Stage {
                 *told.lock().unwrap_or_else(PoisonError::into_inner) = addresses.to_vec();
             },
         ));
-        let stranger = tenant("neznan")?;
+        let stranger = tenant(&run, "neznan")?;
         let stage = Self {
             context,
             pool,
@@ -481,4 +433,64 @@ fn new_key() -> (String, String) {
 fn raw(events: &[Value]) -> Done<Vec<Box<RawValue>>> {
     let written: Result<Vec<_>, _> = events.iter().map(to_raw_value).collect();
     written.map_err(|error| Failed::new(Exit::Failed, error.to_string()))
+}
+
+/// Settings that nobody gave: the demo's own, a key and a prefix, which are answered.
+fn fill_in(sources: &mut Sources, run: &str) -> (Option<(String, String)>, Option<String>) {
+    let key = (!sources
+        .environment
+        .keys()
+        .any(|name| name.starts_with(KEYS)))
+    .then(new_key);
+    let given = key.iter().flat_map(|(id, key)| {
+        [
+            ("KURIR_KEYS__CURRENT".to_owned(), id.clone()),
+            (format!("{KEYS}RING__{}", id.to_uppercase()), key.clone()),
+        ]
+    });
+    let prefix = (!sources.environment.contains_key(PREFIX)).then(|| format!("kurir-demo-{run}"));
+    let given = given.chain(
+        prefix
+            .iter()
+            .map(|prefix| (PREFIX.to_owned(), prefix.clone())),
+    );
+    let ours = SETTINGS
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    for (name, value) in ours.chain(given) {
+        sources.environment.entry(name).or_insert(value);
+    }
+    (key, prefix)
+}
+
+fn tenant(run: &str, name: &str) -> Done<TenantId> {
+    TenantId::parse(&format!("demo-{run}-{name}"))
+        .ok_or_else(|| Failed::new(Exit::Failed, "no tenant id"))
+}
+
+/// Three tenants, each with a company of its own, a day and a token.
+async fn tenants(pool: &Pool, run: &str, seed: u64) -> Done<Vec<Tenant>> {
+    let mut tenants = Vec::new();
+    for (place, (name, company)) in [("orodje", "4711"), ("pekarna", "4712"), ("vrtnar", "4713")]
+        .into_iter()
+        .enumerate()
+    {
+        let id = tenant(run, name)?;
+        store::tenants::add(pool, &id, &format!("demo, seed {seed}")).await?;
+        let (_, token) = store::tokens::create(pool, &id, "demo crm", None).await?;
+        let day = day::of(
+            id.as_str(),
+            seed.wrapping_mul(31).wrapping_add(place as u64),
+            ORGANIZATIONS,
+            PERSONS,
+        );
+        tenants.push(Tenant {
+            id,
+            name,
+            company,
+            day,
+            token,
+        });
+    }
+    Ok(tenants)
 }

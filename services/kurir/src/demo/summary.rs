@@ -1,12 +1,13 @@
 //! The demo's last words, for somebody who has never seen Kurir.
 
+use operations::count;
 use simulators::metakocka::Counts;
 use store::dead_letters::DeadLetter;
 
+use super::Demo;
 use super::look::{Outcome, Seen};
 use super::stage::{Published, Stage};
-use crate::cli::Demo;
-use crate::output::{count, short, table};
+use crate::output::{short, table};
 
 const MESSAGE_WIDTH: usize = 64;
 const NEXT: &str = "Next: `make demo KEEP=1` leaves all of it running and says where to look; `DEMO_SEED=2 make demo` is another day.";

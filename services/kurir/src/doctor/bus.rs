@@ -1,9 +1,9 @@
 //! The broker itself: reachable, recent enough, not out of memory or disk.
 
+use operations::doctor::{Finding, Subject, listed};
 use serde_json::Value;
 
 use super::Ground;
-use super::finding::{Finding, Subject, listed};
 use crate::management::not_told;
 
 const SUBJECT: Subject = Subject::Broker;
@@ -114,8 +114,8 @@ fn refused(check: &str, status: u16, next: &str) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Verdict;
     use super::recent;
+    use operations::doctor::Verdict;
 
     #[test]
     fn versions_are_compared_as_numbers() {

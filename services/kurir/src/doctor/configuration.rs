@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use operations::doctor::{Finding, Subject};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::finding::{Finding, Subject};
 use crate::context::Context;
 
 const SUBJECT: Subject = Subject::Configuration;

@@ -1,14 +1,15 @@
 //! What the broker's user and the database's role may do, beside what each role of the fleet needs.
 
+use operations::count;
+use operations::doctor::{Finding, Subject, listed};
 use regex::Regex;
 use serde_json::Value;
 use worker::RUNGS;
 
 use super::Ground;
-use super::finding::{Finding, Subject, listed};
+use crate::exit::Failed;
 use crate::fleet::{self, queues};
 use crate::management::Management;
-use crate::output::count;
 
 const SUBJECT: Subject = Subject::Permissions;
 /// The default exchange's name in permissions.
@@ -175,7 +176,7 @@ async fn of_role(ground: &Ground<'_>) -> Finding {
     };
     let looked = tokio::try_join!(store::examine::server(pool), store::examine::lacking(pool));
     match looked {
-        Err(error) => Finding::failed(SUBJECT, CHECK, &error.into()),
+        Err(error) => Finding::failed(SUBJECT, CHECK, &Failed::from(error)),
         Ok((server, lacking)) if lacking.is_empty() => Finding::ok(
             SUBJECT,
             CHECK,
@@ -222,7 +223,7 @@ mod tests {
         let all = given(r"^kurir\.", r"^(kurir\..*|amq\.default)$", r"^kurir\.");
         assert_eq!(
             compare("u", "worker", &needed, &all).verdict,
-            super::super::finding::Verdict::Ok
+            operations::doctor::Verdict::Ok
         );
         let narrow = given("", r"^kurir\.", r"^kurir\.");
         let found = compare("u", "worker", &needed, &narrow);

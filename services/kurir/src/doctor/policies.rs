@@ -1,11 +1,11 @@
 //! Policies that match objects of ours: all meaning is in arguments, and of argument and policy the smaller value counts.
 
+use operations::doctor::{Finding, Subject};
 use regex::Regex;
 use serde_json::Value;
 use worker::RUNGS;
 
 use super::Ground;
-use super::finding::{Finding, Subject};
 use crate::fleet::{self, queues};
 use crate::management::not_told;
 

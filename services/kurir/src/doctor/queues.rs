@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use broker::Finding as Seen;
+use operations::count;
+use operations::doctor::{Finding, Subject, listed};
 use tokio::time::sleep;
 use worker::RUNGS;
 
 use super::Ground;
-use super::finding::{Finding, Subject, listed};
+use crate::exit::Failed;
 use crate::fleet::{self, queues};
 use crate::management::Management;
-use crate::output::count;
 
 const SUBJECT: Subject = Subject::Queues;
 /// The broker renews the numbers of its management API each 5 s: what is seen twice at this distance stands still.
@@ -37,7 +38,7 @@ async fn declared(ground: &Ground<'_>, broker: &broker::Broker) -> Vec<Finding> 
     let mut seen = match topology.check(broker, &queues()).await {
         Ok(seen) => seen,
         Err(error) => {
-            return vec![Finding::failed(SUBJECT, "declared", &error.into())];
+            return vec![Finding::failed(SUBJECT, "declared", &Failed::from(error))];
         }
     };
     let mut bindings_seen = false;
@@ -195,7 +196,7 @@ async fn dead(broker: &broker::Broker, worker: &str, queue: &str) -> Finding {
 fn unseen(check: String, error: Option<broker::Error>) -> Finding {
     match error {
         None => Finding::not_checked(SUBJECT, check, "its queue is missing"),
-        Some(error) => Finding::failed(SUBJECT, check, &error.into()),
+        Some(error) => Finding::failed(SUBJECT, check, &Failed::from(error)),
     }
 }
 

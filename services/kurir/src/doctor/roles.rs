@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::finding::{Finding, Subject};
 use crate::http;
+use operations::doctor::{Finding, Subject};
 
 const SUBJECT: Subject = Subject::Roles;
 /// One answer of a role.

@@ -67,7 +67,7 @@ fn reach(process: &mut Process, system: &'static System) -> Done {
             process.shared.client.get_or_init(|| client).clone()
         }
     };
-    let client = partners::under(&client, system, process.context.settings())?;
+    let client = operations::connections::under(&client, system, process.context.settings())?;
     client.expect(system.name, (system.operations)());
     let measures = Arc::new(Measures::new(system.name));
     process.show(measures.collectors())?;

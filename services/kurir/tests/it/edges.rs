@@ -15,12 +15,25 @@ fn allowed(from: &str) -> &'static [&'static str] {
         "store" => &["event", "worker", "trust", "schema"],
         "inbound" | "outbound" => &["event", "worker"],
         "sync" => &["event", "worker", "store"],
+        // What a worker tells of itself.
+        "registry" => &["event", "worker", "sync", "outbound", "runtime"],
         // Clients of partners.
         "metakocka" => &["outbound"],
         // Services know the parts they need, never each other and never AMQP itself.
         "gateway" => &["event", "worker", "store", "inbound", "broker"],
         "keeper" => &["event", "worker", "store", "broker"],
-        "metakocka-sync" => &["event", "worker", "store", "sync", "outbound", "metakocka"],
+        "metakocka-sync" => &[
+            "event",
+            "worker",
+            "store",
+            "sync",
+            "outbound",
+            "runtime",
+            "registry",
+            "metakocka",
+        ],
+        // What people do with a fleet, for whoever shows it.
+        "operations" => &["worker", "store", "outbound", "runtime", "registry"],
         // The only binary: wiring, and `kurir simulate`.
         "kurir" => &[
             "event",
@@ -32,11 +45,12 @@ fn allowed(from: &str) -> &'static [&'static str] {
             "inbound",
             "runtime",
             "trust",
-            "metakocka",
+            "registry",
             "simulators",
             "gateway",
             "metakocka-sync",
             "keeper",
+            "operations",
         ],
         unknown => panic!("{unknown} is new: add it here and to docs/architecture.md"),
     }

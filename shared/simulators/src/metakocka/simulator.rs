@@ -22,6 +22,9 @@ pub const KIND: Kind = Kind {
     name: Metakocka::NAME,
     title: "Metakocka",
     port: 8099,
+    root: Metakocka::ROOT,
+    accounts: "companies",
+    credentials: r#"{"secret_key":"sim-key","company_id":"4711"}"#,
     start,
 };
 

@@ -4,17 +4,50 @@ use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::Args;
+use event::TenantId;
+use operations::count;
+use operations::dead_letters;
 use similar::TextDiff;
 use store::dead_letters::{Edited, Story, checked};
 use store::{Body, Pool, Scope};
+use uuid::Uuid;
 
 use super::confirm::confirm;
 use super::json_text::{compact, pretty};
 use super::replay;
-use crate::cli::dead_letters::Edit;
+use super::{Actor, letter};
 use crate::context::scope;
 use crate::exit::{Done, Exit, Failed};
-use crate::output::{count, say_aside};
+use crate::output::Output;
+use crate::output::say_aside;
+use crate::values::tenant;
+
+#[derive(Debug, Args)]
+pub(crate) struct Edit {
+    /// Id of the dead letter
+    #[arg(value_parser = letter)]
+    pub(crate) id: Uuid,
+    /// Whose it must be
+    #[arg(long, value_parser = tenant)]
+    pub(crate) tenant: Option<TenantId>,
+    /// The whole event from a file instead of $EDITOR; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Gives the event a new version, now: it counts as the newest content of its record
+    #[arg(long)]
+    pub(crate) restamp: bool,
+    /// Replays it at once and waits for the end
+    #[arg(long)]
+    pub(crate) replay: bool,
+    /// Does not ask whether the difference is right
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
 
 /// Tried where neither VISUAL nor EDITOR is set.
 const EDITOR: &str = "vi";
@@ -27,16 +60,7 @@ pub(super) async fn run(pool: &Pool, given: Edit) -> Done {
     let tenant = given.tenant.clone();
     let scope = scope(tenant.as_ref());
     let story = store::dead_letters::show(pool, scope, given.id).await?;
-    if story.letter.state != "open" {
-        let message = format!(
-            "it is {}, only an open dead letter can be edited",
-            story.letter.state
-        );
-        return Err(Failed::new(Exit::Refused, message).next(format!(
-            "`kurir dead-letters reopen {}` opens a closed one again",
-            given.id
-        )));
-    }
+    dead_letters::check_open(&story)?;
     let before = laid_out(&story);
     let draft = match (&given.file, given.restamp) {
         (Some(file), _) => Draft::read(file)?,
@@ -99,18 +123,7 @@ async fn apply(
         actor: &given.actor.actor,
         restamp: given.restamp,
     };
-    store::dead_letters::edit(pool, scope, given.id, edit)
-        .await
-        .map(Some)
-        .map_err(|error| match error {
-            store::Error::Conflict(message) if message.contains("restamp") => {
-                Failed::new(Exit::Refused, message).next(format!(
-                    "add --restamp, or close it: `kurir dead-letters resolve {} --note ...`",
-                    given.id
-                ))
-            }
-            other => other.into(),
-        })
+    Ok(Some(dead_letters::edit(pool, scope, given.id, edit).await?))
 }
 
 fn laid_out(story: &Story) -> String {

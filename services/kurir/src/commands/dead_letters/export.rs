@@ -2,14 +2,30 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 
+use clap::Args;
 use store::Pool;
 use store::dead_letters::{After, Exported, export};
 
 use super::in_state;
-use crate::cli::dead_letters::Export;
+use super::{Filters, State};
 use crate::context::scope;
 use crate::exit::{Done, Exit, Failed};
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) filter: Filters,
+    #[command(flatten)]
+    pub(crate) state: State,
+    /// CSV instead of one JSON object per line
+    #[arg(long)]
+    pub(crate) csv: bool,
+    /// A new file; without it standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
 
 const COLUMNS: [&str; 20] = [
     "id",

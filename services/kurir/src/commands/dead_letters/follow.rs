@@ -5,15 +5,16 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use operations::count;
+use operations::said;
 use store::dead_letters::replay::{self, Counts, Progress};
 use store::{Pool, Scope};
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use super::replay::look;
-use super::said;
 use crate::exit::{Done, Exit, Failed};
-use crate::output::{Output, at, at_or_empty, count, facts, table};
+use crate::output::{Output, at, at_or_empty, facts, table};
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(500);

@@ -1,13 +1,48 @@
 //! Lists and groups.
 
+use clap::Args;
 use store::Pool;
 use store::dead_letters::{After, DeadLetter, Group};
+use uuid::Uuid;
 
 use super::in_state;
-use crate::cli::dead_letters::{Groups, List};
+use super::{Filters, State, letter};
 use crate::context::scope;
 use crate::exit::Done;
-use crate::output::{Page, at, one_more, short, table};
+use crate::output::{Output, Page, at, one_more, short, table};
+use crate::values::{LIST_LIMIT, limit};
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    pub(crate) filter: Filters,
+    #[command(flatten)]
+    pub(crate) state: State,
+    /// Begins after this dead letter
+    #[arg(long, value_name = "ID", value_parser = letter)]
+    pub(crate) after: Option<Uuid>,
+    /// At most so many
+    #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
+    pub(crate) limit: i64,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Groups {
+    #[command(flatten)]
+    pub(crate) filter: Filters,
+    #[command(flatten)]
+    pub(crate) state: State,
+    /// Begins after this fingerprint
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) after: Option<String>,
+    /// At most so many
+    #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
+    pub(crate) limit: i64,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
 
 const MESSAGE_WIDTH: usize = 70;
 

@@ -1,5 +1,8 @@
 //! A replay from the plan to its end.
 
+use clap::Args;
+use operations::count;
+use operations::dead_letters::nothing;
 use serde_json::json;
 use store::Pool;
 use store::dead_letters::replay::{self, FIRST_RATE, Order, Plan, RATES, plan};
@@ -8,10 +11,44 @@ use uuid::Uuid;
 use super::chosen;
 use super::confirm::confirm;
 use super::follow::follow;
-use crate::cli::dead_letters::Replay;
+use super::{Actor, Filters, letter};
 use crate::context::scope;
-use crate::exit::{Done, Exit, Failed};
-use crate::output::{Output, count, facts, say_aside, table};
+use crate::exit::Done;
+use crate::output::{Output, facts, say_aside, table};
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// Ids of dead letters
+    #[arg(value_name = "ID", value_parser = letter, conflicts_with_all = ["worker", "event_type", "class", "fingerprint", "since", "until", "record", "text", "all"])]
+    pub(crate) ids: Vec<Uuid>,
+    #[command(flatten)]
+    pub(crate) filter: Filters,
+    /// Every open dead letter, of every tenant unless --tenant is given
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only says what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Does not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Letters per second, at most
+    #[arg(long, default_value_t = 50.0, value_parser = rate)]
+    pub(crate) rate: f32,
+    /// Gives each event a new version, now: it counts as the newest content of its record
+    #[arg(long)]
+    pub(crate) restamp: bool,
+    /// The same key is the same replay: safe to repeat
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    /// Does not wait for the end
+    #[arg(long)]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
 
 pub(super) async fn run(pool: &Pool, given: Replay) -> Done {
     let named = given.ids.clone();
@@ -27,7 +64,7 @@ pub(super) async fn run(pool: &Pool, given: Replay) -> Done {
             // Tells a wrong id from a letter that is closed.
             store::dead_letters::show(pool, scope, *id).await?;
         }
-        return Err(nothing(&planned, &named));
+        return Err(nothing(&planned, &named).into());
     }
     let alone = named.len() == 1;
     if !alone && planned.letters > 0 && !given.yes {
@@ -84,33 +121,6 @@ pub(super) async fn one(
 /// How to see a replay later.
 pub(super) fn look(id: Uuid) -> String {
     format!("`kurir dead-letters replays show {id}` tells how it stands")
-}
-
-fn nothing(plan: &Plan, named: &[Uuid]) -> Failed {
-    let failed = Failed::new(
-        Exit::Refused,
-        match (named, plan.waiting_elsewhere, plan.not_open) {
-            (_, 1.., _) => format!(
-                "{} waits in another replay already",
-                count(plan.waiting_elsewhere, "dead letter")
-            ),
-            ([_], _, 1..) => "it is not open: only an open dead letter can be replayed".to_owned(),
-            (_, _, 1..) => format!(
-                "{} match, and none of them is open",
-                count(plan.not_open, "dead letter")
-            ),
-            _ => "no dead letter matches".to_owned(),
-        },
-    );
-    match (plan.elsewhere, named) {
-        (Some(replay), _) => failed.next(format!(
-            "`kurir dead-letters replays show {replay}`, then resume or cancel that one"
-        )),
-        (None, [id]) => failed.next(format!(
-            "`kurir dead-letters show {id}` tells what became of it; `kurir dead-letters reopen {id}` opens it again"
-        )),
-        (None, _) => failed.next("`kurir dead-letters list --state any` shows what there is"),
-    }
 }
 
 fn tell(plan: &Plan, rate: f32) -> String {
@@ -179,6 +189,14 @@ pub(super) fn duration(seconds: f64) -> String {
         120..7200 => format!("{} min", whole.div_ceil(60)),
         _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
     }
+}
+
+fn rate(text: &str) -> Result<f32, String> {
+    const MOST: f32 = replay::HIGHEST_RATE;
+    text.parse()
+        .ok()
+        .filter(|rate| *rate > 0.0 && *rate <= MOST)
+        .ok_or_else(|| format!("letters per second, above 0 and at most {MOST}"))
 }
 
 #[cfg(test)]

@@ -1,15 +1,80 @@
 //! Replays that run or have run.
 
+use clap::{Args, Subcommand};
+use event::TenantId;
+use operations::count;
+use operations::said;
 use serde_json::json;
 use store::Pool;
 use store::dead_letters::replay::{self, Progress};
+use uuid::Uuid;
 
 use super::follow::{follow, tell};
-use super::said;
-use crate::cli::dead_letters::Replays;
 use crate::context::scope;
 use crate::exit::Done;
-use crate::output::{Page, at, count, one_more, short, table};
+use crate::output::{Output, Page, at, one_more, short, table};
+use crate::values::{LIST_LIMIT, limit, number, tenant};
+
+/// One replay, by its id.
+#[derive(Debug, Args)]
+pub(crate) struct OneReplay {
+    /// Id of the replay
+    #[arg(value_parser = replay_id)]
+    pub(crate) id: Uuid,
+    /// Whose it must be
+    #[arg(long, value_parser = tenant)]
+    pub(crate) tenant: Option<TenantId>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Replays {
+    /// Lists replays, latest first
+    #[command(after_help = "Example:\n  kurir dead-letters replays list --state stopped")]
+    List {
+        /// Only those that belong to this tenant
+        #[arg(long, value_parser = tenant)]
+        tenant: Option<TenantId>,
+        /// running, paused, stopped, done or cancelled
+        #[arg(long, value_parser = ["running", "paused", "stopped", "done", "cancelled"])]
+        state: Option<String>,
+        /// Begins after this replay
+        #[arg(long, value_name = "ID", value_parser = replay_id)]
+        after: Option<Uuid>,
+        /// At most so many
+        #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
+        limit: i64,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Shows how a replay stands
+    #[command(
+        after_help = "Example:\n  kurir dead-letters replays show 0192f0c1-7a4e-4b1f-9d3e-5f0a1b2c3d4e --follow"
+    )]
+    Show {
+        #[command(flatten)]
+        which: OneReplay,
+        /// Waits for the end
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Sends nothing more until it is resumed
+    #[command(
+        after_help = "Example:\n  kurir dead-letters replays pause 0192f0c1-7a4e-4b1f-9d3e-5f0a1b2c3d4e"
+    )]
+    Pause(OneReplay),
+    /// Goes on, at one letter per second; where it had stopped itself, what failed is tried again
+    #[command(
+        after_help = "Repair the cause first.\n\nExample:\n  kurir dead-letters replays resume 0192f0c1-7a4e-4b1f-9d3e-5f0a1b2c3d4e"
+    )]
+    Resume(OneReplay),
+    /// Ends a replay: what it has not sent stays open
+    #[command(
+        after_help = "Example:\n  kurir dead-letters replays cancel 0192f0c1-7a4e-4b1f-9d3e-5f0a1b2c3d4e"
+    )]
+    Cancel(OneReplay),
+}
 
 const SELECTION_WIDTH: usize = 50;
 
@@ -91,4 +156,8 @@ fn row(row: &Progress) -> Vec<String> {
         counts.held.to_string(),
         short(&said(&replay.selection), SELECTION_WIDTH),
     ]
+}
+
+fn replay_id(text: &str) -> Result<Uuid, String> {
+    number(text, "a replay's id", "kurir dead-letters replays list")
 }

@@ -1,15 +1,59 @@
 //! Closed with a note, opened again.
 
+use clap::Args;
+use event::TenantId;
+use operations::count;
 use serde_json::json;
 use store::Pool;
 use store::dead_letters::{Change, Filter, matching};
+use uuid::Uuid;
 
 use super::chosen;
 use super::confirm::confirm;
-use crate::cli::dead_letters::{Reopen, Resolve};
+use super::{Actor, Filters, letter};
 use crate::context::scope;
 use crate::exit::Done;
-use crate::output::count;
+use crate::output::Output;
+use crate::values::tenant;
+
+#[derive(Debug, Args)]
+pub(crate) struct Resolve {
+    /// Ids of dead letters
+    #[arg(value_name = "ID", value_parser = letter, conflicts_with_all = ["worker", "event_type", "class", "fingerprint", "since", "until", "record", "text", "all"])]
+    pub(crate) ids: Vec<Uuid>,
+    #[command(flatten)]
+    pub(crate) filter: Filters,
+    /// Every open dead letter, of every tenant unless --tenant is given
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Why nothing more is to be done
+    #[arg(long)]
+    pub(crate) note: String,
+    /// Does not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reopen {
+    /// Ids of dead letters
+    #[arg(value_name = "ID", required = true, value_parser = letter)]
+    pub(crate) ids: Vec<Uuid>,
+    /// Whose they must be
+    #[arg(long, value_parser = tenant)]
+    pub(crate) tenant: Option<TenantId>,
+    /// Why
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) note: String,
+    #[command(flatten)]
+    pub(crate) actor: Actor,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
 
 pub(super) async fn resolve(pool: &Pool, given: Resolve) -> Done {
     let one = given.ids.len() == 1;

@@ -1,41 +1,41 @@
 //! One dead letter's whole story in words.
 
+use clap::Args;
+use event::TenantId;
+use operations::dead_letters::{self, Step, Told};
+use operations::said;
 use runtime::visible;
-use serde::Serialize;
-use serde_json::Value;
 use store::dead_letters::Story;
 use store::{Body, Pool};
+use uuid::Uuid;
 
-use super::advice::{Step, advice};
 use super::json_text::pretty;
-use super::said;
-use crate::cli::dead_letters::One;
+use super::letter;
 use crate::context::scope;
 use crate::exit::Done;
-use crate::output::{at, at_both, facts, table};
+use crate::fleet::workers;
+use crate::output::{Output, at, at_both, facts, table};
+use crate::values::tenant;
 
-const ATTEMPTS: &str = "x-history";
-
-/// The story, and what would help.
-#[derive(Serialize)]
-struct View {
-    #[serde(flatten)]
-    story: Story,
-    attempts: Vec<worker::Attempt>,
-    next: Vec<Step>,
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// Id of the dead letter
+    #[arg(value_parser = letter)]
+    pub(crate) id: Uuid,
+    /// Whose it must be
+    #[arg(long, value_parser = tenant)]
+    pub(crate) tenant: Option<TenantId>,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 pub(super) async fn run(pool: &Pool, given: One) -> Done {
-    let story = store::dead_letters::show(pool, scope(given.tenant.as_ref()), given.id).await?;
-    let view = View {
-        attempts: attempts(&story.message.headers),
-        next: advice(&story),
-        story,
-    };
-    given.output.show(&view, tell)
+    let scope = scope(given.tenant.as_ref());
+    let told = dead_letters::tell(pool, scope, given.id, workers()).await?;
+    given.output.show(&told, tell)
 }
 
-fn tell(view: &View) -> String {
+fn tell(view: &Told) -> String {
     let story = &view.story;
     let mut parts = vec![about(story)];
     parts.push(tried(view));
@@ -101,7 +101,7 @@ fn about(story: &Story) -> String {
     ])
 }
 
-fn tried(view: &View) -> String {
+fn tried(view: &Told) -> String {
     let rows: Vec<Vec<String>> = view
         .attempts
         .iter()
@@ -245,12 +245,4 @@ fn help(steps: &[Step]) -> String {
         }
     }
     lines.join("\n")
-}
-
-/// `x-history`: JSON in a header, written by the consumer loop.
-fn attempts(headers: &Value) -> Vec<worker::Attempt> {
-    headers[ATTEMPTS]
-        .as_str()
-        .and_then(|attempts| serde_json::from_str(attempts).ok())
-        .unwrap_or_default()
 }

@@ -1,35 +1,34 @@
 //! Sealed credentials: whether the configured keys open those of every connection that is on.
 
-use event::TenantId;
-use store::Scope;
 use store::connections::{self, Connection};
+use store::sealing::KeyRing;
+use store::{Pool, Scope};
 
-use super::Ground;
 use super::finding::{Finding, Subject};
-use crate::context::scope;
-use crate::output::count;
+use crate::{Failed, count};
 
 const SUBJECT: Subject = Subject::Credentials;
 /// Connections that one run looks at; `--tenant` reaches the others.
-pub(super) const CONNECTIONS_LIMIT: i64 = 1000;
+const CONNECTIONS_LIMIT: i64 = 1000;
 
-pub(super) async fn check(ground: &Ground<'_>, tenant: Option<&TenantId>) -> Vec<Finding> {
-    let pool = match ground.pool() {
-        Ok(pool) => pool,
-        Err(because) => return vec![Finding::not_checked(SUBJECT, "all", because)],
+/// `ring`: the configured keys; `None` if there are none.
+pub async fn check(
+    pool: &Pool,
+    scope: Scope<'_>,
+    ring: Result<Option<KeyRing>, Failed>,
+) -> Vec<Finding> {
+    let ring = match ring {
+        Ok(Some(ring)) => ring,
+        Ok(None) => {
+            return vec![Finding::not_checked(
+                SUBJECT,
+                "all",
+                "keys.current is not set",
+            )];
+        }
+        Err(failed) => return vec![Finding::failed(SUBJECT, "keys", failed)],
     };
-    if ground.context.settings().keys.current.is_none() {
-        return vec![Finding::not_checked(
-            SUBJECT,
-            "all",
-            "keys.current is not set",
-        )];
-    }
-    let ring = match ground.context.key_ring() {
-        Ok(ring) => ring,
-        Err(failed) => return vec![Finding::failed(SUBJECT, "keys", &failed)],
-    };
-    let on = match enabled(pool, tenant).await {
+    let on = match enabled(pool, scope).await {
         Ok(on) => on,
         Err(error) => return vec![Finding::not_checked(SUBJECT, "all", unlisted(&error))],
     };
@@ -65,10 +64,10 @@ pub(super) async fn check(ground: &Ground<'_>, tenant: Option<&TenantId>) -> Vec
 
 /// Connections that are on, of this tenant or of all.
 pub(super) async fn enabled(
-    pool: &store::Pool,
-    tenant: Option<&TenantId>,
+    pool: &Pool,
+    scope: Scope<'_>,
 ) -> Result<Vec<Connection>, store::Error> {
-    let mut all = connections::list(pool, scope(tenant), CONNECTIONS_LIMIT).await?;
+    let mut all = connections::list(pool, scope, CONNECTIONS_LIMIT).await?;
     all.retain(|one| one.enabled);
     Ok(all)
 }

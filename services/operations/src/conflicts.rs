@@ -5,7 +5,7 @@ use store::held::InVain;
 use store::links::ConflictCause;
 
 /// In a few words, behind `conflict: `.
-pub(crate) fn means(cause: Option<ConflictCause>) -> &'static str {
+pub fn means(cause: Option<ConflictCause>) -> &'static str {
     match cause {
         Some(ConflictCause::KeyTaken) => "another record has one of its keys",
         Some(ConflictCause::SeveralRecords) => "several records of the partner carry its key",
@@ -28,7 +28,7 @@ pub(crate) fn means(cause: Option<ConflictCause>) -> &'static str {
 }
 
 /// What to do, as a sentence. `done` is the command that says that it is settled.
-pub(crate) fn helps(cause: Option<ConflictCause>, done: &str) -> String {
+pub fn helps(cause: Option<ConflictCause>, done: &str) -> String {
     let then = format!("then `{done}`");
     match cause {
         Some(ConflictCause::KeyTaken) => {
@@ -68,7 +68,7 @@ pub(crate) fn helps(cause: Option<ConflictCause>, done: &str) -> String {
 }
 
 /// Who stands in the way.
-pub(crate) fn in_vain(row: &InVain) -> String {
+pub fn in_vain(row: &InVain) -> String {
     format!(
         "{} of {}: its key {} belongs to {} (link {})",
         row.held, row.record, row.key, row.owner, row.owner_link
@@ -76,7 +76,7 @@ pub(crate) fn in_vain(row: &InVain) -> String {
 }
 
 /// What helps instead of a release.
-pub(crate) fn instead(row: &InVain) -> String {
+pub fn instead(row: &InVain) -> String {
     format!(
         "change {} or {} at the source so that only one has the key, or delete one there: it leaves by itself then. To \
          give the change up: `kurir held discard {} --note ...`",

@@ -3,17 +3,16 @@
 
 use std::time::Duration;
 
-use event::TenantId;
 use futures_util::{StreamExt as _, stream};
 use store::connections::{self, Connection};
+use store::sealing::KeyRing;
 use store::{Pool, Scope};
 use tokio::time::{Instant, timeout_at};
 
-use super::Ground;
 use super::credentials::{enabled, named, unlisted};
 use super::finding::{Finding, Subject};
-use crate::exit::Exit;
-use crate::partners::{self, Answer};
+use crate::connections::{Answer, Partners};
+use crate::{Failed, Kind};
 
 const SUBJECT: Subject = Subject::Partners;
 /// Partners that one run asks; `--tenant` reaches the others.
@@ -25,20 +24,14 @@ const LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// All of them, below what a subject may take.
 const ALL_LIMIT: Duration = Duration::from_secs(30);
 
-pub(super) async fn check(
-    ground: &Ground<'_>,
-    tenant: Option<&TenantId>,
-    left_out: bool,
+/// `ring`: the configured keys, or why they cannot be had.
+pub async fn check(
+    pool: &Pool,
+    scope: Scope<'_>,
+    partners: &Partners<'_>,
+    ring: &Result<KeyRing, Failed>,
 ) -> Vec<Finding> {
-    if left_out {
-        let because = "--no-partners leaves them out";
-        return vec![Finding::not_checked(SUBJECT, "all", because)];
-    }
-    let pool = match ground.pool() {
-        Ok(pool) => pool,
-        Err(because) => return vec![Finding::not_checked(SUBJECT, "all", because)],
-    };
-    let on = match enabled(pool, tenant).await {
+    let on = match enabled(pool, scope).await {
         Ok(on) => on,
         Err(error) => return vec![Finding::not_checked(SUBJECT, "all", unlisted(&error))],
     };
@@ -48,7 +41,7 @@ pub(super) async fn check(
     let over = Instant::now() + ALL_LIMIT;
     let mut looks = Vec::new();
     for one in on.iter().take(LOOKS_LIMIT) {
-        looks.push(look(ground, pool, one, over));
+        looks.push(look(pool, partners, ring, one, over));
     }
     // In the order of the list, whoever answers first.
     let found = stream::iter(looks).buffered(SIDE_BY_SIDE);
@@ -64,8 +57,9 @@ pub(super) async fn check(
 }
 
 async fn look(
-    ground: &Ground<'_>,
     pool: &Pool,
+    partners: &Partners<'_>,
+    ring: &Result<KeyRing, Failed>,
     connection: &Connection,
     over: Instant,
 ) -> Vec<Finding> {
@@ -82,12 +76,11 @@ async fn look(
             ),
         )];
     }
-    let settings = ground.context.settings();
     let asked = async {
-        let ring = ground.context.key_ring()?;
+        let ring = ring.as_ref().map_err(Clone::clone)?;
         let (credentials, _epoch) =
-            connections::credentials(pool, &ring, Scope::Everything, connection.id).await?;
-        partners::test(settings, connection, &credentials).await
+            connections::credentials(pool, ring, Scope::Everything, connection.id).await?;
+        partners.test(connection, &credentials).await
     };
     let limit = over.min(Instant::now() + LOOK_LIMIT);
     match timeout_at(limit, asked).await {
@@ -120,12 +113,12 @@ async fn look(
             ),
         )],
         // Its credentials do not open: that is told where it belongs.
-        Ok(Err(failed)) if failed.exit == Exit::Configuration && failed.next.is_some() => {
+        Ok(Err(failed)) if failed.kind == Kind::Configuration && failed.next.is_some() => {
             vec![
                 Finding::not_checked(SUBJECT, name, failed.message)
                     .next(failed.next.unwrap_or_default()),
             ]
         }
-        Ok(Err(failed)) => vec![Finding::failed(SUBJECT, name, &failed)],
+        Ok(Err(failed)) => vec![Finding::failed(SUBJECT, name, failed)],
     }
 }

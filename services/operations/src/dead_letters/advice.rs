@@ -1,17 +1,16 @@
 //! What would help a dead letter, in the order in which to try it, each step with its command.
 
+use registry::Worker;
 use serde::Serialize;
 use store::dead_letters::{ConnectionNow, Story};
 use worker::DeadClass;
 
-use crate::fleet::workers;
-
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Step {
-    pub(crate) why: String,
+pub struct Step {
+    pub why: String,
     /// Ready to be copied, where a command does it.
-    pub(crate) command: Option<String>,
+    pub command: Option<String>,
 }
 
 fn step(why: impl Into<String>, command: impl Into<String>) -> Step {
@@ -28,10 +27,11 @@ fn thought(why: impl Into<String>) -> Step {
     }
 }
 
-pub(crate) fn advice(story: &Story) -> Vec<Step> {
+/// The workers are those of this build.
+pub fn advice(story: &Story, workers: &[&Worker]) -> Vec<Step> {
     let id = story.letter.id;
     match story.letter.state.as_str() {
-        "open" => open(story),
+        "open" => open(story, workers),
         "replaying" => match story.replays.last() {
             Some(replay) => vec![step(
                 "It is on its way to its worker; wait for the end of its replay.",
@@ -62,11 +62,11 @@ pub(crate) fn advice(story: &Story) -> Vec<Step> {
     }
 }
 
-fn open(story: &Story) -> Vec<Step> {
+fn open(story: &Story, workers: &[&Worker]) -> Vec<Step> {
     let id = story.letter.id;
     let replay = format!("kurir dead-letters replay {id}");
     let class = DeadClass::parse(&story.letter.class);
-    let mut steps = prerequisites(story);
+    let mut steps = prerequisites(story, workers);
     let overtaken = story.link.as_ref().is_some_and(|link| {
         let k = story.letter.k.as_ref();
         k.is_some() && (link.applied_k.as_ref() >= k || link.desired_k.as_ref() > k)
@@ -98,11 +98,11 @@ fn resolve(story: &Story, note: &str) -> String {
 }
 
 /// What must be there before any replay can succeed.
-fn prerequisites(story: &Story) -> Vec<Step> {
+fn prerequisites(story: &Story, workers: &[&Worker]) -> Vec<Step> {
     let Some(tenant) = &story.letter.tenant else {
         return Vec::new();
     };
-    let system = workers()
+    let system = workers
         .iter()
         .find(|worker| worker.name == story.letter.worker)
         .map_or("SYSTEM", |worker| worker.system.name);
@@ -165,87 +165,43 @@ fn by_class(story: &Story, class: Option<DeadClass>, replay: &str) -> Vec<Step> 
     let id = story.letter.id;
     let edit = format!("kurir dead-letters edit {id} --replay");
     let publisher = || thought("Tell the publisher: its next events will die in the same way.");
+    let why = explained(class);
     match class {
-        Some(DeadClass::Schema | DeadClass::SpecVersion) => vec![
-            step(
-                "The event breaks its schema, at the places named in the message: repair it and replay it.",
-                edit,
-            ),
-            publisher(),
-        ],
+        Some(
+            DeadClass::Schema
+            | DeadClass::SpecVersion
+            | DeadClass::UnknownType
+            | DeadClass::VersionScheme,
+        ) => vec![step(why, edit), publisher()],
         Some(DeadClass::Malformed) => vec![
             step(
-                "The body is no event that could be read. If you know what it should be, give the whole event.",
+                why,
                 format!("kurir dead-letters edit {id} --file event.json --replay"),
             ),
             publisher(),
         ],
-        Some(DeadClass::UnknownType) => vec![
-            step(
-                "No such event type is known. If its name is misspelled, repair it and replay it.",
-                edit,
-            ),
-            publisher(),
-        ],
-        Some(DeadClass::NewerMajor) => vec![step(
-            "It has a newer version of its type than this build knows: deploy the build that knows it, then replay it.",
-            replay,
-        )],
-        Some(DeadClass::TooLarge | DeadClass::TenantMismatch | DeadClass::IdMismatch) => {
-            vec![thought(
-                "Neither an edit nor a replay helps: the message names the mistake, the publisher must send it anew.",
-            )]
+        Some(DeadClass::FutureVersion) => {
+            vec![step(why, format!("{replay} --restamp")), publisher()]
         }
-        Some(DeadClass::WrongConnection) => vec![step(
-            "It came for a connection that is not its tenant's; a replay goes to the tenant's own connections.",
-            replay,
-        )],
-        Some(DeadClass::Loop) => vec![thought(
-            "Events cause each other without an end: find the two sides that answer each other before anything else.",
-        )],
-        Some(DeadClass::UnknownTenant) => vec![step(
-            "Once tenant and connection are there, replay it.",
-            replay,
-        )],
-        Some(DeadClass::FutureVersion) => vec![
-            step(
-                "Its time lies in the future: the publisher's clock is wrong. If its content is the newest, replay it with a new version.",
-                format!("{replay} --restamp"),
-            ),
-            publisher(),
-        ],
-        Some(DeadClass::VersionScheme) => vec![
-            step(
-                "Its version is of another kind than those before it: give it one of the same kind.",
-                edit,
-            ),
-            publisher(),
-        ],
+        Some(
+            DeadClass::TooLarge
+            | DeadClass::TenantMismatch
+            | DeadClass::IdMismatch
+            | DeadClass::Loop,
+        ) => vec![thought(why)],
         Some(DeadClass::Refused | DeadClass::Unmappable) => vec![
-            step(
-                "The partner cannot take it as it is; the message says why. If something is missing or wrong at the partner, repair that, then replay it.",
-                replay,
-            ),
+            step(why, replay),
             step(
                 "If the event's own data are wrong, correct them here; correct them at their source too.",
                 edit,
             ),
         ],
         Some(DeadClass::DeliveryLimit) => vec![
-            thought(
-                "Its worker ended again and again while it had this event: look into the worker's log for the reason.",
-            ),
+            thought(why),
             step("Once that is repaired, replay it.", replay),
         ],
-        Some(DeadClass::CrashNeighbour) => vec![step(
-            "It was beside an event that ended its worker. Kurir replays it once by itself; if it died again, look into the worker's log, then replay it.",
-            replay,
-        )],
         Some(DeadClass::Expired) => vec![
-            step(
-                "Its publisher let it live for a limited time (the AMQP property `expiration`), and no worker took it before that ended. A replay carries it on, without a limit.",
-                replay,
-            ),
+            step(why, replay),
             thought(
                 "Tell the publisher to leave `expiration` out: Kurir carries the newest content of a record, however late.",
             ),
@@ -257,23 +213,76 @@ fn by_class(story: &Story, class: Option<DeadClass>, replay: &str) -> Vec<Step> 
             | DeadClass::Unknown
             | DeadClass::Timeout,
         ) => {
-            let mut steps: Vec<Step> = story
-                .connections
-                .iter()
-                .take(1)
-                .map(|connection| {
-                    step(
-                        "All attempts failed, though waiting should have helped: see whether the partner answers.",
-                        format!("kurir connection test {}", connection.id),
-                    )
-                })
-                .collect();
-            steps.push(step("Once the partner answers, replay it.", replay));
-            steps
+            let first = story.connections.first();
+            let look = first.map(|one| step(why, format!("kurir connection test {}", one.id)));
+            let replay = step("Once the partner answers, replay it.", replay);
+            look.into_iter().chain([replay]).collect()
         }
-        Some(DeadClass::Internal) | None => vec![step(
-            "Look into the worker's log for the reason, then replay it.",
-            replay,
-        )],
+        Some(
+            DeadClass::NewerMajor
+            | DeadClass::WrongConnection
+            | DeadClass::UnknownTenant
+            | DeadClass::CrashNeighbour
+            | DeadClass::Internal,
+        )
+        | None => vec![step(why, replay)],
+    }
+}
+
+/// What happened, and what the first step is.
+fn explained(class: Option<DeadClass>) -> &'static str {
+    match class {
+        Some(DeadClass::Schema | DeadClass::SpecVersion) => {
+            "The event breaks its schema, at the places named in the message: repair it and replay it."
+        }
+        Some(DeadClass::Malformed) => {
+            "The body is no event that could be read. If you know what it should be, give the whole event."
+        }
+        Some(DeadClass::UnknownType) => {
+            "No such event type is known. If its name is misspelled, repair it and replay it."
+        }
+        Some(DeadClass::NewerMajor) => {
+            "It has a newer version of its type than this build knows: deploy the build that knows it, then replay it."
+        }
+        Some(DeadClass::TooLarge | DeadClass::TenantMismatch | DeadClass::IdMismatch) => {
+            "Neither an edit nor a replay helps: the message names the mistake, the publisher must send it anew."
+        }
+        Some(DeadClass::WrongConnection) => {
+            "It came for a connection that is not its tenant's; a replay goes to the tenant's own connections."
+        }
+        Some(DeadClass::Loop) => {
+            "Events cause each other without an end: find the two sides that answer each other before anything else."
+        }
+        Some(DeadClass::UnknownTenant) => "Once tenant and connection are there, replay it.",
+        Some(DeadClass::FutureVersion) => {
+            "Its time lies in the future: the publisher's clock is wrong. If its content is the newest, replay it with a new version."
+        }
+        Some(DeadClass::VersionScheme) => {
+            "Its version is of another kind than those before it: give it one of the same kind."
+        }
+        Some(DeadClass::Refused | DeadClass::Unmappable) => {
+            "The partner cannot take it as it is; the message says why. If something is missing or wrong at the partner, repair that, then replay it."
+        }
+        Some(DeadClass::DeliveryLimit) => {
+            "Its worker ended again and again while it had this event: look into the worker's log for the reason."
+        }
+        Some(DeadClass::CrashNeighbour) => {
+            "It was beside an event that ended its worker. Kurir replays it once by itself; if it died again, look into the worker's log, then replay it."
+        }
+        Some(DeadClass::Expired) => {
+            "Its publisher let it live for a limited time (the AMQP property `expiration`), and no worker took it before that ended. A replay carries it on, without a limit."
+        }
+        Some(
+            DeadClass::Exhausted
+            | DeadClass::Unavailable
+            | DeadClass::RateLimited
+            | DeadClass::Unknown
+            | DeadClass::Timeout,
+        ) => {
+            "All attempts failed, though waiting should have helped: see whether the partner answers."
+        }
+        Some(DeadClass::Internal) | None => {
+            "Look into the worker's log for the reason, then replay it."
+        }
     }
 }

@@ -1,12 +1,43 @@
-//! What the names in a record's history mean.
+//! A record's history in words.
+
+use serde_json::Value;
+use store::links_read::Change;
+
+use crate::said;
 
 /// A row of the history in words; what a later build wrote is shown as it is.
-pub(super) fn happened(what: &str) -> &str {
+pub fn happened(what: &str) -> &str {
     WORDS
         .iter()
         .find(|(name, _)| *name == what)
         .map_or(what, |(_, words)| words)
 }
+
+/// What is known of a change besides its name.
+pub fn detail(change: &Change) -> String {
+    match change.what.as_str() {
+        SAME_VERSION => same_version(&change.detail),
+        _ => said(&change.detail),
+    }
+}
+
+/// Two changes with one version.
+fn same_version(detail: &Value) -> String {
+    let text = |name: &str| detail[name].as_str().unwrap_or("?");
+    let content = match detail["content"].as_str() {
+        Some("same") => "the same content",
+        Some("other") => "other content",
+        _ => "its own content",
+    };
+    format!(
+        "{} has this version, too, with {content}: the higher event id wins, {}",
+        text("other"),
+        text("wins")
+    )
+}
+
+/// The change of two events with one version; its detail is a sentence.
+pub const SAME_VERSION: &str = "same_version";
 
 /// Every name that the engine writes into a record's history: calls (`sync::Operation::past`), ends (`store::links::End`),
 /// what `kurir links settle` writes, and those of the functions in migrations/functions/.
@@ -33,7 +64,7 @@ const WORDS: [(&str, &str); 23] = [
     ("missed", "not shown by the partner, looked for again"),
     ("seen", "shown by the partner again"),
     ("settled", "conflict settled by hand"),
-    ("same_version", "same version as another change"),
+    (SAME_VERSION, "same version as another change"),
 ];
 
 #[cfg(test)]

@@ -1,36 +1,28 @@
 //! Held events: most leave by themselves, the others wait for something that a person does.
 
-use event::TenantId;
 use store::held::{Filter, Group};
+use store::{Pool, Scope};
 use worker::HoldCause;
 
-use super::Ground;
 use super::finding::{Finding, Subject};
-use crate::commands::waiting;
-use crate::context::scope;
-use crate::output::count;
+use crate::{count, waiting};
 
 const SUBJECT: Subject = Subject::Events;
 /// Tenants and causes that one run names.
 const NAMED: i64 = 20;
 
-pub(super) async fn check(ground: &Ground<'_>, tenant: Option<&TenantId>) -> Vec<Finding> {
-    let pool = match ground.pool() {
-        Ok(pool) => pool,
-        Err(because) => return vec![Finding::not_checked(SUBJECT, "held", because)],
-    };
-    let asked = store::held::waiting(pool, scope(tenant), &Filter::default(), NAMED + 1).await;
-    let groups = match asked {
-        Ok(groups) => groups,
-        Err(error) => {
-            let because = format!("they cannot be counted: {}", error.with_causes());
+/// Of this tenant, or of all.
+pub async fn check(pool: &Pool, scope: Scope<'_>) -> Vec<Finding> {
+    let asked = waiting::groups(pool, scope, &Filter::default(), NAMED).await;
+    let waiting = match asked {
+        Ok(waiting) => waiting,
+        Err(failed) => {
+            let because = format!("they cannot be counted: {}", failed.message);
             return vec![Finding::not_checked(SUBJECT, "held", because)];
         }
     };
-    let (stay, leave): (Vec<&Group>, Vec<&Group>) = groups
-        .iter()
-        .take(NAMED as usize)
-        .partition(|group| stays(group));
+    let (stay, leave): (Vec<&Group>, Vec<&Group>) =
+        waiting.groups.iter().partition(|group| stays(group));
     let mut findings: Vec<Finding> = stay
         .into_iter()
         .map(|group| Finding::warning(SUBJECT, "held", waiting::what(group), waiting::next(group)))
@@ -43,7 +35,7 @@ pub(super) async fn check(ground: &Ground<'_>, tenant: Option<&TenantId>) -> Vec
         );
         findings.push(Finding::ok(SUBJECT, "held", detail));
     }
-    if groups.len() as i64 > NAMED {
+    if waiting.more {
         let because = format!("one run names {NAMED} tenants and causes");
         findings.push(Finding::not_checked(SUBJECT, "more", because).next("kurir held list"));
     }

@@ -1,34 +1,33 @@
 //! Postgres: reachable, recent enough, with this build's schema and settings under which a commit is one.
 
+use store::Pool;
 use store::examine::Server;
 
 use super::finding::{Finding, Subject};
-use super::{Ground, NO_DATABASE};
-use crate::output::count;
+use crate::{Failed, count};
 
 const SUBJECT: Subject = Subject::Database;
 /// As `server_version_num`.
 const OLDEST: i32 = 140_000;
 
-pub(super) async fn check(ground: &Ground<'_>) -> Vec<Finding> {
-    let pool = match &ground.pool {
-        Ok(pool) => pool,
-        Err(failed) => {
-            let mut findings = vec![Finding::failed(SUBJECT, "reachable", failed)];
-            let others = ["migrations", "settings", "connections"];
-            findings.extend(others.map(|check| Finding::not_checked(SUBJECT, check, NO_DATABASE)));
-            return findings;
-        }
-    };
+/// If the database cannot be reached: that, and what is not known for it.
+pub fn unreachable(failed: impl Into<Failed>, because: &str) -> Vec<Finding> {
+    let mut findings = vec![Finding::failed(SUBJECT, "reachable", failed)];
+    let others = ["migrations", "settings", "connections"];
+    findings.extend(others.map(|check| Finding::not_checked(SUBJECT, check, because)));
+    findings
+}
+
+/// `own`: connections that a process of ours may open.
+pub async fn check(pool: &Pool, own: u32) -> Vec<Finding> {
     let mut findings = Vec::new();
     match store::examine::server(pool).await {
         Ok(server) => {
             findings.extend(reachable(&server));
             findings.extend(settings(&server));
-            let own = ground.context.settings().database.max_connections;
             findings.push(connections(&server, own.into()));
         }
-        Err(error) => findings.push(Finding::failed(SUBJECT, "reachable", &error.into())),
+        Err(error) => findings.push(Finding::failed(SUBJECT, "reachable", error)),
     }
     findings.extend(migrations(pool).await);
     findings
@@ -137,11 +136,11 @@ fn connections(server: &Server, own: i64) -> Finding {
     )
 }
 
-async fn migrations(pool: &store::Pool) -> Vec<Finding> {
+async fn migrations(pool: &Pool) -> Vec<Finding> {
     let looked = tokio::try_join!(store::migrate::pending(pool), store::migrate::strange(pool));
     let (pending, (newer, failed)) = match looked {
         Ok(looked) => looked,
-        Err(error) => return vec![Finding::failed(SUBJECT, "migrations", &error.into())],
+        Err(error) => return vec![Finding::failed(SUBJECT, "migrations", error)],
     };
     let mut findings = Vec::new();
     if !failed.is_empty() {

@@ -1,17 +1,13 @@
-//! What a check found, and how a person and a script read it.
+//! What a check found.
 
-use std::fmt::Write as _;
-
-use runtime::visible;
 use serde::Serialize;
 
-use crate::exit::Failed;
-use crate::output::count;
+use crate::{Failed, count};
 
 /// What checks are about, in the order in which they are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Subject {
+pub enum Subject {
     Configuration,
     Broker,
     Queues,
@@ -26,7 +22,7 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Configuration => "configuration",
             Self::Broker => "broker",
@@ -46,7 +42,7 @@ impl Subject {
 /// The worst of a run is its verdict; what was not checked is neither good nor bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Verdict {
+pub enum Verdict {
     Ok,
     NotChecked,
     Warning,
@@ -54,9 +50,9 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    pub(super) const ALL: [Self; 4] = [Self::Problem, Self::Warning, Self::NotChecked, Self::Ok];
+    pub const ALL: [Self; 4] = [Self::Problem, Self::Warning, Self::NotChecked, Self::Ok];
 
-    pub(super) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::NotChecked => "not checked",
@@ -68,15 +64,15 @@ impl Verdict {
 
 /// One line of the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
-    pub(super) subject: Subject,
+pub struct Finding {
+    pub subject: Subject,
     /// What was looked at, in a word or two.
-    pub(super) check: String,
-    pub(super) verdict: Verdict,
+    pub check: String,
+    pub verdict: Verdict,
     /// What was seen, or why it could not be looked at.
-    pub(super) detail: String,
+    pub detail: String,
     /// What to do about it.
-    pub(super) next: Option<String>,
+    pub next: Option<String>,
 }
 
 impl Finding {
@@ -95,15 +91,11 @@ impl Finding {
         }
     }
 
-    pub(super) fn ok(
-        subject: Subject,
-        check: impl Into<String>,
-        detail: impl Into<String>,
-    ) -> Self {
+    pub fn ok(subject: Subject, check: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(subject, check, Verdict::Ok, detail)
     }
 
-    pub(super) fn warning(
+    pub fn warning(
         subject: Subject,
         check: impl Into<String>,
         detail: impl Into<String>,
@@ -112,7 +104,7 @@ impl Finding {
         Self::new(subject, check, Verdict::Warning, detail).next(next)
     }
 
-    pub(super) fn problem(
+    pub fn problem(
         subject: Subject,
         check: impl Into<String>,
         detail: impl Into<String>,
@@ -122,14 +114,16 @@ impl Finding {
     }
 
     /// What a command would have failed with.
-    pub(super) fn failed(subject: Subject, check: impl Into<String>, failed: &Failed) -> Self {
-        let mut finding = Self::new(subject, check, Verdict::Problem, failed.message.clone());
-        finding.next.clone_from(&failed.next);
-        finding
+    pub fn failed(subject: Subject, check: impl Into<String>, failed: impl Into<Failed>) -> Self {
+        let Failed { message, next, .. } = failed.into();
+        Self {
+            next,
+            ..Self::new(subject, check, Verdict::Problem, message)
+        }
     }
 
     /// Nothing is known: something else has to be repaired first.
-    pub(super) fn not_checked(
+    pub fn not_checked(
         subject: Subject,
         check: impl Into<String>,
         because: impl AsRef<str>,
@@ -138,7 +132,7 @@ impl Finding {
         Self::new(subject, check, Verdict::NotChecked, detail)
     }
 
-    pub(super) fn next(mut self, next: impl Into<String>) -> Self {
+    pub fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
     }
@@ -148,7 +142,7 @@ impl Finding {
 const LISTED_LIMIT: usize = 4;
 
 /// `a, b, c, d and 7 more`
-pub(super) fn listed(things: &[String]) -> String {
+pub fn listed(things: &[String]) -> String {
     let shown: Vec<&str> = things
         .iter()
         .take(LISTED_LIMIT)
@@ -160,34 +154,8 @@ pub(super) fn listed(things: &[String]) -> String {
     }
 }
 
-/// Grouped by subject; below each line that is not well, what to do.
-pub(super) fn told(findings: &[Finding]) -> String {
-    let width = |of: fn(&Finding) -> usize| findings.iter().map(of).max().unwrap_or_default();
-    let verdicts = width(|one| one.verdict.as_str().len());
-    let checks = width(|one| one.check.chars().count());
-    let mut out = String::new();
-    let mut subject = None;
-    for finding in findings {
-        if subject != Some(finding.subject) {
-            let _ = writeln!(out, "{}", finding.subject.as_str());
-            subject = Some(finding.subject);
-        }
-        let (verdict, check) = (finding.verdict.as_str(), visible::line(&finding.check));
-        let _ = writeln!(
-            out,
-            "  {verdict:verdicts$}  {check:checks$}  {}",
-            visible::line(&finding.detail)
-        );
-        if let Some(next) = &finding.next {
-            let _ = writeln!(out, "  {:verdicts$}  next: {}", "", visible::line(next));
-        }
-    }
-    let _ = write!(out, "\n{}", summary(findings));
-    out
-}
-
 /// `2 problems, 1 warning, 3 not checked, 20 ok`; kinds that there are none of are left out.
-pub(super) fn summary(findings: &[Finding]) -> String {
+pub fn summary(findings: &[Finding]) -> String {
     let kinds = Verdict::ALL.map(|verdict| {
         let found = findings.iter().filter(|one| one.verdict == verdict).count() as u64;
         let said = match verdict {
