@@ -1,4 +1,4 @@
-//! The crash windows of docs/architecture.md, one test or two for each row: real processes, killed or frozen there.
+//! The crash windows of docs/tests.md, one test or two for each row: real processes, killed or frozen there.
 //! Afterwards the partner has exactly one record with the newest content, and every event can be accounted for. Rows
 //! whose frozen half is a story of its own have it in `v_create`, `v_dead` and `v_parts` (docs/tests.md).
 
