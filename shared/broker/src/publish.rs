@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use event::headers::{TRACEPARENT, TRACESTATE};
 use lapin::Confirmation;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
@@ -13,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::Span;
-use worker::trace::{self, Relation, TRACEPARENT, TRACESTATE, TraceContext, spans};
+use worker::trace::{self, Relation, TraceContext, spans};
 
 use crate::connection::{Broker, Session};
 use crate::headers::Properties;

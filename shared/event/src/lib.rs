@@ -14,6 +14,7 @@ mod envelope;
 mod error;
 mod event;
 mod glimpse;
+pub mod headers;
 mod order_key;
 mod payload;
 mod schema;
