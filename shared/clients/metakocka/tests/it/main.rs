@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+#[path = "../../../../outbound/tests/it/lent.rs"]
+mod lent;
 mod readings;
 mod setup;
 mod writes;
