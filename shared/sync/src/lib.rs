@@ -20,6 +20,7 @@ mod next;
 mod partner;
 mod proof;
 mod recheck;
+mod step;
 mod target;
 
 pub use claims::{LinkClaims, LinkHolds, Plan, Planner};
@@ -33,6 +34,7 @@ pub use ledger::Ledger;
 pub use link::{Link, LinkState};
 pub use link_worker::{Deps, LinkWorker};
 pub use measures::Measures;
-pub use next::{Seen, Step, View, Wish, Work, next};
+pub use next::next;
 pub use partner::{Account, Partner};
+pub use step::{Seen, Step, View, Wish, Work};
 pub use target::{Answer, Call, LookError, SendError, Target};
