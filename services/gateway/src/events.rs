@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::measures::Measures;
+use crate::outcome::Outcome;
 use crate::ports::{Message, Principal, PublishError};
 use crate::refusal::{
     Kind, Refused, not_confirmed, overloaded, refusal, tokens_away, too_many, unpublishable,
@@ -38,19 +39,6 @@ pub struct EventStatus {
     pub id: String,
     pub source: String,
     pub status: Outcome,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// Confirmed by the broker: it will not be lost.
-    Accepted,
-    /// Not on the bus: send it again.
-    NotPublished,
-    /// Perhaps on the bus: send it again, with the same id.
-    Unknown,
-    /// Can't be put on the bus, now or later: don't send it again.
-    Unpublishable,
 }
 
 /// How a request carries its events.

@@ -10,7 +10,7 @@ use store::links::{DeadItem, dead_id};
 use uuid::Uuid;
 use worker::DeadClass;
 
-use crate::keeper::Worker;
+use crate::deps::Worker;
 
 /// Longest text kept of a message.
 const MESSAGE_LIMIT: usize = 1024;

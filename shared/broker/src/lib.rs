@@ -2,6 +2,8 @@
 //! Doesn't know what an event means or what a database is: it asks the ports of `worker`.
 //! Surprising: nothing is ever nacked. Waiting is a rung queue or a row; giving back is closing the channel.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod acks;
 mod address;
 mod admit;

@@ -4,6 +4,8 @@
 //! The surprising part: a registration is data and plain functions. So a list of them is a constant, and a service stays
 //! a library that does not know how its process is put together.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod credentials;
 
 use std::sync::Arc;

@@ -3,6 +3,8 @@
 //! one partner). Knows no AMQP, no HTTP and no partner. Surprising: safety does not rest on the lease; the one open
 //! effect per link is the fence, and whoever comes next resolves it before anything else.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod absence;
 mod claims;
 mod clock;

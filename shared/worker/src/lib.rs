@@ -2,6 +2,8 @@
 //! next, the ports that the consumer loop needs, and the names of spans. Knows no AMQP, no SQL and no HTTP.
 //! Surprising: waiting is not failing. Only failed calls count as attempts (`decide`).
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 pub mod backoff;
 pub mod budget;
 mod connection;
