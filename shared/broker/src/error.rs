@@ -27,16 +27,6 @@ pub enum Error {
     Amqp(#[from] lapin::Error),
 }
 
-impl Error {
-    /// The process exit code where this error ends the start: a wrong topology is a wrong configuration.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Address(_) | Self::Authorities(_) | Self::Topology(_) => 78,
-            Self::Disconnected(_) | Self::Untrusted(_) | Self::TimedOut(_) | Self::Amqp(_) => 69,
-        }
-    }
-}
-
 /// An object exists with another argument than ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -43,7 +43,7 @@ pub use connection::{Broker, Health, Settings, Status};
 pub use consume::run;
 pub use consuming::{ConsumeSettings, Worker};
 pub use counters::Counters;
-pub use drain_queue::{Hand, PEEK_LIMIT, RawDelivery, Taken, depth, peek, run_batches};
+pub use drain_queue::{Hand, RawDelivery, Taken, depth, run_batches};
 pub use error::{Error, Mismatch, PublishError};
 pub use headers::{DeadNote, Death, Properties};
 pub use publish::Publisher;

@@ -14,8 +14,6 @@ use crate::payload::Payload;
 pub struct TenantId(String);
 
 impl TenantId {
-    pub const PATTERN: &'static str = "[A-Za-z0-9_-]{1,64}";
-
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=64).contains(&text.len())
             && text

@@ -20,7 +20,7 @@ const PLAIN: [(&str, &str); 4] = [
     ("KURIR_DATABASE_URL", "database.url"),
     ("KURIR_LOG_FORMAT", "log.format"),
 ];
-pub(super) const DEFAULT_ORIGIN: &str = "default";
+const DEFAULT_ORIGIN: &str = "default";
 /// As the `config` crate calls it.
 const ENVIRONMENT_ORIGIN: &str = "the environment";
 /// Largest settings file that is read.

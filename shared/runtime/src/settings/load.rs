@@ -6,7 +6,7 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::Settings;
-use super::layers::{DEFAULT_ORIGIN, Leaf, PREFIX, Sources, flatten, layered, name_of, named};
+use super::layers::{Leaf, PREFIX, Sources, flatten, layered, name_of, named};
 use super::mistake::{Mistake, Mistakes};
 use super::rule::{Kind, Need, Rule};
 use super::rules::Rules;
@@ -31,14 +31,6 @@ pub struct Loaded {
     pub settings: Settings,
     /// Every setting in the order of `defaults.toml`, secrets hidden, with its origin.
     pub shown: Vec<Shown>,
-    /// Whether the environment or the file names this setting.
-    given: Vec<String>,
-}
-
-impl Loaded {
-    pub fn is_given(&self, path: &str) -> bool {
-        self.given.iter().any(|given| given == path)
-    }
 }
 
 /// Reads all settings, those of these sections included. Opens nothing but the settings file, and the files that a check looks into.
@@ -63,7 +55,6 @@ pub fn load(
 
     let mut clean = Value::Object(Map::new());
     let mut shown_settings = Vec::new();
-    let mut given = Vec::new();
     for rule in rules.iter() {
         let Some((_, leaf)) = leaves.iter().find(|(path, _)| path == rule.path) else {
             mistakes.push(Mistake {
@@ -86,9 +77,6 @@ pub fn load(
                 path: rule.path.to_owned(),
                 problem: said(rule.kind, leaf, &problem),
             }),
-        }
-        if leaf.origin != DEFAULT_ORIGIN {
-            given.push(rule.path.to_owned());
         }
     }
     mistakes.extend(without_a_rule(&leaves, &rules));
@@ -118,7 +106,6 @@ pub fn load(
     Ok(Loaded {
         settings,
         shown: shown_settings,
-        given,
     })
 }
 
