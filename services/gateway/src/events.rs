@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use event::headers::{CE_PREFIX, CE_SPECVERSION};
 use event::{Canonical, DecodeError, EventType, Publisher};
 use futures_util::future::join_all;
 use inbound::{BearerError, Problem, bearer, discard, read_body};
@@ -17,15 +18,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::measures::Measures;
+use crate::outcome::Outcome;
 use crate::ports::{Message, Principal, PublishError};
 use crate::refusal::{
     Kind, Refused, not_confirmed, overloaded, refusal, tokens_away, too_many, unpublishable,
     unsupported,
 };
 use crate::{Gateway, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, PUBLISH_LIMIT};
-
-/// Headers that carry attributes in binary mode begin with it.
-const ATTRIBUTE_PREFIX: &str = "ce-";
 
 /// The body of a 202.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,19 +39,6 @@ pub struct EventStatus {
     pub id: String,
     pub source: String,
     pub status: Outcome,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// Confirmed by the broker: it will not be lost.
-    Accepted,
-    /// Not on the bus: send it again.
-    NotPublished,
-    /// Perhaps on the bus: send it again, with the same id.
-    Unknown,
-    /// Can't be put on the bus, now or later: don't send it again.
-    Unpublishable,
 }
 
 /// How a request carries its events.
@@ -138,7 +124,7 @@ fn mode(headers: &HeaderMap) -> Result<Mode, Problem> {
         "application/cloudevents+json" => Ok(Mode::Structured),
         "application/cloudevents-batch+json" => Ok(Mode::Batch),
         other if other.starts_with("application/cloudevents") => Err(unsupported(ACCEPTED)),
-        _ if !headers.contains_key("ce-specversion") => Err(unsupported(ACCEPTED)),
+        _ if !headers.contains_key(CE_SPECVERSION) => Err(unsupported(ACCEPTED)),
         "" | "application/json" | "text/json" => Ok(Mode::Binary),
         other if other.ends_with("+json") => Ok(Mode::Binary),
         _ => Err(unsupported(ACCEPTED)),
@@ -174,10 +160,7 @@ fn read(
             .map_err(|error| refusal(vec![Refused::decode("", error)], 1).expect("one is refused")),
         Mode::Binary => {
             let attributes = headers.iter().filter_map(|(name, value)| {
-                Some((
-                    name.as_str().strip_prefix(ATTRIBUTE_PREFIX)?,
-                    value.as_bytes(),
-                ))
+                Some((name.as_str().strip_prefix(CE_PREFIX)?, value.as_bytes()))
             });
             Ok(vec![event::canonical_binary(
                 attributes,

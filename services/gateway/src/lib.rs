@@ -5,10 +5,13 @@
 //! ids; (source, id) is the idempotency key, and what arrives twice is one event for every consumer. So a request costs
 //! no database call: tokens are cached, and for a while they stay good without a database.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod adapters;
 mod events;
 mod limits;
 mod measures;
+mod outcome;
 mod ports;
 mod refusal;
 mod tokens;
@@ -21,9 +24,10 @@ use axum::Router;
 use axum::routing::post;
 
 pub use adapters::{Bus, StoredTokens};
-pub use events::{Accepted, EventStatus, Outcome};
+pub use events::{Accepted, EventStatus};
 pub use limits::{IN_FLIGHT_WAIT, Limits};
 pub use measures::Measures;
+pub use outcome::Outcome;
 pub use ports::{Message, Principal, Publish, PublishError, Tokens, TokensAway};
 pub use tokens::{MAX_CACHED_TOKENS, STALE_TOKENS, TokenCache};
 

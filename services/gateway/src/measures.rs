@@ -5,10 +5,12 @@ use inbound::HttpMeasures;
 use prometheus::core::Collector;
 use prometheus::{IntCounterVec, Opts};
 
-use crate::events::Outcome;
+use crate::outcome::Outcome;
 
 /// `message_type` of what could not be read or is not in the catalogue.
 const UNKNOWN: &str = "unknown";
+/// The sender's mistake: no [`Outcome`], because it was never tried.
+const REFUSED: &str = "refused";
 
 /// Clones count together.
 #[derive(Clone, Debug)]
@@ -31,19 +33,15 @@ impl Default for Measures {
             .iter()
             .filter(|known| known.publisher() == Publisher::App)
         {
-            for outcome in [
-                "accepted",
-                "refused",
-                "not_published",
-                "unknown",
-                "unpublishable",
-            ] {
-                measures
-                    .events
-                    .with_label_values(&[known.as_str(), outcome]);
+            for word in Outcome::ALL
+                .map(Outcome::as_str)
+                .into_iter()
+                .chain([REFUSED])
+            {
+                measures.events.with_label_values(&[known.as_str(), word]);
             }
         }
-        measures.events.with_label_values(&[UNKNOWN, "refused"]);
+        measures.events.with_label_values(&[UNKNOWN, REFUSED]);
         measures
     }
 }
@@ -57,18 +55,14 @@ impl Measures {
     }
 
     pub(crate) fn published(&self, known: EventType, outcome: Outcome) {
-        let word = match outcome {
-            Outcome::Accepted => "accepted",
-            Outcome::NotPublished => "not_published",
-            Outcome::Unknown => "unknown",
-            Outcome::Unpublishable => "unpublishable",
-        };
-        self.events.with_label_values(&[known.as_str(), word]).inc();
+        self.events
+            .with_label_values(&[known.as_str(), outcome.as_str()])
+            .inc();
     }
 
     /// `None`: what kind of event it was to be could not be read.
     pub(crate) fn refused(&self, known: Option<EventType>) {
         let kind = known.map_or(UNKNOWN, EventType::as_str);
-        self.events.with_label_values(&[kind, "refused"]).inc();
+        self.events.with_label_values(&[kind, REFUSED]).inc();
     }
 }

@@ -3,18 +3,17 @@
 
 use broker::{Death, RawDelivery};
 use chrono::{DateTime, Utc};
+use event::headers::{CONNECTION, LETTER, TRACEPARENT};
 use event::{Event, Kind, Outside, Payload, SubjectVersion, TenantId, derived_id};
 use sha2::{Digest as _, Sha256};
 use store::links::{DeadItem, dead_id};
 use uuid::Uuid;
 use worker::DeadClass;
 
-use crate::keeper::Worker;
+use crate::deps::Worker;
 
 /// Longest text kept of a message.
 const MESSAGE_LIMIT: usize = 1024;
-/// Header that names the connection of a copy.
-const CONNECTION: &str = "x-connection";
 
 /// A delivery of a dead-letter queue: its trail and note are the broker's readings, empty where not believed.
 #[derive(Clone, Debug)]
@@ -118,7 +117,7 @@ impl DeadCopy {
         let traceparent = self
             .raw
             .headers
-            .get("traceparent")
+            .get(TRACEPARENT)
             .and_then(serde_json::Value::as_str)
             .or(event.and_then(|event| event.traceparent.as_deref()));
         let trace_id = traceparent
@@ -274,7 +273,7 @@ fn name_connection(headers: &mut serde_json::Value, connection: Option<Uuid>) {
 
 /// A replay names its letter, which may have died as something that nobody could read.
 fn letter(headers: &serde_json::Value) -> Option<Uuid> {
-    headers.get("x-letter")?.as_str()?.parse().ok()
+    headers.get(LETTER)?.as_str()?.parse().ok()
 }
 
 /// The same bytes that two tenants or two events brought are two letters.

@@ -10,7 +10,7 @@ use store::outbox::{Message, enqueue};
 use store::{Error, Pool, QueuePrefix, pruning};
 use tokio_util::sync::CancellationToken;
 
-use crate::keeper::Worker;
+use crate::deps::Worker;
 use crate::readiness::{Part, Readiness};
 
 /// Requests of one transaction.

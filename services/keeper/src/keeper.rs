@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::links::Links;
-use store::{Pool, QueuePrefix};
 use tokio_util::sync::CancellationToken;
-use worker::{Connections, Pins};
 
 use crate::census::Counting;
+use crate::deps::{Deps, Worker};
 use crate::janitor::Janitor;
 use crate::ledger::Ledger;
 use crate::notices::Notices;
@@ -17,15 +15,6 @@ use crate::readiness::Readiness;
 use crate::relay::Relay;
 use crate::release::Releaser;
 use crate::replay::Replays;
-
-/// A worker whose dead letters and links this keeper looks after.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Worker {
-    /// Its queues are `<prefix>.<name>` and `<prefix>.<name>.dead`.
-    pub name: String,
-    /// The partner system that its links lead to.
-    pub target_system: String,
-}
 
 /// Which parts run. Several keepers may run the same parts.
 #[derive(Clone, Debug)]
@@ -43,17 +32,6 @@ pub struct Settings {
     pub replay: bool,
 }
 
-/// What it works with.
-#[derive(Clone)]
-pub struct Deps {
-    pub pool: Pool,
-    pub broker: broker::Broker,
-    pub prefix: QueuePrefix,
-    pub links: Links,
-    pub connections: Arc<dyn Connections>,
-    pub pins: Arc<dyn Pins>,
-}
-
 /// Until the shutdown: each part finishes what it has in hand, within about 10 s. Outages of the database and the
 /// broker are waited for, and said by `readiness` meanwhile.
 pub async fn run(
@@ -62,64 +40,39 @@ pub async fn run(
     readiness: Arc<Readiness>,
     shutdown: CancellationToken,
 ) {
-    let relay = async {
-        if settings.relay {
-            let relay = Relay {
-                pool: &deps.pool,
-                publisher: deps.broker.publisher(),
-                readiness: &readiness,
-            };
-            relay.run(shutdown.clone()).await;
-        }
+    let relay = Relay {
+        pool: &deps.pool,
+        publisher: deps.broker.publisher(),
+        readiness: &readiness,
     };
-    let ledger = async {
-        if settings.ledger {
-            let ledger = Ledger {
-                deps: deps.clone(),
-                readiness: readiness.clone(),
-            };
-            ledger.run(&settings.workers, shutdown.clone()).await;
-        }
+    let ledger = Ledger {
+        deps: deps.clone(),
+        readiness: readiness.clone(),
     };
-    let janitor = async {
-        if settings.janitor {
-            let janitor = Janitor {
-                pool: &deps.pool,
-                prefix: &deps.prefix,
-                workers: &settings.workers,
-                every: settings.janitor_every,
-                readiness: &readiness,
-            };
-            janitor.run(shutdown.clone()).await;
-        }
+    let janitor = Janitor {
+        pool: &deps.pool,
+        prefix: &deps.prefix,
+        workers: &settings.workers,
+        every: settings.janitor_every,
+        readiness: &readiness,
     };
-    let releaser = async {
-        if settings.release {
-            let releaser = Releaser {
-                pool: &deps.pool,
-                prefix: &deps.prefix,
-                every: settings.release_every,
-                readiness: &readiness,
-            };
-            let pace = Pace {
-                pool: &deps.pool,
-                prefix: &deps.prefix,
-                workers: &settings.workers,
-                every: settings.release_every,
-                readiness: &readiness,
-            };
-            tokio::join!(releaser.run(shutdown.clone()), pace.run(shutdown.clone()));
-        }
+    let releaser = Releaser {
+        pool: &deps.pool,
+        prefix: &deps.prefix,
+        every: settings.release_every,
+        readiness: &readiness,
     };
-    let replays = async {
-        if settings.replay {
-            let replays = Replays {
-                pool: &deps.pool,
-                prefix: &deps.prefix,
-                readiness: &readiness,
-            };
-            replays.run(shutdown.clone()).await;
-        }
+    let pace = Pace {
+        pool: &deps.pool,
+        prefix: &deps.prefix,
+        workers: &settings.workers,
+        every: settings.release_every,
+        readiness: &readiness,
+    };
+    let replays = Replays {
+        pool: &deps.pool,
+        prefix: &deps.prefix,
+        readiness: &readiness,
     };
     let notices = Notices {
         pool: &deps.pool,
@@ -135,13 +88,21 @@ pub async fn run(
             .iter()
             .map(|worker| (worker.name.as_str(), worker.target_system.as_str())),
     );
+    let end = || shutdown.clone();
     tokio::join!(
-        relay,
-        ledger,
-        janitor,
-        releaser,
-        replays,
-        notices.run(shutdown.clone()),
-        counting.run(shutdown.clone())
+        when(settings.relay, relay.run(end())),
+        when(settings.ledger, ledger.run(&settings.workers, end())),
+        when(settings.janitor, janitor.run(end())),
+        when(settings.release, releaser.run(end())),
+        when(settings.release, pace.run(end())),
+        when(settings.replay, replays.run(end())),
+        notices.run(end()),
+        counting.run(end())
     );
+}
+
+async fn when(on: bool, part: impl Future<Output = ()>) {
+    if on {
+        part.await;
+    }
 }

@@ -17,7 +17,7 @@ use worker::trace::{self, Relation, spans};
 use worker::{ConnectionAnswer, PinItem, PortError, failpoint};
 
 use crate::copy::DeadCopy;
-use crate::keeper::{Deps, Worker};
+use crate::deps::{Deps, Worker};
 use crate::readiness::{Part, Readiness};
 
 pub(crate) struct Ledger {

@@ -3,8 +3,11 @@
 //! request for the worker that knows him. Surprising: nothing here is remembered in memory; a keeper that is killed
 //! at any line leaves only work that the next one finds.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod census;
 mod copy;
+mod deps;
 mod janitor;
 mod keeper;
 mod ledger;
@@ -16,6 +19,7 @@ mod relay;
 mod release;
 mod replay;
 
-pub use keeper::{Deps, Settings, Worker, run};
+pub use deps::{Deps, Worker};
+pub use keeper::{Settings, run};
 pub use measures::Measures;
 pub use readiness::{Part, Readiness};

@@ -8,7 +8,7 @@ use store::{Error, Pool, QueuePrefix, budgets};
 use tokio_util::sync::CancellationToken;
 use worker::failpoint;
 
-use crate::keeper::Worker;
+use crate::deps::Worker;
 use crate::readiness::{Part, Readiness};
 
 /// While something waits.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use broker::PublishError;
+use event::headers::{GENERATION, LETTER, REPLAY};
 use futures_util::future::join_all;
 use serde_json::Value;
 use store::{Error, Pool, outbox};
@@ -30,11 +31,6 @@ pub(crate) struct Relay<'a> {
     pub(crate) publisher: broker::Publisher,
     pub(crate) readiness: &'a Readiness,
 }
-
-/// Headers of a row that is set on its way again.
-const GENERATION: &str = "x-generation";
-const REPLAY: &str = "x-replay";
-const LETTER: &str = "x-letter";
 
 /// What became of a row.
 enum Fate {

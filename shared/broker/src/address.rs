@@ -84,11 +84,6 @@ impl Address {
         &self.0.vhost
     }
 
-    /// Whether it is `amqps://`.
-    pub fn is_encrypted(&self) -> bool {
-        self.0.scheme == AMQPScheme::AMQPS
-    }
-
     pub(crate) fn uri(&self) -> AMQPUri {
         self.0.clone()
     }

@@ -2,95 +2,24 @@
 //! So a slot is never held by somebody who waits for a partner's budget, and a tenant over its budget costs the others
 //! an insert.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::time::Instant;
-use uuid::Uuid;
 use worker::budget::{Admission, Purse};
 use worker::{Claims, Handler, HoldCause, Outcome, decide};
 
-use crate::consume::Consuming;
+use crate::consuming::Consuming;
 use crate::intake::Work;
 use crate::settle::Settling;
+use crate::waiting::{Queue, Recent, WAIT};
 
 /// Events of one connection that wait in memory for its permits; more, where as many begin within [`WAIT`].
 const WAITING_LIMIT: usize = 50;
-/// The longest that one waits, unless all of them begin within such a time. Those that the keeper let go wait until
-/// their permission lapses.
-const WAIT: Duration = Duration::from_secs(1);
-/// Between two looks at events that may wait longer.
-const LOOK: Duration = Duration::from_millis(50);
 /// An open circuit that is shorter is waited for on a rung.
 const SHORT_CIRCUIT: Duration = Duration::from_secs(30);
-
-/// Events of one connection that wait for permits, in the order in which they came.
-pub(crate) struct Queue {
-    purse: Arc<Purse>,
-    works: VecDeque<(Work, Instant)>,
-    pace: Recent,
-}
-
-/// How many events began within the last [`WAIT`], nearly.
-struct Recent {
-    since: Instant,
-    now: usize,
-    before: usize,
-}
-
-impl Recent {
-    fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            now: 0,
-            before: 0,
-        }
-    }
-
-    fn add(&mut self) {
-        self.turn();
-        self.now += 1;
-    }
-
-    fn count(&mut self) -> usize {
-        self.turn();
-        self.now.max(self.before)
-    }
-
-    fn turn(&mut self) {
-        let passed = self.since.elapsed();
-        if passed >= WAIT {
-            self.before = if passed < WAIT * 2 { self.now } else { 0 };
-            self.now = 0;
-            self.since = Instant::now();
-        }
-    }
-}
-
-/// By connection. Together at most as many as are prefetched.
-#[derive(Default)]
-pub(crate) struct Waiting(HashMap<Uuid, Queue>);
-
-impl Waiting {
-    pub(crate) fn len(&self) -> usize {
-        self.0.values().map(|queue| queue.works.len()).sum()
-    }
-
-    pub(crate) fn clear(&mut self) {
-        for (_, queue) in self.0.drain() {
-            queue.purse.waiting(0);
-        }
-    }
-
-    /// When to look whether the first of them has waited long enough. Those that may wait longer are looked at again.
-    pub(crate) fn next(&self) -> Option<Instant> {
-        let oldest = self.0.values().filter_map(|queue| queue.works.front());
-        let first = oldest.map(|(_, since)| *since + WAIT).min();
-        first.map(|moment| moment.max(Instant::now() + LOOK))
-    }
-}
 
 enum Verdict {
     Begins(Work),

@@ -14,10 +14,10 @@ use worker::{
 };
 
 use crate::alone::Presence;
-use crate::consume::Shared;
 use crate::intake::Work;
+use crate::lease::Lease;
 use crate::pauses::Pauses;
-use crate::settle::Lease;
+use crate::shared::Shared;
 
 /// What the loop does with an event that was to be claimed.
 pub(crate) enum Claimed<G> {

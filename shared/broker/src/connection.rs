@@ -22,9 +22,8 @@ use trust::Refusal;
 
 use crate::address::Address;
 use crate::error::Error;
-use crate::measures::Measures;
+use crate::measures::{Line, Measures};
 use crate::pauses::Pauses;
-use crate::publish::Publisher;
 use crate::topology::Topology;
 use crate::wire;
 
@@ -126,21 +125,6 @@ pub struct Status {
     pub consumers: BTreeMap<String, bool>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
-    Consume,
-    Publish,
-}
-
-impl Line {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Consume => "consume",
-            Self::Publish => "publish",
-        }
-    }
-}
-
 /// One opening of a connection.
 pub(crate) struct Session {
     pub(crate) connection: lapin::Connection,
@@ -222,11 +206,6 @@ impl Broker {
 
     pub fn topology(&self) -> Topology {
         Topology::new(&self.0.settings.prefix)
-    }
-
-    /// A confirm channel of its own on the publishing connection.
-    pub fn publisher(&self) -> Publisher {
-        Publisher::new(self.clone())
     }
 
     /// Metrics of both connections and of publishing, to be registered once per process.

@@ -7,8 +7,10 @@ use lapin::options::BasicCancelOptions;
 use tokio::time::{sleep, timeout};
 use worker::{Claims, Handler};
 
-use crate::consume::{Consuming, GOODBYE, Open};
+use crate::consuming::Consuming;
 use crate::error::Error;
+use crate::open::Open;
+use crate::shared::GOODBYE;
 
 /// A running handler gets this long to end after the stop; then it is dropped and its lease given back.
 const DRAIN: Duration = Duration::from_secs(25);

@@ -26,8 +26,6 @@ use crate::topology::{NOT_FOUND, code};
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// For an orderly goodbye to the channel.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// Most messages of one peek: each look counts as a delivery and moves them behind the others.
-pub const PEEK_LIMIT: usize = 200;
 
 /// A message as it lies in a queue.
 #[derive(Clone, Debug)]
@@ -186,25 +184,6 @@ impl Batches<'_> {
         let _ = timeout(GOODBYE, channel.close(200, "read".into())).await;
         result
     }
-}
-
-/// Looks at up to `n` messages and puts them back by closing the channel: one delivery of a million is counted, the
-/// order changes, nothing is lost.
-pub async fn peek(broker: &Broker, queue: &str, n: usize) -> Result<Vec<RawDelivery>, Error> {
-    let session = broker.session_within(CONNECT_LIMIT).await?;
-    let channel = session.connection.create_channel().await?;
-    let mut seen = Vec::new();
-    while seen.len() < n.min(PEEK_LIMIT) {
-        match channel
-            .basic_get(queue.into(), BasicGetOptions::default())
-            .await?
-        {
-            Some(message) => seen.push(RawDelivery::of(message.delivery)),
-            None => break,
-        }
-    }
-    let _ = timeout(GOODBYE, channel.close(200, "peeked".into())).await;
-    Ok(seen)
 }
 
 /// A person's hand in a queue: messages are taken one by one, and each is acknowledged or goes back when the hand is

@@ -1,6 +1,9 @@
-//! What can go wrong between this process and the broker, apart from a single publish (`PublishError`).
+//! What can go wrong between this process and the broker.
 
-use crate::topology::Mismatch;
+use std::time::Duration;
+
+/// How long a confirm is waited for; afterwards the message's fate is unknown.
+pub(crate) const CONFIRM_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -24,12 +27,55 @@ pub enum Error {
     Amqp(#[from] lapin::Error),
 }
 
-impl Error {
-    /// The process exit code where this error ends the start: a wrong topology is a wrong configuration.
-    pub fn exit_code(&self) -> u8 {
+/// An object exists with another argument than ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{object} exists with {argument} = {there}, this version needs {here}; nothing was changed. {command}"
+)]
+pub struct Mismatch {
+    /// For example `queue kurir.metakocka-sync.retry.1s`.
+    pub object: String,
+    pub argument: String,
+    pub here: String,
+    pub there: String,
+    /// What a person does about it.
+    pub command: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// No queue took it.
+    #[error(
+        "returned by the broker: {code} {text} (exchange '{exchange}', routing key '{routing_key}')"
+    )]
+    Returned {
+        code: u16,
+        text: String,
+        exchange: String,
+        routing_key: String,
+    },
+    #[error("refused by the broker")]
+    Nacked,
+    /// Not connected, blocked by an alarm, or the channel closed before the confirm.
+    #[error("not published: {0}")]
+    Closed(String),
+    /// No confirm in time: it may have arrived. Repeating it can make two.
+    #[error("no confirm within {} s; it may have arrived all the same", CONFIRM_LIMIT.as_secs())]
+    Unknown,
+    /// Can never be written; repeating does not help.
+    #[error("cannot be published: {0}")]
+    Invalid(String),
+}
+
+impl PublishError {
+    /// One word for each kind.
+    pub(crate) fn as_str(&self) -> &'static str {
         match self {
-            Self::Address(_) | Self::Authorities(_) | Self::Topology(_) => 78,
-            Self::Disconnected(_) | Self::Untrusted(_) | Self::TimedOut(_) | Self::Amqp(_) => 69,
+            Self::Returned { .. } => "returned",
+            Self::Nacked => "nacked",
+            Self::Closed(_) => "not_sent",
+            Self::Unknown => "unknown",
+            Self::Invalid(_) => "invalid",
         }
     }
 }

@@ -9,9 +9,10 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 use worker::{Claims, DeadClass, Failure, Handled, Handler, Outcome, budget, decide, failpoint};
 
-use crate::consume::Shared;
 use crate::intake::{Subject, Work};
-use crate::settle::{Lease, Settling};
+use crate::lease::Lease;
+use crate::settle::Settling;
+use crate::shared::Shared;
 
 impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     /// From the grant to the acknowledgement. The slot is free as soon as the handler has ended. `Some`: handle it as

@@ -11,11 +11,16 @@ mod forward;
 mod tests;
 
 use chrono::{DateTime, Utc};
+use event::headers::{
+    ATTEMPT, CE_PREFIX, CONNECTION, DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_KEY, DEAD_TEXT,
+    DUE, FIRST_RECEIVED, GENERATION, HISTORY, LETTER, LINK, PERMIT, REPLAY, TRACEPARENT,
+    TRACESTATE, WAITS,
+};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde_json::{Map, Value};
 use uuid::Uuid;
-use worker::trace::{TRACEPARENT, TRACESTATE, TraceContext};
+use worker::trace::TraceContext;
 use worker::{Attempt, Delivery, Trail};
 
 pub(crate) use death::dead;
@@ -35,25 +40,6 @@ pub(crate) const PUBLISHER_HEADERS: usize = 32;
 pub(crate) const PUBLISHER_BYTES: usize = 16 * 1024;
 /// AMQP's limit for a property.
 const PROPERTY_BYTES: usize = 255;
-
-const ATTEMPT: &str = "x-attempt";
-const WAITS: &str = "x-waits";
-const DUE: &str = "x-due";
-const FIRST_RECEIVED: &str = "x-first-received";
-const HISTORY: &str = "x-history";
-const GENERATION: &str = "x-generation";
-const REPLAY: &str = "x-replay";
-/// Id of the dead letter that this is a replay of: its row follows what becomes of this copy.
-const LETTER: &str = "x-letter";
-const CONNECTION: &str = "x-connection";
-const PERMIT: &str = "x-permit";
-const LINK: &str = "x-link";
-const DEAD_CLASS: &str = "x-dead-class";
-const DEAD_FINGERPRINT: &str = "x-dead-fingerprint";
-const DEAD_TEXT: &str = "x-dead-message";
-const DEAD_AT: &str = "x-dead-at";
-/// Of what could not be read: the key under which it came, all that is left of its type and tenant.
-const DEAD_KEY: &str = "x-dead-key";
 
 /// Kept through every copy, hold, death and replay.
 const CARRIED: [&str; 6] = [
@@ -313,7 +299,7 @@ fn trail(properties: &Properties) -> Trail {
 }
 
 fn is_publishers(name: &str) -> bool {
-    name.starts_with("ce-") && name.len() <= 255
+    name.starts_with(CE_PREFIX) && name.len() <= 255
 }
 
 fn fits(value: &Value) -> bool {

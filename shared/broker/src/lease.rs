@@ -9,9 +9,18 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::{Claims, Leased};
 
+use crate::alone::Presence;
+
 /// Renewals per lease: one that fails does not lose it.
 const RENEWALS: u32 = 3;
 const RENEW_AGAIN: Duration = Duration::from_secs(1);
+
+/// A claimed link whose handling has not ended yet: renewed until it is given back.
+pub(crate) struct Lease {
+    pub(crate) token: Uuid,
+    pub(crate) link: Option<i64>,
+    pub(crate) presence: Presence,
+}
 
 /// Tokens of granted claims whose handling has not ended, with their links.
 #[derive(Debug, Default)]

@@ -2,6 +2,8 @@
 //! Doesn't know what an event means or what a database is: it asks the ports of `worker`.
 //! Surprising: nothing is ever nacked. Waiting is a rung queue or a row; giving back is closing the channel.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod acks;
 mod address;
 mod admit;
@@ -9,6 +11,7 @@ mod alone;
 mod claim;
 mod connection;
 mod consume;
+mod consuming;
 mod counters;
 mod drain;
 mod drain_queue;
@@ -19,25 +22,30 @@ mod hold;
 mod intake;
 mod lease;
 mod measures;
+mod open;
 mod pauses;
 mod prepare;
 mod publish;
 mod pump;
 mod readiness;
 mod receipt;
+mod schemes;
 mod settle;
+mod shared;
 mod topology;
 mod traced;
+mod waiting;
 mod wire;
 
 pub use address::{Address, as_segment};
 pub use alone::Alone;
 pub use connection::{Broker, Health, Settings, Status};
-pub use consume::{ConsumeSettings, Worker, run};
+pub use consume::run;
+pub use consuming::{ConsumeSettings, Worker};
 pub use counters::Counters;
-pub use drain_queue::{Hand, PEEK_LIMIT, RawDelivery, Taken, depth, peek, run_batches};
-pub use error::Error;
+pub use drain_queue::{Hand, RawDelivery, Taken, depth, run_batches};
+pub use error::{Error, Mismatch, PublishError};
 pub use headers::{DeadNote, Death, Properties};
-pub use publish::{PublishError, Publisher};
+pub use publish::Publisher;
 pub use readiness::Readiness;
-pub use topology::{Finding, Mismatch, Topology};
+pub use topology::{Finding, Topology};

@@ -5,8 +5,7 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts};
 
-use crate::connection::Line;
-use crate::publish::PublishError;
+use crate::error::PublishError;
 
 /// Upper bounds in seconds; a confirm is waited for ten.
 const CONFIRM_BUCKETS: [f64; 11] = [
@@ -15,6 +14,22 @@ const CONFIRM_BUCKETS: [f64; 11] = [
 /// `exchange`: the events exchange, or a queue by name (copies for rungs and dead letters, released and replayed events).
 const EXCHANGES: [&str; 2] = ["events", "queue"];
 const OUTCOMES: [&str; 5] = ["confirmed", "nacked", "returned", "unknown", "not_sent"];
+
+/// Which of the two connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    Consume,
+    Publish,
+}
+
+impl Line {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Consume => "consume",
+            Self::Publish => "publish",
+        }
+    }
+}
 
 /// Clones count together.
 #[derive(Clone, Debug)]

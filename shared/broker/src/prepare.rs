@@ -4,7 +4,7 @@
 //! events together, so that receiving never waits for the database.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use event::{Kind, SubjectVersion, TenantId, VersionScheme};
 use worker::gate::{self, Course};
@@ -12,30 +12,8 @@ use worker::{
     Claims, Connection, ConnectionAnswer, DeadClass, Handler, Outcome, PinItem, PortError, decide,
 };
 
-use crate::consume::Shared;
 use crate::intake::Work;
-
-/// Sources whose version scheme is remembered; beyond it all are asked again.
-const SCHEMES_LIMIT: usize = 10_000;
-
-/// Version schemes as the store has pinned them.
-#[derive(Debug, Default)]
-pub(crate) struct Schemes(Mutex<HashMap<(TenantId, String), VersionScheme>>);
-
-impl Schemes {
-    fn get(&self, tenant: &TenantId, source: &str) -> Option<VersionScheme> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&(tenant.clone(), source.to_owned())).copied()
-    }
-
-    fn set(&self, tenant: &TenantId, source: &str, scheme: VersionScheme) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= SCHEMES_LIMIT {
-            known.clear();
-        }
-        known.insert((tenant.clone(), source.to_owned()), scheme);
-    }
-}
+use crate::shared::Shared;
 
 /// What became of an event at the gate.
 pub(crate) enum Passed {

@@ -3,9 +3,10 @@
 //! owner of the message (an outbox row, an unsettled delivery, an HTTP request) repeats it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
+use event::headers::{TRACEPARENT, TRACESTATE};
 use lapin::Confirmation;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
@@ -13,53 +14,14 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::Span;
-use worker::trace::{self, Relation, TRACEPARENT, TRACESTATE, TraceContext, spans};
+use worker::trace::{self, Relation, TraceContext, spans};
 
 use crate::connection::{Broker, Session};
+use crate::error::{CONFIRM_LIMIT, PublishError};
 use crate::headers::Properties;
 
-/// How long a confirm is waited for; afterwards the message's fate is unknown.
-pub(crate) const CONFIRM_LIMIT: Duration = Duration::from_secs(10);
 /// Unconfirmed messages of one channel; whoever comes next waits for a place.
 pub(crate) const UNCONFIRMED_LIMIT: usize = 256;
-
-#[derive(Debug, thiserror::Error)]
-pub enum PublishError {
-    /// No queue took it.
-    #[error(
-        "returned by the broker: {code} {text} (exchange '{exchange}', routing key '{routing_key}')"
-    )]
-    Returned {
-        code: u16,
-        text: String,
-        exchange: String,
-        routing_key: String,
-    },
-    #[error("refused by the broker")]
-    Nacked,
-    /// Not connected, blocked by an alarm, or the channel closed before the confirm.
-    #[error("not published: {0}")]
-    Closed(String),
-    /// No confirm in time: it may have arrived. Repeating it can make two.
-    #[error("no confirm within {} s; it may have arrived all the same", CONFIRM_LIMIT.as_secs())]
-    Unknown,
-    /// Can never be written; repeating does not help.
-    #[error("cannot be published: {0}")]
-    Invalid(String),
-}
-
-impl PublishError {
-    /// One word for each kind.
-    pub(crate) fn as_str(&self) -> &'static str {
-        match self {
-            Self::Returned { .. } => "returned",
-            Self::Nacked => "nacked",
-            Self::Closed(_) => "not_sent",
-            Self::Unknown => "unknown",
-            Self::Invalid(_) => "invalid",
-        }
-    }
-}
 
 /// A confirm channel that is opened again by itself. Clones share the channel and its window, and keep the broker's
 /// connections open.
@@ -76,14 +38,17 @@ struct Confirming {
     window: Arc<Semaphore>,
 }
 
-impl Publisher {
-    pub(crate) fn new(broker: Broker) -> Self {
-        Self {
-            broker,
+impl Broker {
+    /// A confirm channel of its own on the publishing connection.
+    pub fn publisher(&self) -> Publisher {
+        Publisher {
+            broker: self.clone(),
             channel: Arc::new(Mutex::new(None)),
         }
     }
+}
 
+impl Publisher {
     /// `Ok` means: on disk in a queue. Fails at once while there is no connection. Dropping the future does not
     /// take the message back.
     pub async fn publish(

@@ -8,11 +8,13 @@ use tracing::{Instrument as _, Span};
 use worker::{CLAIM_BATCH_LIMIT, Claims, Connection, Handler, decide};
 
 use crate::claim::Claimed;
-use crate::consume::{Consuming, Report, Shared};
+use crate::consuming::{Consuming, Report};
 use crate::counters::Stage;
 use crate::intake::{Work, token};
+use crate::lease::Lease;
 use crate::prepare::Passed;
-use crate::settle::{Lease, Settling};
+use crate::settle::Settling;
+use crate::shared::Shared;
 
 /// A hold whose cause comes and goes this often waits on a rung instead.
 const BOUNCES: u32 = 3;

@@ -11,32 +11,24 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use event::EventType;
 use tokio::time::sleep;
-use uuid::Uuid;
 use worker::trace::spans;
 use worker::{
     AckReason, Claims, Connection, CutItem, Handler, HoldItem, HoldVerdict, Outcome, Release,
     failpoint,
 };
 
-use crate::alone::Presence;
-use crate::consume::Shared;
+use crate::error::PublishError;
 use crate::headers::{Destination, forward};
 use crate::intake::{Subject, Work};
-use crate::publish::PublishError;
+use crate::lease::Lease;
 use crate::receipt::Receipt;
+use crate::shared::Shared;
 
 /// Pauses between repeats of a failed step.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A settle that takes longer closes its channel: everything on it comes back. Below the broker's own limit of 30 min.
 const SETTLE_LIMIT: Duration = Duration::from_secs(600);
-
-/// A claimed link whose handling has not ended yet: renewed until it is given back.
-pub(crate) struct Lease {
-    pub(crate) token: Uuid,
-    pub(crate) link: Option<i64>,
-    pub(crate) presence: Presence,
-}
 
 /// A decision with what is needed to carry it out.
 pub(crate) struct Settling {
@@ -143,47 +135,62 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                 Box::pin(self.copy(&subject, &queue, to, since)).await?;
                 failpoint::hit_for("after_dead_copy", subject.event_id());
             }
-            Outcome::Hold {
-                cause,
-                epoch,
-                reason,
-                release_at,
-                waits_for,
-            } => {
+            Outcome::Hold { .. } => {
                 let Subject::Event(work) = subject else {
                     // Only a decoded event is ever held: what can't be read is a dead letter.
                     return None;
                 };
-                let item = HoldItem {
-                    worker: self.handler.name(),
-                    target_system: self.handler.target_system(),
-                    job: work.going_on(),
-                    cause: *cause,
-                    epoch: *epoch,
-                    reason: reason.clone(),
-                    release_at: *release_at,
-                    waits_for: waits_for.as_deref().cloned(),
-                };
-                failpoint::hit_for("before_hold", work.event_id());
-                let hold = || self.holder.hold(item.clone());
-                let (receipt, event) = (&work.receipt, work.event_id());
-                match Box::pin(self.persist("hold", receipt, event, since, hold)).await? {
-                    HoldVerdict::Held => failpoint::hit_for("after_hold", work.event_id()),
-                    HoldVerdict::CauseGone => {
-                        self.counters.cause_gone.inc();
-                        return Some(work);
-                    }
-                    HoldVerdict::Covered => {
-                        return self
-                            .acknowledge(work.receipt, &Outcome::Ack(AckReason::Superseded), told)
-                            .await;
-                    }
-                }
-                return self.acknowledge(work.receipt, &outcome, told).await;
+                return Box::pin(self.hold(work, &outcome, told, since)).await;
             }
         }
         self.acknowledge(subject.into_receipt(), &outcome, told)
             .await
+    }
+
+    /// The row is committed, then the delivery is done. `Some`: the cause is gone meanwhile.
+    async fn hold(
+        &self,
+        work: Work,
+        outcome: &Outcome,
+        told: Told,
+        since: Instant,
+    ) -> Option<Work> {
+        let Outcome::Hold {
+            cause,
+            epoch,
+            reason,
+            release_at,
+            waits_for,
+        } = outcome
+        else {
+            // Called for a hold only.
+            return None;
+        };
+        let item = HoldItem {
+            worker: self.handler.name(),
+            target_system: self.handler.target_system(),
+            job: work.going_on(),
+            cause: *cause,
+            epoch: *epoch,
+            reason: reason.clone(),
+            release_at: *release_at,
+            waits_for: waits_for.as_deref().cloned(),
+        };
+        failpoint::hit_for("before_hold", work.event_id());
+        let hold = || self.holder.hold(item.clone());
+        let (receipt, event) = (&work.receipt, work.event_id());
+        match self.persist("hold", receipt, event, since, hold).await? {
+            HoldVerdict::Held => failpoint::hit_for("after_hold", work.event_id()),
+            HoldVerdict::CauseGone => {
+                self.counters.cause_gone.inc();
+                return Some(work);
+            }
+            HoldVerdict::Covered => {
+                let superseded = Outcome::Ack(AckReason::Superseded);
+                return self.acknowledge(work.receipt, &superseded, told).await;
+            }
+        }
+        self.acknowledge(work.receipt, outcome, told).await
     }
 
     /// The copies are committed first, all or none, then the delivery is done. A crash in between cuts it once more.

@@ -7,6 +7,7 @@
 //! queue; a delivery limit on every queue, because newer brokers drop at 20 where none is given.
 
 mod check;
+mod declare;
 mod object;
 #[cfg(test)]
 mod tests;
@@ -14,11 +15,7 @@ mod tests;
 use event::EventType;
 use worker::{RUNGS, Rung};
 
-use crate::connection::{Broker, CONNECT_LIMIT};
-use crate::error::Error;
-
 pub use check::Finding;
-pub use object::Mismatch;
 use object::{Argument, Binding, Block, Kind, Object};
 pub(crate) use object::{NOT_FOUND, code};
 
@@ -170,42 +167,6 @@ impl Topology {
             })
             .collect();
         Block { objects, bindings }
-    }
-
-    /// Exchanges and the queue of unrouted events: what a publisher needs. Repeating it changes nothing.
-    pub async fn declare_events(&self, broker: &Broker) -> Result<(), Error> {
-        let session = broker.session_within(CONNECT_LIMIT).await?;
-        let channel = session.connection.create_channel().await?;
-        self.declare_events_on(&channel).await
-    }
-
-    async fn declare_events_on(&self, channel: &lapin::Channel) -> Result<(), Error> {
-        for block in self.events_blocks() {
-            block.declare(channel).await?;
-        }
-        Ok(())
-    }
-
-    /// Everything of one worker, bindings last. Repeating it changes nothing and costs about 10 ms.
-    pub async fn declare_worker(
-        &self,
-        broker: &Broker,
-        worker: &str,
-        consumes: &[EventType],
-    ) -> Result<(), Error> {
-        let session = broker.session_within(CONNECT_LIMIT).await?;
-        let channel = session.connection.create_channel().await?;
-        self.declare_worker_on(&channel, worker, consumes).await
-    }
-
-    pub(crate) async fn declare_worker_on(
-        &self,
-        channel: &lapin::Channel,
-        worker: &str,
-        consumes: &[EventType],
-    ) -> Result<(), Error> {
-        self.declare_events_on(channel).await?;
-        self.worker_block(worker, consumes).declare(channel).await
     }
 }
 

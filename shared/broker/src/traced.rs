@@ -5,8 +5,8 @@ use tracing::Span;
 use worker::trace::{self, Relation, spans};
 use worker::{Claims, Delivery, Handler, Trail};
 
-use crate::consume::Shared;
 use crate::intake::{Subject, Work};
+use crate::shared::Shared;
 
 /// A trace goes on through short rungs for so long after an event was first received; each later delivery is a trace of
 /// its own with a link, because one of hours is of no use to anybody.

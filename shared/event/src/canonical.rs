@@ -10,6 +10,7 @@ use crate::decode::{decode, from_value, is_json, malformed, too_large, unmarked}
 use crate::envelope::MAX_EVENT_BYTES;
 use crate::error::{DecodeClass, DecodeError};
 use crate::event::Event;
+use crate::headers::TRACEPARENT;
 
 /// An event and its message: one CloudEvent in structured JSON mode, at most 256 KiB.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +35,7 @@ const ORDER: [&str; 15] = [
     "causationid",
     "causationdepth",
     "originsystem",
-    "traceparent",
+    TRACEPARENT,
 ];
 
 /// One CloudEvent in structured JSON mode.

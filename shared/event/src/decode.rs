@@ -14,6 +14,7 @@ use crate::envelope::{
 use crate::error::{DecodeClass, DecodeError, Finding, Problem};
 use crate::event::{Event, TenantId, Version, VersionScheme};
 use crate::glimpse::{glimpse, glimpse_of};
+use crate::headers::TRACEPARENT;
 use crate::order_key::SubjectVersion;
 use crate::payload::Payload;
 use crate::schema;
@@ -152,7 +153,7 @@ impl<'a> Looked<'a> {
             account: parts.account,
             // A broken trace is no reason to refuse a change.
             traceparent: self
-                .text("traceparent")
+                .text(TRACEPARENT)
                 .filter(|text| is_traceparent(text))
                 .map(str::to_owned),
             event_type: event_type?,

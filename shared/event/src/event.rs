@@ -5,6 +5,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 
 use crate::catalogue::{EventType, Kind};
+use crate::headers;
 use crate::order_key::{OrderKey, SubjectVersion};
 use crate::payload::Payload;
 
@@ -13,8 +14,6 @@ use crate::payload::Payload;
 pub struct TenantId(String);
 
 impl TenantId {
-    pub const PATTERN: &'static str = "[A-Za-z0-9_-]{1,64}";
-
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=64).contains(&text.len())
             && text
@@ -114,13 +113,13 @@ impl Event {
     /// Copies of attributes that go into AMQP headers for routing and operations; the body wins over them.
     pub fn headers(&self) -> Vec<(&'static str, String)> {
         let mut headers = vec![
-            ("ce-type", self.event_type.as_str().to_owned()),
-            ("ce-source", self.source.clone()),
-            ("ce-tenantid", self.tenant.as_str().to_owned()),
-            ("ce-partitionkey", self.partition_key.clone()),
+            (headers::CE_TYPE, self.event_type.as_str().to_owned()),
+            (headers::CE_SOURCE, self.source.clone()),
+            (headers::CE_TENANT, self.tenant.as_str().to_owned()),
+            (headers::CE_PARTITION_KEY, self.partition_key.clone()),
         ];
         if let Some(traceparent) = &self.traceparent {
-            headers.push(("traceparent", traceparent.clone()));
+            headers.push((headers::TRACEPARENT, traceparent.clone()));
         }
         headers
     }

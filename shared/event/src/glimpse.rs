@@ -8,6 +8,7 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::error::{Identity, bounded};
+use crate::headers;
 
 /// Of bytes, whatever they are.
 pub(crate) fn glimpse(body: &[u8]) -> Identity {
@@ -52,7 +53,7 @@ impl Identity {
             (tenant, key) => tenant.or_else(|| text(key.map(|(_, of_key)| of_key))),
         };
         // `<tenant>:<entity>:<id>`
-        let partition = header("ce-partitionkey").and_then(|key| key.split_once(':'));
+        let partition = header(headers::CE_PARTITION_KEY).and_then(|key| key.split_once(':'));
         let of_partition = partition
             .filter(|(of, _)| tenant.as_deref() == Some(*of))
             .and_then(|(_, record)| record.split_once(':'))
@@ -60,14 +61,14 @@ impl Identity {
         Self {
             id: self
                 .id
-                .or_else(|| text(outside.message_id.or(header("ce-id")))),
-            source: self.source.or_else(|| text(header("ce-source"))),
+                .or_else(|| text(outside.message_id.or(header(headers::CE_ID)))),
+            source: self.source.or_else(|| text(header(headers::CE_SOURCE))),
             event_type: self
                 .event_type
-                .or_else(|| text(said_type.or(header("ce-type")))),
+                .or_else(|| text(said_type.or(header(headers::CE_TYPE)))),
             subject: self
                 .subject
-                .or_else(|| text(header("ce-subject").or(of_partition.as_deref()))),
+                .or_else(|| text(header(headers::CE_SUBJECT).or(of_partition.as_deref()))),
             tenant,
         }
     }

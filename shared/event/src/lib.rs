@@ -4,6 +4,8 @@
 //! What may surprise: an event is the same [`Event`] whether the gateway wrote its derived attributes down
 //! ([`canonical`]) or a publisher left them out and a worker derives them ([`decode`]).
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod asyncapi;
 mod batch;
 mod canonical;
@@ -14,6 +16,7 @@ mod envelope;
 mod error;
 mod event;
 mod glimpse;
+pub mod headers;
 mod order_key;
 mod payload;
 mod schema;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -29,8 +29,6 @@ struct Kept {
     ok: bool,
     detail: String,
     since: Instant,
-    /// After this it is not ok any more, by itself.
-    until: Option<Instant>,
 }
 
 /// One named need. Dropping it changes nothing: what was said last stays.
@@ -68,7 +66,6 @@ impl Readiness {
             ok: false,
             detail: "starting".to_owned(),
             since: Instant::now(),
-            until: None,
         };
         lock(&self.shared)
             .checks
@@ -85,24 +82,13 @@ impl Readiness {
         lock(&self.shared).draining = true;
     }
 
-    pub fn is_ready(&self) -> bool {
-        self.report().ready
-    }
-
     pub fn report(&self) -> ReadinessReport {
         let now = Instant::now();
         let shared = lock(&self.shared);
-        let state = |kept: &Kept| match kept.until {
-            Some(until) if kept.ok && until <= now => CheckState {
-                ok: false,
-                detail: format!("no sign of life since: {}", kept.detail),
-                for_seconds: (now - until).as_secs(),
-            },
-            _ => CheckState {
-                ok: kept.ok,
-                detail: kept.detail.clone(),
-                for_seconds: (now - kept.since).as_secs(),
-            },
+        let state = |kept: &Kept| CheckState {
+            ok: kept.ok,
+            detail: kept.detail.clone(),
+            for_seconds: (now - kept.since).as_secs(),
         };
         let checks: BTreeMap<String, CheckState> = shared
             .checks
@@ -120,31 +106,25 @@ impl Readiness {
 
 impl Check {
     pub fn ready(&self, detail: &str) {
-        self.say(true, detail, None);
-    }
-
-    /// Ready only until `lasts` has passed: for loops that must keep turning and say so each time.
-    pub fn ready_for(&self, lasts: Duration, detail: &str) {
-        self.say(true, detail, Some(Instant::now() + lasts));
+        self.say(true, detail);
     }
 
     /// The detail is shown to anybody who can reach the port: no addresses with passwords, no personal data.
     pub fn not_ready(&self, detail: &str) {
-        self.say(false, detail, None);
+        self.say(false, detail);
     }
 
-    fn say(&self, ok: bool, detail: &str, until: Option<Instant>) {
+    fn say(&self, ok: bool, detail: &str) {
         let now = Instant::now();
         let mut shared = lock(&self.shared);
         let kept = shared
             .checks
             .get_mut(&self.name)
             .expect("a check is never taken out");
-        let was = kept.ok && kept.until.is_none_or(|until| until > now);
-        if was != ok {
+        if kept.ok != ok {
             kept.since = now;
         }
-        (kept.ok, kept.until) = (ok, until);
+        kept.ok = ok;
         detail.clone_into(&mut kept.detail);
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! What may surprise: every refusal, 404 and 405 included, is an RFC 9457 problem document.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod bearer;
 mod body;
 mod health;

@@ -6,9 +6,10 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use event::headers::{TRACEPARENT, TRACESTATE};
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
-use worker::trace::{self, Relation, TRACEPARENT, TRACESTATE, spans};
+use worker::trace::{self, Relation, spans};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A longer id of a client is replaced by ours.

@@ -9,8 +9,10 @@ use reqwest::{Method, StatusCode};
 use url::Url;
 
 use crate::redact::safe_url;
-use crate::retry::WINDOW;
 use crate::status::StatusClass;
+
+/// The longest from handing a call over to the last instant it may leave: W of docs/architecture.md, "Effects".
+pub const WINDOW: Duration = Duration::from_secs(5);
 
 /// One request to a partner. Its `Debug` shows neither query, headers nor body.
 #[derive(Clone)]

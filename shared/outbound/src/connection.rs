@@ -7,11 +7,11 @@ use tracing::{Instrument as _, Span};
 use worker::budget::{CallPermit, Lesson, NoRoom, Purse};
 use worker::trace::spans;
 
-use crate::call::{Call, Reply};
+use crate::call::{Call, Reply, WINDOW};
 use crate::client::Client;
 use crate::error::CallError;
 use crate::redact::{Redactor, safe_url};
-use crate::retry::{WINDOW, while_unsent};
+use crate::retry::while_unsent;
 
 /// The longest that a call waits in memory for a permit: a sleeping task holds a prefetch slot.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);

@@ -13,9 +13,6 @@ use crate::error::CallError;
 /// Attempts of one call, the first included.
 pub const TRIES: u32 = 3;
 
-/// The longest from handing a call over to the last instant it may leave: W of docs/architecture.md, "Effects".
-pub const WINDOW: Duration = Duration::from_secs(5);
-
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -61,6 +58,7 @@ fn passes(error: &CallError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::WINDOW;
     use crate::error::{NotSent, Unknown};
     use std::cell::Cell;
 

@@ -4,6 +4,8 @@
 //! The surprising part: a registration is data and plain functions. So a list of them is a constant, and a service stays
 //! a library that does not know how its process is put together.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod credentials;
 mod page;
 mod rest;
@@ -26,6 +28,9 @@ pub use rest::{PATIENCE, Rest};
 /// Setting of a connection, for every system: the partner's address, where it is not the usual one.
 pub const URL: &str = "url";
 
+/// From the way out under the system's policy and the system's table of settings to the worker's partner.
+pub type Opens = fn(&Client, &Value) -> Result<Arc<dyn Partner>, String>;
+
 /// One worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -41,7 +46,7 @@ pub struct Worker {
     ///
     /// # Errors
     /// What is wrong with the settings.
-    pub partner: fn(&Client, &Value) -> Result<Arc<dyn Partner>, String>,
+    pub partner: Opens,
 }
 
 /// One partner system. Several workers may lead to one.

@@ -2,6 +2,8 @@
 //! its tasks, and how strangers' text may be shown. Knows no events, no SQL and no AMQP.
 //! Surprising: settings are read whole before anything is opened, and every mistake in them is named at once.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod settings;
 pub mod signals;
 mod tasks;

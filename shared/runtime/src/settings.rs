@@ -1,6 +1,9 @@
 //! The settings of all roles, typed. Which values are allowed stands in `rules`, how they are read in `load`.
 
+mod layers;
 mod load;
+mod mistake;
+mod rule;
 mod rules;
 mod section;
 mod show;
@@ -14,8 +17,10 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-pub use load::{Check, Loaded, Mistake, Mistakes, Need, Sources, load};
-pub use rules::{Kind, Rule};
+pub use layers::Sources;
+pub use load::{Check, Loaded, load};
+pub use mistake::{Mistake, Mistakes};
+pub use rule::{Kind, Need, Rule};
 pub use section::Section;
 pub use show::{Shown, hide_password};
 

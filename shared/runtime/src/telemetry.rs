@@ -12,6 +12,7 @@ mod lines;
 mod sampling;
 mod settings;
 mod stderr;
+mod variables;
 
 use std::time::Duration;
 

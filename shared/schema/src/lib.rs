@@ -1,6 +1,8 @@
 //! The schema, embedded: the binary that needs it brings it. Tables come by the numbered migrations of the folder
 //! `migrations`, once each; functions by the files of `migrations/functions`, whenever their text changes.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod functions;
 #[cfg(test)]
 mod upgrade;

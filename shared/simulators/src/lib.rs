@@ -9,6 +9,8 @@
 //!
 //! What all simulators have in common stands beside this file, behind one trait, [`Simulated`]; each system has a module.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 pub mod metakocka;
 
 mod calls;

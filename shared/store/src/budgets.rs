@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sqlx::types::Json;
 use tokio::sync::{Semaphore, watch};
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 use worker::Connection;
 use worker::budget::{Answer, Ask, BudgetSpec, CircuitAnswer, CircuitNews, Purse, Signals};
@@ -68,15 +69,7 @@ struct Shared {
 #[derive(Clone)]
 pub struct Budgets {
     shared: Arc<Shared>,
-    _asking: Arc<AbortOnDrop>,
-}
-
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    _asking: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Budgets {
@@ -92,7 +85,7 @@ impl Budgets {
         let asking = tokio::spawn(ask_for_ever(Arc::clone(&shared)));
         Self {
             shared,
-            _asking: Arc::new(AbortOnDrop(asking)),
+            _asking: Arc::new(AbortOnDropHandle::new(asking)),
         }
     }
 }

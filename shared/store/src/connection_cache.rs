@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use event::TenantId;
 use futures_util::future::BoxFuture;
+use tokio_util::task::AbortOnDropHandle;
 use worker::{Connection as Known, ConnectionAnswer, Connections, PortError};
 
 use crate::connections::{self, Connection};
@@ -52,15 +53,7 @@ struct Shared {
 #[derive(Clone)]
 pub struct ConnectionCache {
     shared: Arc<Shared>,
-    _refreshing: Arc<AbortOnDrop>,
-}
-
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    _refreshing: Arc<AbortOnDropHandle<()>>,
 }
 
 impl ConnectionCache {
@@ -74,7 +67,7 @@ impl ConnectionCache {
         let refreshing = tokio::spawn(refresh_for_ever(shared.clone()));
         Self {
             shared,
-            _refreshing: Arc::new(AbortOnDrop(refreshing)),
+            _refreshing: Arc::new(AbortOnDropHandle::new(refreshing)),
         }
     }
 }

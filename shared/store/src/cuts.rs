@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use event::headers::{CONNECTION, LETTER};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -16,11 +17,6 @@ use crate::{Error, Pool, QueuePrefix};
 
 /// Transactions of one process at a time: a burst for a tenant with several connections must leave room in the pool.
 pub const AT_ONCE: usize = 4;
-
-/// Header that names the connection of a copy.
-const CONNECTION: &str = "x-connection";
-/// Header by which a replay names its dead letter.
-const LETTER: &str = "x-letter";
 
 /// Implements `worker::Cuts`. Cheap to clone.
 #[derive(Clone)]

@@ -3,6 +3,8 @@
 //! is bytes with an exchange and a key. Surprising: nothing here decides what an event means, and every reading of a
 //! tenant's rows goes through a [`Scope`], so that one tenant's caller cannot name another one's row.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 pub mod address;
 pub mod audit;
 pub mod budgets;

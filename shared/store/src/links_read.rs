@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::row::{StoredKey, row};
@@ -182,6 +184,34 @@ pub struct Story {
     pub history: Vec<Change>,
 }
 
+const EFFECTS: &str = "select id, event_id, generation, k, operation, state, last, request, target_id, outcome, sent_at, settle_at,
+           resolved_at, late_at, created_at
+         from effect where link_id = $1 order by created_at desc, id limit $2";
+const KEPT: &str = "select k, source, event_id, generation, kept_at from link_event where link_id = $1 order by k limit $2";
+const UNSETTLED: &str = "select token, event_id, generation, taken_over_at from unsettled_claim
+         where link_id = $1 order by taken_over_at limit $2";
+/// Rows that were written before there was a link name only the record.
+const HELD: &str = concat!(
+    "select ",
+    crate::held::columns!(),
+    " from held h join link l on l.id = $1
+         where h.tenant = l.tenant and (h.link_id = l.id
+           or (h.link_id is null and h.target_system = l.target_system
+               and (h.connection_id is null or h.connection_id = l.connection_id)
+               and h.subject = l.kind || '/' || l.source_id))
+         order by h.id limit $2"
+);
+const DEAD_LETTERS: &str = "select d.id, d.worker, d.tenant, d.connection_id, d.source, d.event_id, d.type as event_type, d.subject,
+           d.link_id, d.k, d.state, d.generation, d.deaths, d.class, d.fingerprint, d.message, d.trace_id, d.first_at,
+           d.last_at, d.resolved_by, d.resolved_at, coalesce('held: ' || d.held_for, d.note) as note
+         from dead_letter d join link l on l.id = $1
+         where d.tenant = l.tenant and (d.link_id = l.id
+           or (d.link_id is null and d.connection_id = l.connection_id and d.subject = l.kind || '/' || l.source_id))
+         order by d.last_at desc, d.id limit $2";
+const HISTORY: &str =
+    "select at, what, k, event_id, generation, target_id, detail from link_history
+         where link_id = $1 order by id desc limit $2";
+
 /// Read in one snapshot, so that its parts agree with each other. Missing outside of the scope.
 pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Error> {
     let mut snapshot = pool.begin().await?;
@@ -214,68 +244,13 @@ pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Erro
     .bind(STORY_LIMIT)
     .fetch_all(&mut *snapshot)
     .await?;
-    let mut effects: Vec<Effect> = sqlx::query_as(
-        "select id, event_id, generation, k, operation, state, last, request, target_id, outcome, sent_at, settle_at,
-           resolved_at, late_at, created_at
-         from effect where link_id = $1 order by created_at desc, id limit $2",
-    )
-    .bind(id)
-    .bind(STORY_LIMIT)
-    .fetch_all(&mut *snapshot)
-    .await?;
+    let mut effects: Vec<Effect> = listed(&mut snapshot, id, EFFECTS).await?;
     effects.reverse();
-    let kept = sqlx::query_as(
-        "select k, source, event_id, generation, kept_at from link_event where link_id = $1 order by k limit $2",
-    )
-    .bind(id)
-    .bind(STORY_LIMIT)
-    .fetch_all(&mut *snapshot)
-    .await?;
-    let unsettled = sqlx::query_as(
-        "select token, event_id, generation, taken_over_at from unsettled_claim
-         where link_id = $1 order by taken_over_at limit $2",
-    )
-    .bind(id)
-    .bind(STORY_LIMIT)
-    .fetch_all(&mut *snapshot)
-    .await?;
-    // Rows that were written before there was a link name only the record.
-    let held = sqlx::query_as(concat!(
-        "select ",
-        crate::held::columns!(),
-        "
-         from held h join link l on l.id = $1
-         where h.tenant = l.tenant and (h.link_id = l.id
-           or (h.link_id is null and h.target_system = l.target_system
-               and (h.connection_id is null or h.connection_id = l.connection_id)
-               and h.subject = l.kind || '/' || l.source_id))
-         order by h.id limit $2"
-    ))
-    .bind(id)
-    .bind(STORY_LIMIT)
-    .fetch_all(&mut *snapshot)
-    .await?;
-    let dead_letters = sqlx::query_as(
-        "select d.id, d.worker, d.tenant, d.connection_id, d.source, d.event_id, d.type as event_type, d.subject,
-           d.link_id, d.k, d.state, d.generation, d.deaths, d.class, d.fingerprint, d.message, d.trace_id, d.first_at,
-           d.last_at, d.resolved_by, d.resolved_at, coalesce('held: ' || d.held_for, d.note) as note
-         from dead_letter d join link l on l.id = $1
-         where d.tenant = l.tenant and (d.link_id = l.id
-           or (d.link_id is null and d.connection_id = l.connection_id and d.subject = l.kind || '/' || l.source_id))
-         order by d.last_at desc, d.id limit $2",
-    )
-    .bind(id)
-    .bind(STORY_LIMIT)
-    .fetch_all(&mut *snapshot)
-    .await?;
-    let mut history: Vec<Change> = sqlx::query_as(
-        "select at, what, k, event_id, generation, target_id, detail from link_history
-         where link_id = $1 order by id desc limit $2",
-    )
-    .bind(id)
-    .bind(STORY_LIMIT)
-    .fetch_all(&mut *snapshot)
-    .await?;
+    let kept = listed(&mut snapshot, id, KEPT).await?;
+    let unsettled = listed(&mut snapshot, id, UNSETTLED).await?;
+    let held = listed(&mut snapshot, id, HELD).await?;
+    let dead_letters = listed(&mut snapshot, id, DEAD_LETTERS).await?;
+    let mut history: Vec<Change> = listed(&mut snapshot, id, HISTORY).await?;
     history.reverse();
     snapshot.commit().await?;
     Ok(Story {
@@ -289,4 +264,20 @@ pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Erro
         dead_letters,
         history,
     })
+}
+
+/// The newest or oldest [`STORY_LIMIT`] rows of one list; the statement says which.
+async fn listed<Row>(
+    snapshot: &mut PgConnection,
+    id: i64,
+    statement: &'static str,
+) -> Result<Vec<Row>, sqlx::Error>
+where
+    Row: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+{
+    sqlx::query_as(statement)
+        .bind(id)
+        .bind(STORY_LIMIT)
+        .fetch_all(snapshot)
+        .await
 }

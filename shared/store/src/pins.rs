@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use event::{SubjectVersion, TenantId, VersionScheme};
 use futures_util::future::BoxFuture;
+use tokio_util::task::AbortOnDropHandle;
 use worker::{PinItem, Pins, PortError};
 
 use crate::{Error, Pool};
@@ -24,7 +25,7 @@ const SLOWEST_MEASUREMENT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct EventPins {
     shared: Arc<Shared>,
-    _measuring: Arc<AbortOnDrop>,
+    _measuring: Arc<AbortOnDropHandle<()>>,
 }
 
 struct Shared {
@@ -32,14 +33,6 @@ struct Shared {
     schemes: Mutex<HashMap<(TenantId, String), VersionScheme>>,
     /// Database clock minus local clock, in microseconds.
     offset: AtomicI64,
-}
-
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl EventPins {
@@ -62,7 +55,7 @@ impl EventPins {
         });
         Ok(Self {
             shared,
-            _measuring: Arc::new(AbortOnDrop(measuring)),
+            _measuring: Arc::new(AbortOnDropHandle::new(measuring)),
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::content::Record;
-use crate::next::{Step, View};
+use crate::step::{Step, View};
 
 /// Hits of a search that are read by id, at most; more than that is a conflict whatever they are.
 const READ_AT_MOST: usize = 5;

@@ -13,7 +13,7 @@ use worker::{
 
 use crate::content::{Content, NaturalKey};
 use crate::drive::Grant;
-use crate::next::{Wish, Work};
+use crate::step::{Wish, Work};
 
 /// What a capability makes of an event, without any I/O.
 #[derive(Clone, Debug, PartialEq)]

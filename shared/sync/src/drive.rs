@@ -20,8 +20,9 @@ use crate::effect::Effect;
 use crate::ledger::Ledger;
 use crate::link::Link;
 use crate::measures::{Ending, Measures, Recheck};
-use crate::next::{Seen, Step, View, Wish, Work, next};
+use crate::next::next;
 use crate::proof;
+use crate::step::{Seen, Step, View, Wish, Work};
 use crate::target::{LookError, Target};
 
 pub use settings::Settings;
@@ -170,25 +171,7 @@ impl Run<'_, '_> {
                 Ok(Flow::On)
             }
             Step::Confirm(record) => self.confirm(&record).await,
-            Step::Abandon => {
-                let recheck = self
-                    .driver
-                    .settings
-                    .rechecks
-                    .first()
-                    .copied()
-                    .unwrap_or(Duration::from_secs(60));
-                let effect = self.open.clone().ok_or_else(no_effect)?;
-                self.measures().ended(effect.operation, Ending::Abandoned);
-                self.gave_up = true;
-                self.resolve(Resolution::Abandoned {
-                    effect: effect.id,
-                    link: self.link.id,
-                    begun: self.claimed_at,
-                    recheck,
-                })
-                .await
-            }
+            Step::Abandon => self.abandon().await,
             Step::Adopt {
                 record,
                 despite_open,
@@ -208,10 +191,9 @@ impl Run<'_, '_> {
                 last,
             } => self.call(*call, *request, last).await,
             Step::Unchanged => {
-                let done = if self.calls == 0 {
-                    AckReason::Unchanged
-                } else {
-                    AckReason::Applied
+                let done = match self.calls {
+                    0 => AckReason::Unchanged,
+                    _ => AckReason::Applied,
                 };
                 self.end(self.finish(End::Unchanged), Some(done)).await
             }
@@ -243,14 +225,7 @@ impl Run<'_, '_> {
                 let finish = self.rechecked(Some(DAY));
                 self.end(finish, Some(AckReason::Rechecked)).await
             }
-            Step::Missed(until) => {
-                let mut finish = self.finish(End::Missed);
-                finish.despite_open = true;
-                match self.end(finish, None).await? {
-                    Flow::On => Ok(lags(until)),
-                    lost @ Flow::End(_) => Ok(lost),
-                }
-            }
+            Step::Missed(until) => self.missed(until).await,
             Step::LookAgain(until) => Ok(lags(until)),
             Step::Seen => {
                 let mut finish = self.finish(End::Seen);
@@ -265,6 +240,29 @@ impl Run<'_, '_> {
                 until,
                 cause: WaitCause::Settle,
             })),
+        }
+    }
+
+    async fn abandon(&mut self) -> Result<Flow, Halt> {
+        let recheck = self.driver.settings.rechecks.first().copied();
+        let effect = self.open.clone().ok_or_else(no_effect)?;
+        self.measures().ended(effect.operation, Ending::Abandoned);
+        self.gave_up = true;
+        self.resolve(Resolution::Abandoned {
+            effect: effect.id,
+            link: self.link.id,
+            begun: self.claimed_at,
+            recheck: recheck.unwrap_or(Duration::from_secs(60)),
+        })
+        .await
+    }
+
+    async fn missed(&mut self, until: DateTime<Utc>) -> Result<Flow, Halt> {
+        let mut finish = self.finish(End::Missed);
+        finish.despite_open = true;
+        match self.end(finish, None).await? {
+            Flow::On => Ok(lags(until)),
+            lost @ Flow::End(_) => Ok(lost),
         }
     }
 

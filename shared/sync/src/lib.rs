@@ -3,6 +3,8 @@
 //! one partner). Knows no AMQP, no HTTP and no partner. Surprising: safety does not rest on the lease; the one open
 //! effect per link is the fence, and whoever comes next resolves it before anything else.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod absence;
 mod claims;
 mod clock;
@@ -20,6 +22,7 @@ mod next;
 mod partner;
 mod proof;
 mod recheck;
+mod step;
 mod target;
 
 pub use claims::{LinkClaims, LinkHolds, Plan, Planner};
@@ -33,6 +36,7 @@ pub use ledger::Ledger;
 pub use link::{Link, LinkState};
 pub use link_worker::{Deps, LinkWorker};
 pub use measures::Measures;
-pub use next::{Seen, Step, View, Wish, Work, next};
+pub use next::next;
 pub use partner::{Account, Partner};
+pub use step::{Seen, Step, View, Wish, Work};
 pub use target::{Answer, Call, LookError, SendError, Target};

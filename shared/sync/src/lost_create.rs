@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::content::{NaturalKey, Record};
 use crate::effect::{Effect, Operation};
-use crate::next::{Step, View};
 use crate::proof;
+use crate::step::{Step, View};
 
 pub(crate) enum Lost<'a> {
     /// Not known yet.

@@ -10,7 +10,7 @@ use crate::content::{Fields, NaturalKey, Record};
 use crate::effect::{Effect, EffectState, Operation, Request};
 use crate::link::LinkState;
 use crate::lost_create::{Lost, lost_create};
-use crate::next::{Step, View, gone, several_in_words, several_records};
+use crate::step::{Step, View, gone, several_in_words, several_records};
 use crate::target::Call;
 
 pub(crate) fn next(view: View<'_>, keys: &[NaturalKey], lag: Duration) -> Step {

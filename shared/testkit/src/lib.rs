@@ -8,6 +8,8 @@
 //!
 //! Functions panic instead of returning errors wherever a test could do nothing else with one.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod broker;
 mod collector;
 mod contacts;

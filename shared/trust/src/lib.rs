@@ -4,6 +4,8 @@
 //! It deliberately does not know what is connected to. Certificates are read once, when a process starts: a new authority
 //! is believed after a restart.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 mod authorities;
 mod refusal;
 

@@ -8,9 +8,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use event::VersionScheme;
 use uuid::Uuid;
 
+use crate::connection::{Connection, ConnectionAnswer, ConnectionState};
 use crate::outcome::{AckReason, DeadClass, HoldCause, Outcome};
 use crate::policy::Rung;
-use crate::ports::{Connection, ConnectionAnswer, ConnectionState};
 use crate::trail::Job;
 
 /// A version this far ahead of the store's clock is refused before its link is touched (docs/events.md).

@@ -2,8 +2,11 @@
 //! next, the ports that the consumer loop needs, and the names of spans. Knows no AMQP, no SQL and no HTTP.
 //! Surprising: waiting is not failing. Only failed calls count as attempts (`decide`).
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 pub mod backoff;
 pub mod budget;
+mod connection;
 pub mod decide;
 pub mod failpoint;
 mod failure;
@@ -16,13 +19,13 @@ mod ports;
 pub mod trace;
 mod trail;
 
+pub use connection::{Connection, ConnectionAnswer, ConnectionState};
 pub use failure::{Blocked, Failure};
 pub use handler::{Done, Handled, Handler, WaitCause};
 pub use outcome::{AckReason, DeadClass, HoldCause, Outcome, WaitsFor};
 pub use policy::{RUNGS, RetryPolicy, Rung};
 pub use ports::{
-    Budgets, CLAIM_BATCH_LIMIT, Claims, Connection, ConnectionAnswer, ConnectionState, Connections,
-    CutItem, Cuts, HoldItem, HoldVerdict, Holds, Leased, PinItem, Pins, PortError, Release,
-    Verdict,
+    Budgets, CLAIM_BATCH_LIMIT, Claims, Connections, CutItem, Cuts, HoldItem, HoldVerdict, Holds,
+    Leased, PinItem, Pins, PortError, Release, Verdict,
 };
 pub use trail::{Attempt, Delivery, Job, Trail};

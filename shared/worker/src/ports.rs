@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::budget::Purse;
+use crate::connection::{Connection, ConnectionAnswer};
 use crate::outcome::{AckReason, HoldCause, WaitsFor};
 use crate::trail::Job;
 
@@ -17,36 +18,6 @@ use crate::trail::Job;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct PortError(pub String);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionState {
-    Ok,
-    Suspended,
-}
-
-/// A tenant's account at a partner, without its credentials.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Connection {
-    pub id: Uuid,
-    pub tenant: TenantId,
-    pub system: String,
-    pub account: String,
-    pub state: ConnectionState,
-    /// Grows with every change of state or credentials: who acts on an old view is refused.
-    pub epoch: i64,
-    /// Off for this tenant: events are acknowledged as disabled.
-    pub enabled: bool,
-    pub settings: serde_json::Value,
-}
-
-/// What a tenant has at a system.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ConnectionAnswer {
-    /// All of them, whether on or off: at least one, in the order of their accounts.
-    Known(Arc<[Arc<Connection>]>),
-    NoConnection,
-    UnknownTenant,
-}
 
 /// Connections by tenant and system. `cached` never waits; `resolve` asks the store and answers nothing older than the
 /// call.

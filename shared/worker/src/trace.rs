@@ -6,12 +6,8 @@ pub mod spans;
 
 use std::sync::OnceLock;
 
+use event::headers::{TRACEPARENT, TRACESTATE};
 use tracing::Span;
-
-/// Header names of W3C Trace Context, the same over HTTP and AMQP.
-pub const TRACEPARENT: &str = "traceparent";
-/// What other vendors added; travels with `traceparent` and is never read.
-pub const TRACESTATE: &str = "tracestate";
 
 /// W3C trace context of a span, as it is written into a message.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use event::{Event, SubjectVersion};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::ports::Connection;
+use crate::connection::Connection;
 
 /// One failed attempt or wait, kept in the `x-history` header (the last 10).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

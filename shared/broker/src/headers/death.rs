@@ -1,15 +1,13 @@
 //! What a dead letter tells of its death: the worker's note, or the broker's own.
 
 use chrono::{DateTime, Utc};
+use event::headers::{DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_KEY, DEAD_TEXT, LINK};
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 use serde_json::{Map, Value};
 use worker::Trail;
 
-use super::{
-    CARRIED, COUNTED, DEAD, DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_KEY, DEAD_TEXT, LINK,
-    Properties, TRACE, believed, plain, received, trail,
-};
+use super::{CARRIED, COUNTED, DEAD, Properties, TRACE, believed, plain, received, trail};
 
 /// What a worker wrote on the copy that it sent to its dead-letter queue.
 #[derive(Clone, Debug, PartialEq)]

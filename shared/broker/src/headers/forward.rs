@@ -1,13 +1,14 @@
 //! The only way to build a copy: from the allow-list, with the counters written anew.
 
 use chrono::{DateTime, Utc};
+use event::headers::{
+    ATTEMPT, DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_KEY, DEAD_TEXT, DUE, FIRST_RECEIVED,
+    HISTORY, LINK, WAITS,
+};
 use serde_json::Value;
 use worker::{Attempt, DeadClass, Delivery, Trail};
 
-use super::{
-    ATTEMPT, ATTEMPT_TEXT, COUNTED, DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_KEY, DEAD_MESSAGE,
-    DEAD_TEXT, DUE, FIRST_RECEIVED, HISTORY, HISTORY_BYTES, LINK, Properties, WAITS, cut, storable,
-};
+use super::{ATTEMPT_TEXT, COUNTED, DEAD_MESSAGE, HISTORY_BYTES, Properties, cut, storable};
 
 /// Where a copy goes, with what only that way writes.
 #[derive(Clone, Copy, Debug)]

@@ -6,9 +6,9 @@ use event::EventType;
 use serde_json::Value;
 
 use super::Topology;
-use super::object::{Binding, Kind, Mismatch, NOT_FOUND, Object, code};
+use super::object::{Binding, Kind, NOT_FOUND, Object, code};
 use crate::connection::{Broker, CONNECT_LIMIT};
-use crate::error::Error;
+use crate::error::{Error, Mismatch};
 
 /// One line of `kurir topology check`.
 #[derive(Clone, Debug, PartialEq, Eq)]

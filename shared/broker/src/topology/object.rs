@@ -6,7 +6,7 @@ use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 
-use crate::error::Error;
+use crate::error::{Error, Mismatch};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Argument {
@@ -41,21 +41,6 @@ pub(super) struct Binding {
 pub(super) struct Block {
     pub(super) objects: Vec<Object>,
     pub(super) bindings: Vec<Binding>,
-}
-
-/// An object exists with another argument than ours.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{object} exists with {argument} = {there}, this version needs {here}; nothing was changed. {command}"
-)]
-pub struct Mismatch {
-    /// For example `queue kurir.metakocka-sync.retry.1s`.
-    pub object: String,
-    pub argument: String,
-    pub here: String,
-    pub there: String,
-    /// What a person does about it.
-    pub command: String,
 }
 
 pub(crate) const NOT_FOUND: u16 = 404;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::Mismatch;
 
 fn written(block: &Block) -> String {
     let objects = block.objects.iter().map(|object| {

@@ -250,7 +250,7 @@ async fn what_can_never_be_handled_is_a_dead_letter_that_says_why() {
     )
     .await;
     scene.holds(&scene.queue(".dead"), 10).await;
-    let dead = broker::peek(&scene.broker, &scene.queue(".dead"), 20)
+    let dead = crate::scene::peek(&scene.broker, &scene.queue(".dead"), 20)
         .await
         .unwrap();
     let mut said: Vec<String> = dead

@@ -135,7 +135,7 @@ async fn a_copy_for_a_connection_that_its_tenant_does_not_have_is_a_dead_letter(
         send(&scene, "", event, named).await;
     }
     scene.holds(&scene.queue(".dead"), 3).await;
-    let dead = broker::peek(&scene.broker, &scene.queue(".dead"), 9)
+    let dead = crate::scene::peek(&scene.broker, &scene.queue(".dead"), 9)
         .await
         .unwrap();
     for raw in dead {

@@ -2,14 +2,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use broker::{Properties, RawDelivery, depth, peek, run_batches};
+use broker::{Properties, RawDelivery, depth, run_batches};
 use bytes::Bytes;
 use lapin::options::{BasicGetOptions, BasicNackOptions};
 use testkit::wait_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::Act;
-use crate::scene::{SOON, Scene, created, id};
+use crate::scene::{SOON, Scene, created, id, peek};
 
 const WAIT: Duration = Duration::from_millis(50);
 

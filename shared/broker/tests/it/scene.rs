@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Alone, Broker, ConsumeSettings, Counters, Error, Readiness, Settings, Worker, run};
+use broker::{
+    Alone, Broker, ConsumeSettings, Counters, Error, Hand, RawDelivery, Readiness, Settings,
+    Worker, run,
+};
 use secrecy::SecretString;
 use serde_json::Value;
 use testkit::{Contacts, wait_until};
@@ -170,4 +173,21 @@ pub(crate) fn header_names(message: &testkit::Message) -> Vec<String> {
     let headers = message.properties.headers().as_ref().expect("headers");
     let names = headers.inner().keys().map(ToString::to_string);
     names.filter(|name| name != "x-delivery-count").collect()
+}
+
+/// Up to `n` messages of a queue; they go back.
+pub(crate) async fn peek(
+    broker: &Broker,
+    queue: &str,
+    n: usize,
+) -> Result<Vec<RawDelivery>, Error> {
+    let hand = Hand::open(broker, queue).await?;
+    let mut seen = Vec::new();
+    while seen.len() < n
+        && let Some(taken) = hand.take().await?
+    {
+        seen.push(taken.message);
+    }
+    hand.close().await;
+    Ok(seen)
 }

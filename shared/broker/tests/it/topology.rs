@@ -116,7 +116,7 @@ async fn another_argument_is_named_and_nothing_is_changed() {
         .ended()
         .await
         .expect_err("a wrong topology ends the start");
-    assert_eq!(error.exit_code(), 78);
+    assert!(matches!(error, Error::Topology(_)), "{error:?}");
     let shown = error.to_string().replace(scene.kit.prefix(), "kurir");
     insta::assert_snapshot!(shown, @"queue kurir.probe.retry.1s exists with x-message-ttl = 2000, this version needs 1000; nothing was changed. When it is empty and unused, remove it and start again: rabbitmqctl delete_queue kurir.probe.retry.1s");
 

@@ -2,12 +2,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use event::TenantId;
 use outbound::address::Private;
-use outbound::{CallError, Client, Connection, NotSent, Purse, Redactor, Settings};
-use uuid::Uuid;
-use worker::budget::{Answer, BudgetSpec, Signals};
+use outbound::{CallError, Client, Connection, NotSent, Redactor, Settings};
 
+use crate::lent::lent;
 use crate::partner::{LONG, Partner, call, connection, settings};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
@@ -35,48 +33,6 @@ async fn customers_urls_reach_no_private_address() {
     assert_eq!(partner.connections(), 0);
     let open = connection(settings());
     assert!(open.call(call(partner.url("/"))).await.is_ok());
-}
-
-/// An account that has just lent so many calls at once, one of them a search, for as long as the test asks for more.
-fn lent(slots: u32) -> Arc<Purse> {
-    let spec = BudgetSpec {
-        windows: Vec::new(),
-        in_flight: slots,
-        searches: 1,
-    };
-    let tenant = TenantId::parse("acme").unwrap();
-    let signals = Signals::default();
-    let purse = Purse::new(
-        Uuid::nil(),
-        tenant,
-        spec,
-        Duration::from_secs(1),
-        signals.clone(),
-    );
-    let purse = Arc::new(purse);
-    let account = Arc::downgrade(&purse);
-    tokio::spawn(async move {
-        while let Some(purse) = account.upgrade() {
-            if let Ok(asked) = purse.ask() {
-                let answer = Answer {
-                    connection: asked.connection,
-                    granted: 0,
-                    wait: Duration::ZERO,
-                    slots,
-                    searches: 1,
-                    cooldown: None,
-                    reason: None,
-                    backlog: false,
-                    circuits: Vec::new(),
-                    rivals: 0,
-                };
-                purse.answered(&asked, &answer);
-            }
-            drop(purse);
-            let _ = tokio::time::timeout(Duration::from_millis(100), signals.needy.any()).await;
-        }
-    });
-    purse
 }
 
 fn within(slots: u32) -> Connection {

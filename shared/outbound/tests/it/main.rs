@@ -4,4 +4,5 @@
 
 mod calls;
 mod guards;
+mod lent;
 mod partner;

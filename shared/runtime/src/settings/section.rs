@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::load::Mistake;
-use super::rules::Rule;
+use super::mistake::Mistake;
+use super::rule::Rule;
 
 /// One table of the settings.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use url::Url;
 
-use super::rules::{Kind, Rule};
+use super::rule::{Kind, Rule};
 
 /// What is printed in place of a secret.
 const HIDDEN: &str = "***";

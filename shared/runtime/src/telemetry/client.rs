@@ -8,7 +8,7 @@ use reqwest::Certificate;
 use reqwest::blocking::Client;
 
 use super::Error;
-use super::settings::Variables;
+use super::variables::Variables;
 
 const CERTIFICATES: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",

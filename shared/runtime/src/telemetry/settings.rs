@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::export::Counted;
 use super::sampling::{self, Chosen};
+use super::variables::Variables;
 use super::{Error, Service, client};
 
 const DISABLED: &str = "OTEL_SDK_DISABLED";
@@ -26,9 +27,6 @@ const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 
 /// What all processes of a fleet share.
 const NAMESPACE: &str = "kurir";
-
-/// A variable; empty is absent, as the specification has it.
-pub(super) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// `None`: nothing is exported.
 pub(super) fn provider(service: Service<'_>) -> Result<Option<SdkTracerProvider>, Error> {

@@ -1,7 +1,7 @@
 //! The ledger's transaction: `bury`.
 
 use chrono::{DateTime, Utc};
-use event::OrderKey;
+use event::{OrderKey, derived_id};
 use serde_json::json;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -10,9 +10,6 @@ use super::Links;
 use super::answers::verdicts;
 use super::rows::hex_key;
 use crate::Error;
-
-/// Namespace of the ids below; any fixed UUID does.
-const DEAD_NAMESPACE: Uuid = Uuid::from_u128(0x6b75_7269_722d_6465_6164_2d6c_6574_7465);
 
 /// The row of one event of a tenant at one worker and connection: every copy and generation of it meets there. Two tenants
 /// may have one source, and count their events alike in it.
@@ -24,15 +21,7 @@ pub fn dead_id(
     connection: Option<Uuid>,
 ) -> Uuid {
     let connection = connection.map(|id| id.to_string()).unwrap_or_default();
-    // Lengths keep different parts from running into each other.
-    let name = format!(
-        "{}:{worker}{}:{tenant}{}:{source}{}:{event_id}{connection}",
-        worker.len(),
-        tenant.len(),
-        source.len(),
-        event_id.len()
-    );
-    Uuid::new_v5(&DEAD_NAMESPACE, name.as_bytes())
+    derived_id(&["dead letter", worker, tenant, source, event_id, &connection])
 }
 
 /// A dead copy, decoded as far as it can be. What cannot be decoded has no tenant, source or key.

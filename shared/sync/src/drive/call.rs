@@ -14,8 +14,8 @@ use super::{Flow, Halt, Run, lags, no_effect};
 use crate::effect::{Effect, Operation, Request};
 use crate::link::LinkState;
 use crate::measures::Ending;
-use crate::next::Wish;
 use crate::proof::{self, Moved};
+use crate::step::Wish;
 use crate::target::{Answer, Call, SendError};
 
 impl Run<'_, '_> {

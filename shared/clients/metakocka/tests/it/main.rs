@@ -4,6 +4,8 @@
 
 mod answers;
 mod citations;
+#[path = "../../../../outbound/tests/it/lent.rs"]
+mod lent;
 mod readings;
 mod setup;
 mod writes;

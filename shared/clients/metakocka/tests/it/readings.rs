@@ -26,8 +26,9 @@ use simulators::metakocka::{
     ScriptedFault, Simulator,
 };
 
+use crate::lent::lent;
 use crate::setup::{
-    COMPANY, KEY, LAG, beekeeper, both, client, lent, names, settings, simulated, tax, window,
+    COMPANY, KEY, LAG, beekeeper, both, client, names, settings, simulated, tax, window,
 };
 
 fn by_hand(simulator: &Simulator, edit: PartnerEdit) -> MkId {

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::Admission;
 use crate::budget::circuit::Circuit;
 use crate::budget::{Answer, Ask, Bucket, BudgetSpec, CircuitNews, CoolNews, ROUND};
 
@@ -27,6 +26,14 @@ const BUSY: u32 = 8;
 const SHORTEST_ROUND: Duration = Duration::from_millis(50);
 /// Events over which the average is taken.
 pub(super) const COST_WINDOW: f64 = 64.0;
+
+/// No event may begin before then.
+pub(super) struct Refused {
+    pub(super) until: Instant,
+    pub(super) circuit: bool,
+    pub(super) reason: String,
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) spec: BudgetSpec,
@@ -128,9 +135,9 @@ impl State {
         (average.ceil().max(1.0) as u32).min(most.max(1))
     }
 
-    pub(super) fn refused(&self, now: Instant, released: bool) -> Option<Admission> {
+    pub(super) fn refused(&self, now: Instant, released: bool) -> Option<Refused> {
         let later = |until: Instant, circuit: bool, reason: String| {
-            Some(Admission::Later {
+            Some(Refused {
                 until,
                 circuit,
                 reason,
@@ -159,7 +166,7 @@ impl State {
                 format!("the partner keeps failing: {}", reasons.join("; ")),
             );
         }
-        (self.backlog && !released).then(|| Admission::Later {
+        (self.backlog && !released).then(|| Refused {
             until: now + HEARTBEAT,
             circuit: false,
             reason: "older events of this connection wait for its budget".to_owned(),
