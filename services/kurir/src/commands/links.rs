@@ -103,6 +103,11 @@ pub(crate) async fn run(context: &Context, command: Links) -> Done {
                     Exit::Refused,
                     format!("link {id} is in no conflict"),
                 )),
+                Settled::UnclearUntil(until) => Err(Failed::new(
+                    Exit::Refused,
+                    format!("nothing was settled: {}", conflicts::still_unclear(until)),
+                )
+                .next("look at the partner after that time, then settle it")),
                 Settled::InVain(row) => Err(Failed::new(
                     Exit::Refused,
                     format!(
