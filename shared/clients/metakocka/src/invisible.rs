@@ -57,6 +57,14 @@ pub(crate) fn stripped(text: &str) -> String {
         .collect()
 }
 
+/// [`stripped`], and without what is a number and no digit: fractions, superscripts, numbers in circles (`½`, `²`, `①`). Taken
+/// apart they would count as digits (`12`).
+pub(crate) fn without_fractions(text: &str) -> String {
+    let mut text = stripped(text);
+    text.retain(|letter| CATEGORY.get(letter) != GeneralCategory::OtherNumber);
+    text
+}
+
 /// Without those that shape nothing. A second time changes nothing.
 pub(crate) fn tidied(text: &str) -> String {
     let letters: Vec<char> = text

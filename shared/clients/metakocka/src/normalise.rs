@@ -4,7 +4,7 @@
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::country;
-use crate::invisible::{is_invisible, stripped, tidied};
+use crate::invisible::{is_invisible, stripped, tidied, without_fractions};
 
 /// Composed (NFC), without surrounding or repeated white space, and without characters that nobody sees, unless they
 /// shape a visible one; case kept. Fit for sending.
@@ -38,7 +38,7 @@ pub fn tax_number(text: &str) -> String {
         return String::new();
     }
     // Some of what nobody sees counts as a letter.
-    stripped(text)
+    without_fractions(text)
         .nfkc()
         .flat_map(char::to_uppercase)
         .nfkc()
@@ -59,7 +59,7 @@ pub fn registration_number(text: &str) -> String {
 /// digit but zeros (`brez 0`, `SLO00000000`, `000000000B01`), or one sign repeated (`99`, `111-111`), with or without a
 /// country before it (`DE999999999`).
 pub fn is_filler(text: &str) -> bool {
-    let signs: Vec<char> = stripped(text)
+    let signs: Vec<char> = without_fractions(text)
         .nfkc()
         .filter(|sign| sign.is_alphanumeric())
         .collect();
@@ -225,6 +225,12 @@ mod tests {
             "NO000000000MVA",
             "SE000000000001",
             "CHE-000.000.000 MWST",
+            "½",
+            "¼ ⅔",
+            "x²",
+            "①②③",
+            "⑴",
+            "SI ½",
         ] {
             assert!(is_filler(filler), "{filler}");
             assert_eq!(tax_number(filler), "");
@@ -255,6 +261,9 @@ mod tests {
             "CHE123456789MWST"
         );
         assert_eq!(tax_number("12/345/67890"), "12/345/67890");
+        for footnote in ["SI99999901²", "SI99999901½", "SI99999901 ①"] {
+            assert_eq!(tax_number(footnote), "SI99999901", "{footnote}");
+        }
     }
 
     #[test]
@@ -353,6 +362,10 @@ mod tests {
             "ana@kos.example,",
             "; ana@kos.example ;,",
             "ana@kos.example\u{37e}",
+            "\u{feff}\u{feff}ana@kos.example",
+            "\u{feff}ana@kos.example\u{feff}",
+            "ana\u{feff}\u{feff}@kos.example",
+            "\u{feff};\u{feff} ana@kos.example",
         ] {
             assert_eq!(email(listed), "ana@kos.example", "{listed}");
             assert_eq!(emails(listed).collect::<Vec<_>>(), ["ana@kos.example"]);

@@ -308,3 +308,67 @@ fn a_name_before_its_form_of_state_and_parts_of_britain_are_countries() {
         );
     }
 }
+
+#[test]
+fn a_code_beside_a_name_counts_where_both_say_the_same_country() {
+    for (text, code) in [
+        ("Slovenija (SI)", "SI"),
+        ("SI - Slovenija", "SI"),
+        ("SI-Slovenija", "SI"),
+        ("SLO Slovenija", "SI"),
+        ("Slovenija / Slovenia", "SI"),
+        ("Republika Slovenija (SVN)", "SI"),
+        ("Slovenija, EU", "SI"),
+        ("Slovenija (EU)", "SI"),
+        ("SI Slovenija EU", "SI"),
+        ("S L O", "SI"),
+        ("S I", "SI"),
+        ("U. S. A.", "US"),
+        ("D - Deutschland", "DE"),
+        ("A-Österreich", "AT"),
+        ("Bosna in Hercegovina (BIH)", "BA"),
+        ("GB, United Kingdom", "GB"),
+    ] {
+        assert_eq!(iso(text), Some(code), "{text}");
+    }
+    for unknown in [
+        "RS Slovenija",
+        "Slovenija (HR)",
+        "Slovenija Hrvaška",
+        "Slovenija Ljubljana",
+        "SI SL",
+        "EU",
+        "Q Q Q",
+    ] {
+        assert_eq!(iso(unknown), None, "{unknown}");
+    }
+}
+
+#[test]
+fn names_without_umlauts_short_ones_and_letters_that_look_the_same() {
+    for (text, code) in [
+        ("Oesterreich", "AT"),
+        ("OESTERREICH", "AT"),
+        ("Republik Oesterreich", "AT"),
+        ("Tuerkei", "TR"),
+        ("Daenemark", "DK"),
+        ("Rumaenien", "RO"),
+        ("Suedkorea", "KR"),
+        ("BRD", "DE"),
+        ("Bosnia", "BA"),
+        ("Bosna", "BA"),
+        ("Helvetia", "CH"),
+        ("Hellas", "GR"),
+        ("Holland", "NL"),
+        ("England", "GB"),
+        // Cyrillic: ј; о; С and Р.
+        ("Slovenija".replace('j', "ј").as_str(), "SI"),
+        ("Slоvenia", "SI"),
+        ("Сroatia", "HR"),
+        ("Рoland", "PL"),
+        ("Словенија", "SI"),
+        ("Россия", "RU"),
+    ] {
+        assert_eq!(iso(text), Some(code), "{text}");
+    }
+}
