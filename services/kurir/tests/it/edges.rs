@@ -16,7 +16,7 @@ fn allowed(from: &str) -> &'static [&'static str] {
         "inbound" | "outbound" => &["event", "worker"],
         "sync" => &["event", "worker", "store"],
         // Clients of partners.
-        "metakocka" => &["outbound"],
+        "metakocka" => &["event", "outbound"],
         // Services know the parts they need, never each other and never AMQP itself.
         "gateway" => &["event", "worker", "store", "inbound", "broker"],
         "keeper" => &["event", "worker", "store", "broker"],

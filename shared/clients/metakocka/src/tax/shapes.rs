@@ -3,8 +3,8 @@
 
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::country;
-use crate::invisible::{is_decimal, without_fractions};
+use event::identity::country;
+use event::identity::invisible::{is_decimal, without_fractions};
 
 /// Fewer digits say nothing by themselves.
 pub(super) const FEWEST_DIGITS: usize = 5;

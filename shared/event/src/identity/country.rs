@@ -1,4 +1,4 @@
-//! Countries by any code or name: Metakocka answers in Slovenian or English, CRMs in codes, in their users' language, or
+//! Countries by any code or name: one system answers in Slovenian or English, another in codes, in its users' language, or
 //! as it stands on an envelope (`SLO`). The tables are those of the crate `keshvar` (ISO 3166, CLDR's names in all
 //! languages, the codes on cars and at the Olympics); [`OURS`] is what it lacks or spells as nobody in Slovenia does.
 
@@ -13,15 +13,15 @@ use keshvar::CountryIterator;
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
-pub(crate) struct Country {
+pub struct Country {
     /// ISO 3166 alpha-2, or one that is used like it (`XK`, `XI`).
-    pub(crate) iso: String,
-    /// As Metakocka's partner addresses spell it.
-    pub(crate) slovenian: &'static str,
+    pub iso: String,
+    /// In Slovenian, as people there write it.
+    pub slovenian: &'static str,
 }
 
 /// By its two letters, where they are part of something else: ISO's, and those that numbers for VAT begin with.
-pub(crate) fn by_code(code: &str) -> Option<&'static Country> {
+pub fn by_code(code: &str) -> Option<&'static Country> {
     let code = code.to_ascii_uppercase();
     let known = TABLE.found(&folded(&code))?;
     (known.iso == code || ["EL", "UK"].contains(&code.as_str())).then_some(known)
@@ -42,9 +42,19 @@ pub fn of_record<'a>(
 }
 
 /// None for an empty text, an unknown name, one that two countries share, and one beside the code or name of another.
-pub(crate) fn find(text: &str) -> Option<&'static Country> {
+pub fn find(text: &str) -> Option<&'static Country> {
     let written = folded(text);
     said(&written).or_else(|| said(&in_latin(&written)?))
+}
+
+/// The ISO 3166 code of a country given by any code or name; what isn't known as [`name`](super::name).
+pub fn code(text: &str) -> String {
+    find(text).map_or_else(|| super::name(text), |known| known.iso.clone())
+}
+
+/// The country's name in Slovenian (`Slovenija`); what isn't known as [`clean`](super::clean).
+pub fn in_slovenian(text: &str) -> String {
+    find(text).map_or_else(|| super::clean(text), |known| known.slovenian.to_owned())
 }
 
 fn said(written: &str) -> Option<&'static Country> {
@@ -363,7 +373,7 @@ const OURS: &[(&str, &str, &[&str])] = &[
     ("SX", "Sint Maarten (nizozemski del)", &["Sint Maarten"]),
     ("TW", "Tajvan", &["Republic of China", "Republika Kitajska"]),
     ("US", "Združene države Amerike", &["ZDA", "U.S.", "America"]),
-    // Northern Ireland is not the UK (§9.18).
+    // Northern Ireland is not the UK.
     ("XI", "Severna Irska", &["Northern Ireland", "Nordirland"]),
     (
         "XK",
