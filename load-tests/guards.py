@@ -31,6 +31,7 @@ FINISH = "migrations/functions/finish.sql"
 LEASES = "migrations/functions/leases.sql"
 BURY = "migrations/functions/bury.sql"
 HOLD = "migrations/functions/hold.sql"
+HELD = "migrations/functions/held.sql"
 ENVELOPES = "migrations/functions/envelopes.sql"
 TABLES = "migrations/0001_baseline.sql"
 NEXT = "shared/sync/src/next.rs"
@@ -112,6 +113,8 @@ GUARDS = [
     ("bury: a copy that comes again changes nothing", BURY, "if not fresh then", "if false then", True),
     ("hold: a newer held event keeps the older one", HOLD, "                perform keep_envelope(l.id, l.tenant, h.k, h.source, h.event_id, h.generation, h.body, h.properties, h.headers);\n", "                null;\n", False),
     ("hold: a conflict that was settled is no cause", HOLD, "if i.cause = 'conflict' and l.state <> 'conflict' then", "if false then", False),
+    ("release: a create without a key is given up by hand", HELD, "    if p_actor is not null then\n        with given_up", "    if false then\n        with given_up", False),
+    ("release: it is given up only after its settle time", HELD, "and e.link_id = l.id and e.state in ('sent', 'unknown') and e.settle_at <= t", "and e.link_id = l.id and e.state in ('sent', 'unknown')", False),
     ("fall back: only if this event was the desired one", ENVELOPES, "    if l.desired_k > p_k then\n        return null;", "    if false then\n        return null;", False),
 ]
 

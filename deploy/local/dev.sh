@@ -14,6 +14,16 @@ mkdir -p "$states"
 
 note() { echo "dev: $*" >&2; }
 
+# One for each folder: held as long as this script runs, by nothing that it starts.
+lock=$folder/dev.lock
+exec 5>>"$lock"
+if ! flock -n 5; then
+  note "already running in this checkout (process $(cat "$lock")): reach it in a second terminal by \`source $folder/dev.env\`," \
+    "stop it with ctrl-C there, or by \`kill $(cat "$lock")\`"
+  exit 1
+fi
+echo "$$" >"$lock"
+
 # A key of this checkout only: what it seals stays readable the next time.
 keys=$folder/keys.env
 [ -s "$keys" ] || (umask 077; "$kurir" keys new --id dev >"$keys")
@@ -70,7 +80,7 @@ trap 'exit 129' HUP
 
 said=$(mktemp)
 # In a session of its own: ctrl-C is for the roles, which still need it then.
-setsid "$kurir" simulate metakocka --port "$port" --state "$state" >"$said" &
+setsid "$kurir" simulate metakocka --port "$port" --state "$state" >"$said" 5>&- &
 simulator=$!
 until grep -q '^companies' "$said"; do
   if ! kill -0 "$simulator" 2>/dev/null; then
@@ -107,7 +117,7 @@ echo "simulator   http://127.0.0.1:$port  (/_sim/ shows and breaks it; its state
 echo "second terminal: source $folder/dev.env, then docs/events.md"
 
 # In the background, so that a signal reaches us at once; a terminal sends its SIGINT to all of us.
-"$kurir" up "$@" <&0 &
+"$kurir" up "$@" <&0 5>&- &
 up=$!
 trap ':' INT
 while :; do

@@ -29,6 +29,30 @@ create or replace function wait_is_over(p_tenant text, p_system text, p_connecti
         else false end
 $$;
 
+-- These conflicts count as settled; the caller has locked the links. A person (p_actor) who says so also gives up an open create
+-- that nothing can look up, once no call of it can take effect any more: the next handling creates anew, and a late answer of
+-- the old call is a conflict of its own.
+create or replace function settle_conflicts(p_links bigint[], p_actor text) returns void language plpgsql volatile as $$
+declare t timestamptz;
+begin
+    t := kurir_now();
+    if p_actor is not null then
+        with given_up as (
+            update effect e set state = 'abandoned', outcome = 'given up by hand', resolved_at = t
+            from link l where l.id = any (p_links) and l.state = 'conflict' and l.conflict_cause = 'unclear_create'
+                and e.link_id = l.id and e.state in ('sent', 'unknown') and e.settle_at <= t
+            returning e.*)
+        insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, target_id, detail)
+        select link_id, tenant, t, 'abandoned', k, source, event_id, generation, target_id,
+            jsonb_build_object('operation', operation, 'outcome', outcome, 'actor', p_actor)
+        from given_up;
+    end if;
+    update link set state = case when target_id is null then 'pending' else 'linked' end, conflict_cause = null,
+        -- Whoever says that it is settled wants it looked at anew.
+        missing_since = null, last_error = null, updated_at = t
+        where id = any (p_links) and state = 'conflict';
+end $$;
+
 -- Rows that the caller has picked and locked go back to their workers, with the counters of a first delivery and the same
 -- generation. p_headers: more headers for them. p_actor: whoever does it by hand; then their claims that never came back are
 -- forgotten, while what leaves by itself has only waited: an event that ends its workers must not begin anew with each wait.
@@ -36,16 +60,12 @@ $$;
 create or replace function release_held(p_ids bigint[], p_prefix text, p_headers jsonb, p_actor text) returns bigint language plpgsql volatile as $$
 declare n bigint;
 begin
+    perform settle_conflicts(array(select link_id from held where id = any (p_ids) and reason = 'conflict'), p_actor);
     with gone as (delete from held where id = any (p_ids) returning *),
         forgiven as (
             delete from unsettled_claim u using gone g, link l
             where p_actor is not null and l.id = u.link_id and u.tenant = g.tenant and u.source = g.source and u.event_id = g.event_id
               and l.target_system = g.target_system and (g.connection_id is null or l.connection_id = g.connection_id)),
-        settled as (
-            update link l set state = case when l.target_id is null then 'pending' else 'linked' end, conflict_cause = null,
-                -- Whoever says that it is settled wants it looked at anew.
-                missing_since = null, last_error = null, updated_at = kurir_now()
-            from gone g where l.id = g.link_id and l.state = 'conflict' and g.reason = 'conflict'),
         told as (
             insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
             select link_id, tenant, kurir_now(), 'released', k, source, event_id, generation,

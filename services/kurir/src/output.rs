@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use comfy_table::{CellAlignment, Table, presets};
+pub(crate) use operations::at;
 use runtime::visible;
 use serde::Serialize;
 
@@ -157,19 +158,6 @@ pub(crate) fn facts(pairs: &[(&str, String)]) -> String {
         .map(|(name, value)| format!("{name:width$}  {}", visible::line(value)))
         .collect::<Vec<_>>()
         .join("\n")
-}
-
-/// Local time with its distance from UTC; JSON has UTC.
-pub(crate) fn at(time: DateTime<Utc>) -> String {
-    let local = time.with_timezone(&Local);
-    let zone = if local.offset().utc_minus_local() == 0 {
-        "UTC"
-    } else {
-        "%:z"
-    };
-    local
-        .format(&format!("%Y-%m-%d %H:%M:%S {zone}"))
-        .to_string()
 }
 
 pub(crate) fn at_or_empty(time: Option<DateTime<Utc>>) -> String {

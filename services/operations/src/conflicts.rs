@@ -1,8 +1,11 @@
 //! What a conflict means and what helps, in words: one text for `held show`, `held release`, `links show` and
 //! `links settle`. docs/holds.md says the same for all kinds.
 
+use chrono::{DateTime, Utc};
 use store::held::InVain;
 use store::links::ConflictCause;
+
+use crate::words::at;
 
 /// In a few words, behind `conflict: `.
 pub fn means(cause: Option<ConflictCause>) -> &'static str {
@@ -58,7 +61,8 @@ pub fn helps(cause: Option<ConflictCause>, done: &str) -> String {
             format!("at the partner delete one of the two equal parts; {then}")
         }
         Some(ConflictCause::UnclearCreate) => format!(
-            "look at the partner whether it was made, and delete it there if it was; {then}"
+            "look at the partner whether it was made. If it was, delete it there, or, to keep it, give it and the record at \
+             its source the same key (a mailbox, a tax number); {then}: the record is made then, or found by its new key"
         ),
         Some(ConflictCause::RecheckFailed) => {
             format!("find out why in the worker's log; {then}")
@@ -67,19 +71,38 @@ pub fn helps(cause: Option<ConflictCause>, done: &str) -> String {
     }
 }
 
-/// Who stands in the way.
+/// What stands in the way.
 pub fn in_vain(row: &InVain) -> String {
+    let why = match (&row.owner, row.owner_link, row.unclear_until) {
+        (_, _, Some(until)) => still_unclear(until),
+        (Some(owner), Some(link), _) => format!(
+            "its key {} belongs to {owner} (link {link})",
+            row.key.as_deref().unwrap_or_default()
+        ),
+        _ => "nobody has settled it".to_owned(),
+    };
+    format!("{} of {}: {why}", row.held, row.record)
+}
+
+/// Of a create without a key, until when.
+pub fn still_unclear(until: DateTime<Utc>) -> String {
     format!(
-        "{} of {}: its key {} belongs to {} (link {})",
-        row.held, row.record, row.key, row.owner, row.owner_link
+        "its create may still take effect at the partner until {}",
+        at(until)
     )
 }
 
 /// What helps instead of a release.
 pub fn instead(row: &InVain) -> String {
-    format!(
-        "change {} or {} at the source so that only one has the key, or delete one there: it leaves by itself then. To \
-         give the change up: `kurir held discard {} --note ...`",
-        row.owner, row.record, row.held
-    )
+    match &row.owner {
+        Some(owner) => format!(
+            "change {owner} or {} at the source so that only one has the key, or delete one there: it leaves by itself then. \
+             To give the change up: `kurir held discard {} --note ...`",
+            row.record, row.held
+        ),
+        None => format!(
+            "look at the partner after that time, then `kurir held release {}`",
+            row.held
+        ),
+    }
 }

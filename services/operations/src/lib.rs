@@ -17,7 +17,7 @@ mod failed;
 mod words;
 
 pub use failed::{Failed, Kind};
-pub use words::{count, said};
+pub use words::{at, count, said};
 
 /// What an operation answers.
 pub type Done<T = ()> = Result<T, Failed>;

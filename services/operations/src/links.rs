@@ -73,6 +73,11 @@ pub async fn settle(pool: &Pool, scope: Scope<'_>, record: &str, actor: &str) ->
             Kind::Refused,
             format!("link {id} is in no conflict"),
         )),
+        Settled::UnclearUntil(until) => {
+            let why = format!("nothing was settled: {}", conflicts::still_unclear(until));
+            Err(Failed::new(Kind::Refused, why)
+                .next("look at the partner after that time, then settle it"))
+        }
         Settled::InVain(row) => {
             let again = format!(
                 "it would be a conflict again at once: {}",

@@ -1,5 +1,6 @@
 //! Small things in words.
 
+use chrono::{DateTime, Local, Utc};
 use serde_json::Value;
 
 /// `1 event`, `2 events`.
@@ -26,4 +27,17 @@ pub fn said(detail: &Value) -> String {
         .map(|(name, value)| format!("{name}: {}", word(value)))
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+/// Local time with its distance from UTC; JSON has UTC.
+pub fn at(time: DateTime<Utc>) -> String {
+    let local = time.with_timezone(&Local);
+    let zone = if local.offset().utc_minus_local() == 0 {
+        "UTC"
+    } else {
+        "%:z"
+    };
+    local
+        .format(&format!("%Y-%m-%d %H:%M:%S {zone}"))
+        .to_string()
 }

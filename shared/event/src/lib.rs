@@ -1,4 +1,4 @@
-//! Owns the envelope, the catalogue of event types, their payloads and their schemas.
+//! Owns the envelope, the catalogue of event types, their payloads and their schemas, and what their records are known by.
 //! Knows nothing of brokers, databases or partners, and does no I/O.
 //!
 //! What may surprise: an event is the same [`Event`] whether the gateway wrote its derived attributes down
@@ -17,6 +17,7 @@ mod error;
 mod event;
 mod glimpse;
 pub mod headers;
+pub mod identity;
 mod order_key;
 mod payload;
 mod schema;

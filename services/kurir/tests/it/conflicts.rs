@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use simulators::metakocka::core::{ChangedInIndex, ReadById};
-use simulators::metakocka::{MkId, PartnerEdit, PersonContact, Readings};
+use simulators::metakocka::{Call, Fault, MkId, PartnerEdit, PersonContact, Readings};
 use testkit::{Contact, Contacts, wait_for};
 
 use crate::fleet::{COMPANY, Fate, Fleet, SOON, TENANT, id_of, plain, rename};
@@ -360,6 +360,105 @@ async fn a_conflict_without_a_held_event_is_settled_by_its_link() {
         .expect(0)
         .stdout;
     assert!(shown.contains("conflict settled by hand"), "{shown}");
+}
+
+/// A contact that nothing finds at the partner, made there by a call whose answer was lost, and held for that.
+async fn an_unclear_create(fleet: &Fleet) -> (Contact, Value) {
+    let mut contact = plain(&mut Contacts::new(TENANT, 1));
+    let record = contact.record.as_object_mut().unwrap();
+    record.insert("name".to_owned(), json!("***"));
+    for key in ["tax_id", "emails", "addresses"] {
+        record.remove(key);
+    }
+    fleet.fault_on(Call::AddPartner, Fault::CommitThenDrop);
+    let event = contact.created();
+    fleet.publish(&event).await;
+    is_in_conflict(fleet, &contact, Some("unclear_create")).await;
+    fleet.becomes(&event, Fate::Held).await;
+    (contact, event)
+}
+
+async fn may_be_given_up(fleet: &Fleet) {
+    let open = "select count(*) from effect where state in ('sent', 'unknown') and settle_at > kurir_now()";
+    wait_for("the settle time", SOON, async || {
+        match fleet.count(open).await {
+            0 => Ok(()),
+            open => Err(open),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unclear_create_is_given_up_by_hand_and_made_once() {
+    let fleet = Fleet::start().await;
+    let (worker, keeper) = tokio::join!(fleet.working(), fleet.keeping());
+    let (contact, event) = an_unclear_create(&fleet).await;
+    let id = held_id(&fleet, &event).await;
+    let record = format!("contact/{}", contact.id());
+    fleet
+        .sql("update effect set settle_at = kurir_now() + interval '1 hour'")
+        .await;
+    for early in [
+        vec!["held", "release", &id],
+        vec!["held", "release", "--cause", "conflict", "--tenant", TENANT],
+        vec!["links", "settle", &record],
+    ] {
+        let refused = fleet.command(&early).await.expect(4).stderr;
+        assert!(refused.contains("may still take effect"), "{refused}");
+    }
+    let open = "select count(*) from effect where state = 'unknown'";
+    assert_eq!(fleet.count(open).await, 1);
+    assert_eq!(fleet.fate(&event).await, Fate::Held);
+    let shown = fleet.command(&["held", "show", &id]).await.expect(0).stdout;
+    assert!(shown.contains("delete it there, or, to keep it"), "{shown}");
+
+    fleet.sql("update effect set settle_at = kurir_now()").await;
+    person_deletes(&fleet, fleet.partners()[0].mk_id);
+    // Two admins at one time.
+    let by_id = ["held", "release", &id];
+    let settle = ["links", "settle", &record];
+    tokio::join!(fleet.command(&by_id), fleet.command(&settle));
+    fleet.becomes(&event, Fate::Covered).await;
+    fleet.ends([worker, keeper], [&event]).await;
+    assert_eq!(fleet.partners().len(), 1);
+    assert_eq!(fleet.calls(Call::AddPartner), 2);
+    assert_eq!(cause(&fleet, &contact).await, None);
+    let given_up = "select count(*) from link_history where what = 'abandoned' and detail ->> 'actor' is not null";
+    assert_eq!(fleet.count(given_up).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_unclear_create_made_is_kept_by_a_key_of_both_sides() {
+    let fleet = Fleet::start().await;
+    let (worker, keeper) = tokio::join!(fleet.working(), fleet.keeping());
+    let (mut contact, event) = an_unclear_create(&fleet).await;
+    let stray = fleet.partners()[0].mk_id;
+    let edit = PartnerEdit {
+        contacts: Some(vec![PersonContact {
+            name: "Zvezda".to_owned(),
+            email: MAILBOX.to_owned(),
+            ..PersonContact::default()
+        }]),
+        ..PartnerEdit::default()
+    };
+    fleet
+        .simulator
+        .with_company(COMPANY, |company, now| {
+            company.person_edits(stray, edit, now)
+        })
+        .unwrap()
+        .unwrap();
+    contact.record["emails"] = json!([{"value": MAILBOX, "primary": true}]);
+    let newer = contact.updated();
+    fleet.publish(&newer).await;
+    fleet.becomes(&newer, Fate::Held).await;
+    may_be_given_up(&fleet).await;
+    release(&fleet, &newer).await;
+    fleet.becomes(&newer, Fate::Covered).await;
+    fleet.ends([worker, keeper], [&event, &newer]).await;
+    assert_eq!(fleet.partners().len(), 1);
+    assert_eq!(fleet.partner_of(contact.id()).await.unwrap().mk_id, stray);
 }
 
 #[tokio::test(flavor = "multi_thread")]

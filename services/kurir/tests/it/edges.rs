@@ -18,7 +18,7 @@ fn allowed(from: &str) -> &'static [&'static str] {
         // What a worker tells of itself.
         "registry" => &["event", "worker", "sync", "outbound", "runtime"],
         // Clients of partners.
-        "metakocka" => &["outbound"],
+        "metakocka" => &["event", "outbound"],
         // Services know the parts they need, never each other and never AMQP itself.
         "gateway" => &["event", "worker", "store", "inbound", "broker"],
         "keeper" => &["event", "worker", "store", "broker"],

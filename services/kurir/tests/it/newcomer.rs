@@ -191,6 +191,10 @@ async fn a_second_start_goes_on_as_it_was_and_gives_no_id_twice() {
     first.ready(READY).await;
     desk.publishes(11, "512", "Prva d.o.o.");
     let before = desk.partners();
+    let beside = desk.dev().run(READY).await.expect(1).stderr;
+    assert!(beside.contains("already running"), "{beside}");
+    assert!(beside.contains(".local/dev.env"), "{beside}");
+    assert_eq!(desk.partners(), before);
     stops(&first).await;
 
     // The first one's ports stay reserved: the connection leads there.

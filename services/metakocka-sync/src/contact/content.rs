@@ -9,8 +9,9 @@
 //! always all there, whatever the state (a taxpayer or not, foreign or not): so nothing of an earlier state stays behind.
 //! An entry of a list that shows nothing is none.
 
+use event::identity::{self, country};
 use event::{AddressKind as Purpose, ContactKind, Field};
-use metakocka::{AddressKind, TaxNumber, country_of_record, length, normalise};
+use metakocka::{AddressKind, TaxNumber, length, official_number};
 use sync::mapping::{Lengths, filled, managed};
 use sync::{Content, Fields, Part};
 
@@ -49,7 +50,7 @@ pub fn content(contact: &event::Contact) -> Result<Content, String> {
     let customer = LENGTHS.fitting(
         "/contact/name",
         length::CUSTOMER,
-        normalise::clean(&contact.name),
+        identity::clean(&contact.name),
     )?;
     if customer.is_empty() {
         return Err(
@@ -64,7 +65,8 @@ pub fn content(contact: &event::Contact) -> Result<Content, String> {
         Some(who.business_entity().to_string()),
     );
     if let Some(given) = managed(&contact.registration_number) {
-        let number = normalise::registration_number(given.map(String::as_str).unwrap_or_default());
+        let number =
+            official_number::registration_number(given.map(String::as_str).unwrap_or_default());
         let number = LENGTHS.text("/contact/registration_number", length::NUMBER, number)?;
         fields.insert(REGISTRATION.to_owned(), number);
     }
@@ -104,7 +106,7 @@ pub(crate) fn country(content: &Content) -> Option<&'static str> {
     let main = content.fields.get(COUNTRY).and_then(Option::as_deref);
     let further = content.parts.get(parts::ADDRESS).into_iter().flatten();
     let others = further.filter_map(|part| part.fields.get(parts::COUNTRY));
-    country_of_record(main, others.map(String::as_str))
+    country::of_record(main, others.map(String::as_str))
 }
 
 /// A filler (`N/A`, `0`) is no number: like an empty text. Comes after the addresses, because of their country.
@@ -122,7 +124,7 @@ fn tax(
         Some(_) => LENGTHS.text(
             "/contact/tax_id",
             length::NUMBER,
-            normalise::tax_number(given),
+            official_number::tax_number(given),
         )?,
         None => None,
     };
@@ -153,7 +155,7 @@ fn keys(
         .collect();
     let (street, post_number) = (text(STREET), text(POST_NUMBER));
     let whole =
-        !normalise::street(&street).is_empty() && !normalise::post_number(&post_number).is_empty();
+        !identity::street(&street).is_empty() && !identity::post_number(&post_number).is_empty();
     let named = Identity::Name {
         customer: customer.to_owned(),
         street,
@@ -179,8 +181,7 @@ fn addresses(given: &[event::Address], content: &mut Content) -> Result<(), Stri
         fields.insert(name.to_owned(), value);
     }
     let country = fields.get(COUNTRY).cloned().flatten();
-    let foreign =
-        country.is_some_and(|country| normalise::country(&country) != normalise::country("SI"));
+    let foreign = country.is_some_and(|country| country::code(&country) != country::code("SI"));
     fields.insert(FOREIGN.to_owned(), Some(foreign.to_string()));
     let further: Vec<Part> = places
         .iter()
@@ -215,7 +216,7 @@ impl Place {
         let fit = |member: &str, limit: usize, value: String| {
             LENGTHS.fitting(&format!("/contact/addresses/{at}/{member}"), limit, value)
         };
-        let clean = |text: &str| seen(text, normalise::clean);
+        let clean = |text: &str| seen(text, identity::clean);
         Ok(Self {
             purpose: address.kind,
             texts: [
@@ -234,7 +235,7 @@ impl Place {
                 fit(
                     "country",
                     length::COUNTRY,
-                    seen(&address.country, normalise::country_name),
+                    seen(&address.country, country::in_slovenian),
                 )?,
             ],
         })
@@ -275,7 +276,7 @@ impl Place {
 fn reachable(contact: &event::Contact, name: String) -> Result<Option<Part>, String> {
     let mailboxes: Vec<(usize, String)> = list(&contact.emails)
         .iter()
-        .map(|email| normalise::email(&email.value))
+        .map(|email| identity::email(&email.value))
         .enumerate()
         .filter(|(_, mailbox)| !mailbox.is_empty())
         .collect();
@@ -319,7 +320,7 @@ fn reachable(contact: &event::Contact, name: String) -> Result<Option<Part>, Str
 
 /// Empty without a digit or letter.
 fn dialled(phone: &event::Phone) -> String {
-    let number = normalise::plain(phone.value_e164.as_deref().unwrap_or(&phone.raw));
+    let number = identity::plain(phone.value_e164.as_deref().unwrap_or(&phone.raw));
     if number.chars().any(char::is_alphanumeric) {
         number
     } else {

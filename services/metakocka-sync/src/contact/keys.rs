@@ -3,7 +3,8 @@
 //! A key is a text that begins with person or organization, so that keys of the two never meet. Every key of a record is
 //! claimed; which of them are looked up is bounded, see `target.rs`.
 
-use metakocka::{Compared, Partner, PartnerKey, TaxNumber, normalise};
+use event::identity;
+use metakocka::{Compared, Partner, PartnerKey, TaxNumber};
 use sync::NaturalKey;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,19 +63,19 @@ impl Identity {
                 ("tax", vec![country, number.national().to_owned()])
             }
             Self::Number { number, customer } => {
-                let parts = vec![number.national().to_owned(), normalise::name(customer)];
+                let parts = vec![number.national().to_owned(), identity::name(customer)];
                 ("number", parts)
             }
-            Self::Email(email) => ("email", vec![normalise::email(email)]),
+            Self::Email(email) => ("email", vec![identity::email(email)]),
             Self::Name {
                 customer,
                 street,
                 post_number,
             } => {
                 let parts = vec![
-                    normalise::name(customer),
-                    normalise::street(street),
-                    normalise::post_number(post_number),
+                    identity::name(customer),
+                    identity::street(street),
+                    identity::post_number(post_number),
                 ];
                 ("name", parts)
             }
@@ -248,7 +249,7 @@ mod tests {
         #[test]
         fn different_names_never_share_a_key(one in "[a|%7C]{1,6}", two in "[a|%7C]{1,6}", three in "[a|%7C]{1,6}", four in "[a|%7C]{1,6}") {
             let (a, b) = (named(&one, &two, "1"), named(&three, &four, "1"));
-            let same = normalise::name(&one) == normalise::name(&three) && normalise::street(&two) == normalise::street(&four);
+            let same = identity::name(&one) == identity::name(&three) && identity::street(&two) == identity::street(&four);
             prop_assert_eq!(a.natural(Who::Person) == b.natural(Who::Person), same);
         }
     }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use metakocka::{Address, AddressFields, AddressKind, Contact, ContactFields, normalise};
+use event::identity::{self, country};
+use metakocka::{Address, AddressFields, AddressKind, Contact, ContactFields};
 use sync::Part;
 
 pub(crate) const CONTACT: &str = "contact";
@@ -62,9 +63,9 @@ pub(crate) fn part<'a>(kind: &str, fields: impl IntoIterator<Item = (&'a str, St
 
 /// As shown by Metakocka. Fax numbers are nobody's business here.
 pub(crate) fn of_contact(contact: &Contact, managed: Managed) -> Part {
-    let text = |field: &Option<String>| normalise::clean(field.as_deref().unwrap_or_default());
-    let number = |field: &Option<String>| normalise::plain(field.as_deref().unwrap_or_default());
-    let email = normalise::email(contact.email.as_deref().unwrap_or_default());
+    let text = |field: &Option<String>| identity::clean(field.as_deref().unwrap_or_default());
+    let number = |field: &Option<String>| identity::plain(field.as_deref().unwrap_or_default());
+    let email = identity::email(contact.email.as_deref().unwrap_or_default());
     let fields = [
         (NAME, text(&contact.name)),
         (EMAIL, email),
@@ -78,7 +79,7 @@ pub(crate) fn of_contact(contact: &Contact, managed: Managed) -> Part {
 }
 
 pub(crate) fn of_address(address: &Address) -> Part {
-    let text = |field: &Option<String>| normalise::clean(field.as_deref().unwrap_or_default());
+    let text = |field: &Option<String>| identity::clean(field.as_deref().unwrap_or_default());
     let fields = [
         (TYPE, address.kind.as_str().to_owned()),
         (STREET, text(&address.street)),
@@ -87,7 +88,7 @@ pub(crate) fn of_address(address: &Address) -> Part {
         (PROVINCE, text(&address.province)),
         (
             COUNTRY,
-            normalise::country_name(address.country.as_deref().unwrap_or_default()),
+            country::in_slovenian(address.country.as_deref().unwrap_or_default()),
         ),
     ];
     part(ADDRESS, fields)
@@ -150,19 +151,19 @@ pub(crate) fn stands_for(contact: &Contact, wanted: &Part, theirs: &[&Contact]) 
     let numbers: Vec<String> = [text(GSM), text(PHONE)]
         .into_iter()
         .flatten()
-        .map(normalise::phone)
+        .map(identity::phone)
         .collect();
     let has = |contact: &Contact, number: &String| {
         [&contact.gsm, &contact.phone]
             .into_iter()
             .flatten()
             .flat_map(|field| field.split([',', ';']))
-            .any(|one| normalise::phone(one) == *number)
+            .any(|one| identity::phone(one) == *number)
     };
     let reached = match text(EMAIL) {
         Some(mailbox) => {
             let field = contact.email.as_deref().unwrap_or_default();
-            normalise::emails(field).any(|one| one == mailbox)
+            identity::emails(field).any(|one| one == mailbox)
         }
         None => numbers.iter().any(|number| has(contact, number)),
     };

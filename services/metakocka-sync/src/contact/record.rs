@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use event::Payload;
+use event::identity::{self, country};
 use metakocka::{
-    Address, AddressKind, Compared, Contact, Partner, PartnerKey, TaxNumber, normalise,
+    Address, AddressKind, Compared, Contact, Partner, PartnerKey, TaxNumber, official_number,
 };
 use serde::Deserialize as _;
 use store::links::EffectRow;
@@ -97,7 +98,7 @@ impl View {
             view.managed = managed_fields(&saved.contact);
             let emails = saved.contact.emails.value().into_iter().flatten();
             view.mailboxes = emails
-                .map(|email| normalise::mailbox(&email.value))
+                .map(|email| identity::mailbox(&email.value))
                 .collect();
         }
         view
@@ -108,7 +109,7 @@ impl View {
     fn as_given<'a>(&'a self, mailbox: &'a str) -> &'a str {
         let mut given = self.mailboxes.iter().map(String::as_str);
         given
-            .find(|given| normalise::email(given) == mailbox)
+            .find(|given| identity::email(given) == mailbox)
             .unwrap_or(mailbox)
     }
 
@@ -215,12 +216,12 @@ pub(crate) fn main_address(partner: &Partner) -> Option<&Address> {
 }
 
 fn fields(partner: &Partner, main: Option<&Address>) -> BTreeMap<String, String> {
-    let clean = |text: &Option<String>| text.as_deref().map(normalise::clean);
+    let clean = |text: &Option<String>| text.as_deref().map(identity::clean);
     let flag = |flag: Option<bool>| flag.map(|flag| flag.to_string());
     let place = |pick: fn(&Address) -> &Option<String>| main.and_then(|main| clean(pick(main)));
-    let country = main.and_then(|main| main.country.as_deref().map(normalise::country_name));
+    let country = main.and_then(|main| main.country.as_deref().map(country::in_slovenian));
     let tax = partner.tax_number().and(partner.tax_id_number.as_deref());
-    let tax = tax.map(normalise::tax_number);
+    let tax = tax.map(official_number::tax_number);
     let shown = [
         (CUSTOMER, clean(&partner.customer)),
         (BUSINESS_ENTITY, flag(partner.business_entity)),
@@ -232,7 +233,7 @@ fn fields(partner: &Partner, main: Option<&Address>) -> BTreeMap<String, String>
             partner
                 .registration_number
                 .as_deref()
-                .map(normalise::registration_number),
+                .map(official_number::registration_number),
         ),
         (STREET, place(|address| &address.street)),
         (POST_NUMBER, place(|address| &address.post_number)),

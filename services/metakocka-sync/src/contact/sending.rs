@@ -1,6 +1,7 @@
 //! From the engine's fields to what the client sends, and what the answer to a create names.
 
-use metakocka::{AddedPartner, ContactFields, MainAddress, MainFields, NewPartner, normalise};
+use event::identity;
+use metakocka::{AddedPartner, ContactFields, MainAddress, MainFields, NewPartner};
 use sync::{Fields, Part, Record, RecordPart};
 
 use super::content::{
@@ -68,8 +69,7 @@ pub(crate) fn filled(contact: ContactFields) -> ContactFields {
 pub(crate) fn address_id(added: &AddedPartner, part: &Part) -> Option<String> {
     let street = parts::address_fields(part).street;
     let mut same = added.addresses.iter().filter(|address| {
-        normalise::street(address.street.as_deref().unwrap_or_default())
-            == normalise::street(&street)
+        identity::street(address.street.as_deref().unwrap_or_default()) == identity::street(&street)
     });
     match (same.next(), same.next()) {
         (Some(one), None) => Some(one.mk_id.to_string()),

@@ -1,8 +1,8 @@
 //! How a partner is found again (§8): by what identifies it, compared by ourselves.
 
-use crate::normalise;
 use crate::partner::{MkId, Partner};
 use crate::tax::{Compared, TAX_SPELLINGS, TaxNumber};
+use event::identity;
 
 /// The one filter of a `get_partner` (§2.2). There is no empty one: it would mean everybody (§12).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl PartnerKey {
     /// side is not known.
     #[must_use]
     pub fn of_somebody_called(mut self, name: &str) -> Self {
-        let name = normalise::name(name);
+        let name = identity::name(name);
         if let Kind::TaxNumber { names, .. } = &mut self.0
             && !name.is_empty()
         {
@@ -106,22 +106,22 @@ impl PartnerKey {
     /// None for what is no single mailbox. Looked for as given too, where that isn't lower case: whether Metakocka
     /// minds the case is not known.
     pub fn email(text: &str) -> Option<Self> {
-        let given = normalise::mailbox(text);
-        if !given.contains('@') || normalise::emails(&given).count() != 1 {
+        let given = identity::mailbox(text);
+        if !given.contains('@') || identity::emails(&given).count() != 1 {
             return None;
         }
-        spelled(vec![normalise::email(&given), given])
+        spelled(vec![identity::email(&given), given])
             .map(|spellings| Self(Kind::Email { spellings }))
     }
 
     /// None for a name without a letter or digit. All three are compared, empty ones too: without street and post
     /// number it is the key of a partner of that name that has neither.
     pub fn name_and_address(name: &str, street: &str, post_number: &str) -> Option<Self> {
-        let name = FilterText::new(&normalise::clean(name))?;
+        let name = FilterText::new(&identity::clean(name))?;
         Some(Self(Kind::NameAndAddress {
             name,
-            street: normalise::street(street),
-            post_number: normalise::post_number(post_number),
+            street: identity::street(street),
+            post_number: identity::post_number(post_number),
         }))
     }
 
@@ -139,7 +139,7 @@ impl PartnerKey {
                 post_number,
             } => format!(
                 "name:{}|{street}|{post_number}",
-                normalise::name(name.as_str())
+                identity::name(name.as_str())
             ),
         }
     }
@@ -178,7 +178,7 @@ impl PartnerKey {
                 Some(Compared::Same) => true,
                 Some(Compared::Perhaps) => {
                     let own_name = partner.customer.as_deref().unwrap_or_default();
-                    names.contains(&normalise::name(own_name))
+                    names.contains(&identity::name(own_name))
                 }
                 Some(Compared::Different) | None => false,
             },
@@ -186,7 +186,7 @@ impl PartnerKey {
                 .contacts
                 .iter()
                 .filter_map(|contact| contact.email.as_deref())
-                .flat_map(normalise::emails)
+                .flat_map(identity::emails)
                 .any(|email| email == spellings[0].as_str()),
             Kind::NameAndAddress {
                 name,
@@ -194,14 +194,14 @@ impl PartnerKey {
                 post_number,
             } => {
                 let own_name = partner.customer.as_deref().unwrap_or_default();
-                if normalise::name(own_name) != normalise::name(name.as_str()) {
+                if identity::name(own_name) != identity::name(name.as_str()) {
                     return false;
                 }
                 let mut places = partner.addresses.iter().map(|address| {
                     let own_street = address.street.as_deref().unwrap_or_default();
                     let own_post = address.post_number.as_deref().unwrap_or_default();
-                    normalise::street(own_street) == *street
-                        && normalise::post_number(own_post) == *post_number
+                    identity::street(own_street) == *street
+                        && identity::post_number(own_post) == *post_number
                 });
                 if street.is_empty() && post_number.is_empty() {
                     places.all(|same| same)

@@ -7,14 +7,12 @@
 //! refusal is [`Error::Ambiguous`]: it may have been stored, now or up to the settle time later.
 
 mod client;
-mod country;
 mod decode;
 mod envelope;
 mod error;
-mod invisible;
 mod key;
-pub mod normalise;
 mod number;
+pub mod official_number;
 mod operation;
 mod partner;
 mod tax;
@@ -23,7 +21,6 @@ mod write;
 pub use client::{
     DEVELOPMENT_ROOT, Metakocka, PAGE, PAGES_LIMIT, PRODUCTION_ROOT, SYSTEM, Settings, Settle,
 };
-pub use country::of_record as country_of_record;
 pub use error::{Code, Doubt, Error, Stored};
 pub use key::{Filter, FilterText, PartnerKey};
 pub use number::{Marks, parse as parse_number};

@@ -4,10 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::country;
 use crate::decode;
-use crate::normalise;
 use crate::tax::TaxNumber;
+use event::identity::{self, country};
 
 /// An internal id of Metakocka: a decimal text, unique within its company only. Never a number: it may outgrow one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -136,11 +135,11 @@ impl Contact {
 pub(crate) fn contact_signature(fields: [&Option<String>; 5]) -> String {
     let [name, email, gsm, phone, fax] = fields.map(|field| field.as_deref().unwrap_or_default());
     [
-        normalise::name(name),
-        normalise::email(email),
-        normalise::phone(gsm),
-        normalise::phone(phone),
-        normalise::phone(fax),
+        identity::name(name),
+        identity::email(email),
+        identity::phone(gsm),
+        identity::phone(phone),
+        identity::phone(fax),
     ]
     .join("|")
 }
@@ -179,15 +178,15 @@ impl Address {
 /// Street, post number, city, country.
 pub(crate) fn address_signature(kind: &AddressKind, place: [&str; 4]) -> String {
     let [street, post_number, city, country] = place;
-    let country = match normalise::country(country) {
-        none if none.is_empty() => normalise::country("SI"),
+    let country = match country::code(country) {
+        none if none.is_empty() => country::code("SI"),
         country => country,
     };
     [
-        normalise::name(kind.as_str()),
-        normalise::street(street),
-        normalise::post_number(post_number),
-        normalise::name(city),
+        identity::name(kind.as_str()),
+        identity::street(street),
+        identity::post_number(post_number),
+        identity::name(city),
         country,
     ]
     .join("|")
@@ -224,10 +223,10 @@ impl AddressKind {
 
     fn told(word: &str) -> Self {
         let known = [Self::Billing, Self::Delivery, Self::BusinessUnit];
-        let folded = normalise::name(word);
+        let folded = identity::name(word);
         known
             .into_iter()
-            .find(|kind| normalise::name(kind.as_str()) == folded)
+            .find(|kind| identity::name(kind.as_str()) == folded)
             .unwrap_or_else(|| Self::Other(word.to_owned()))
     }
 }

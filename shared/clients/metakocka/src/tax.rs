@@ -12,13 +12,13 @@ mod shapes;
 mod tests;
 
 use self::shapes::{FEWEST_DIGITS, area, by_ending, fits, letters_and_digits, national, prefixed};
-use crate::country;
-use crate::normalise;
+use crate::official_number;
+use event::identity::country;
 
 /// Spellings that one look-up of a number asks for, at most.
 pub const TAX_SPELLINGS: usize = 4;
 
-/// A number that is none ([`normalise::is_filler`]) never is one of these.
+/// A number that is none ([`official_number::is_filler`]) never is one of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaxNumber {
     /// ISO code of the country that gave it.
@@ -39,7 +39,7 @@ pub enum Compared {
 impl TaxNumber {
     /// `country` of the record that has it, in any spelling. None for a filler.
     pub fn read(text: &str, country: &str) -> Option<Self> {
-        if normalise::is_filler(text) {
+        if official_number::is_filler(text) {
             return None;
         }
         let written = letters_and_digits(text);
@@ -55,7 +55,7 @@ impl TaxNumber {
             },
         };
         // `000000000B01`
-        (!normalise::is_filler(&number.national)).then_some(number)
+        (!official_number::is_filler(&number.national)).then_some(number)
     }
 
     fn of(country: &str, rest: &str) -> Self {
@@ -166,7 +166,7 @@ impl TaxNumber {
         }
         let mut seen = Vec::new();
         for spelling in spellings {
-            if !normalise::is_filler(&spelling) && !seen.contains(&spelling) {
+            if !official_number::is_filler(&spelling) && !seen.contains(&spelling) {
                 seen.push(spelling);
             }
         }

@@ -1,6 +1,7 @@
 //! The way back to the worker: by hand, and when the cause has ended. Every release is one statement that deletes the row
 //! and writes the outbox, so an event is in exactly one place; rows that another releaser holds are left to it.
 
+use chrono::{DateTime, Utc};
 use event::TenantId;
 use serde::Serialize;
 use serde_json::json;
@@ -30,34 +31,44 @@ pub struct Released {
 }
 
 row! {
-    /// A held event that a release does not help: its record is in conflict about a key, and another link has it still.
+    /// A held event that a release does not help: its record would be in the same conflict again, whatever a look shows.
     pub struct InVain {
         pub held: i64,
         pub link: i64,
         /// `<kind>/<id>` at its source.
         pub record: String,
-        pub key: String,
-        pub owner_link: i64,
+        /// Another link has this key still.
+        pub key: Option<String>,
+        /// Whose the key is.
+        pub owner_link: Option<i64>,
         /// As `record`.
-        pub owner: String,
+        pub owner: Option<String>,
+        /// A create that nothing can look up may still take effect until then.
+        pub unclear_until: Option<DateTime<Utc>>,
     }
 }
 
-/// Rows of `held` named `h` that a release would not help, with `l`, their link, and `o`, whose the key is.
-macro_rules! key_is_taken {
+/// Rows of `held` named `h` that a release would not help, with `l`, their link, and `v`, what stands in the way.
+macro_rules! is_in_vain {
     () => {
-        "link l join natural_key_claim c on c.tenant = l.tenant and c.connection_id = l.connection_id
-             and c.kind = l.kind and c.link_id <> l.id
-           join link o on o.id = c.link_id
-           where l.id = h.link_id and h.reason = 'conflict' and l.state = 'conflict' and l.conflict_cause = 'key_taken'
-             and c.natural_key = h.waits_key"
+        "link l cross join lateral (
+             select c.natural_key as key, o.id as owner_link, o.kind || '/' || o.source_id as owner,
+               null::timestamptz as unclear_until
+             from natural_key_claim c join link o on o.id = c.link_id
+             where l.conflict_cause = 'key_taken' and c.tenant = l.tenant and c.connection_id = l.connection_id
+               and c.kind = l.kind and c.link_id <> l.id and c.natural_key = h.waits_key
+             union all
+             select null, null, null, e.settle_at from effect e
+             where l.conflict_cause = 'unclear_create' and e.link_id = l.id and e.state in ('sent', 'unknown')
+               and e.settle_at > kurir_now()) v
+           where l.id = h.link_id and h.reason = 'conflict' and l.state = 'conflict'"
     };
 }
 
 /// By hand: sends what matches back to its worker, with the counters of a first delivery and the same generation, and
 /// forgets its claims that never came back. Whoever releases a conflict says that it is settled: the link is looked at
-/// anew, and is a conflict again if it still is one. What would be held again whatever a look shows stays. An empty filter means everything in scope. What is held anew
-/// meanwhile stays. The second time nothing is left to match. Each statement is audited.
+/// anew, and is a conflict again if it still is one; an open create that nothing can look up is given up. What would be held
+/// again whatever a look shows stays. An empty filter means everything in scope. What is held anew meanwhile stays. The second time nothing is left to match. Each statement is audited.
 pub async fn release(
     pool: &Pool,
     prefix: &QueuePrefix,
@@ -109,19 +120,18 @@ pub async fn in_vain(
         "select count(*) from (select * from held where ",
         matching!(),
         ") h, ",
-        key_is_taken!()
+        is_in_vain!()
     ));
     let (left,): (i64,) = bind(count, scope, filter).fetch_one(pool).await?;
     if left == 0 {
         return Ok((0, Vec::new()));
     }
     let first = sqlx::query_as(concat!(
-        "select h.id as held, l.id as link, l.kind || '/' || l.source_id as record, h.waits_key as key,
-           o.id as owner_link, o.kind || '/' || o.source_id as owner
+        "select h.id as held, l.id as link, l.kind || '/' || l.source_id as record, v.*
          from (select * from held where ",
         matching!(),
         ") h, ",
-        key_is_taken!(),
+        is_in_vain!(),
         " order by h.id limit $11"
     ));
     let first = bind(first, scope, filter)
@@ -139,6 +149,8 @@ pub enum Settled {
     NotInConflict,
     /// It would be a conflict again at once.
     InVain(InVain),
+    /// A create that nothing can look up may still take effect until then.
+    UnclearUntil(DateTime<Utc>),
 }
 
 /// A person says that the conflict of this link is settled; also where no event of it is held. Audited, and told in the
@@ -162,10 +174,9 @@ pub async fn settle_conflict(
         return Ok(Settled::NotInConflict);
     }
     let taken: Option<InVain> = sqlx::query_as(concat!(
-        "select h.id as held, l.id as link, l.kind || '/' || l.source_id as record, h.waits_key as key,
-           o.id as owner_link, o.kind || '/' || o.source_id as owner
+        "select h.id as held, l.id as link, l.kind || '/' || l.source_id as record, v.*
          from (select * from held where link_id = $1) h, ",
-        key_is_taken!(),
+        is_in_vain!(),
         " order by h.id limit 1"
     ))
     .bind(link)
@@ -174,14 +185,20 @@ pub async fn settle_conflict(
     if let Some(taken) = taken {
         return Ok(Settled::InVain(taken));
     }
+    if let Some(until) = unclear_until(&mut transaction, link).await? {
+        return Ok(Settled::UnclearUntil(until));
+    }
+    sqlx::query("select settle_conflicts(array[$1], $2)")
+        .bind(link)
+        .bind(actor)
+        .execute(&mut *transaction)
+        .await?;
     sqlx::query(
-        "with settled as (
-           update link set state = case when target_id is null then 'pending' else 'linked' end, conflict_cause = null,
-             missing_since = null, last_error = null, updated_at = kurir_now() where id = $1 returning id, tenant)
-         insert into link_history (link_id, tenant, at, what, detail)
-         select id, tenant, kurir_now(), 'settled', jsonb_build_object('actor', $2::text, 'conflict', $3::text) from settled",
+        "insert into link_history (link_id, tenant, at, what, detail)
+         values ($1, $2, kurir_now(), 'settled', jsonb_build_object('actor', $3::text, 'conflict', $4::text))",
     )
     .bind(link)
+    .bind(&tenant)
     .bind(actor)
     .bind(&cause)
     .execute(&mut *transaction)
@@ -198,6 +215,20 @@ pub async fn settle_conflict(
     .await?;
     transaction.commit().await?;
     Ok(Settled::Done)
+}
+
+/// Until when the open create of a link may still take effect, where that is its conflict. The caller has locked the link.
+async fn unclear_until(
+    connection: &mut PgConnection,
+    link: i64,
+) -> Result<Option<DateTime<Utc>>, Error> {
+    Ok(sqlx::query_scalar(
+        "select e.settle_at from link l join effect e on e.link_id = l.id and e.state in ('sent', 'unknown')
+         where l.id = $1 and l.conflict_cause = 'unclear_create' and e.settle_at > kurir_now()",
+    )
+    .bind(link)
+    .fetch_optional(connection)
+    .await?)
 }
 
 /// Links before held rows, as every function of the link engine takes them.
@@ -234,7 +265,7 @@ pub(crate) async fn move_to_outbox(
            select id from held h where ",
         matching!(),
         " and not exists (select 1 from ",
-        key_is_taken!(),
+        is_in_vain!(),
         ") order by lane, id limit $11 for update of h skip locked), $12, '{}', $13)"
     ));
     let (moved,) = bind(query, scope, filter)

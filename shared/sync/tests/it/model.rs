@@ -124,6 +124,26 @@ fn delta(duration: Duration) -> TimeDelta {
 }
 
 impl State {
+    /// A person says that the conflict of this link is settled.
+    fn settled_by_hand(&mut self, id: i64) {
+        let now = self.now;
+        if self.link(id).row.state != "conflict" {
+            return;
+        }
+        if self.link(id).row.conflict_cause.as_deref() == Some("unclear_create") {
+            let open = self
+                .open(id)
+                .filter(|open| open.settle_at.is_some_and(|settle_at| settle_at <= now));
+            if let Some(effect) = open.and_then(|open| self.effect(open.id)) {
+                effect.row.state = "abandoned".into();
+                effect.resolved_at = Some(now);
+            }
+        }
+        let link = self.link(id);
+        link.settle_conflict();
+        link.row.missing_since = None;
+    }
+
     fn link(&mut self, id: i64) -> &mut MLink {
         &mut self.links[usize::try_from(id - 1).expect("ids count from 1")]
     }
@@ -1277,12 +1297,8 @@ impl SimStore for Model {
             state
                 .unsettled
                 .retain(|_, (_, s, e)| !(*s == source && *e == event));
-            if let Some(link) = held.link {
-                let link = state.link(link);
-                if link.row.state == "conflict" {
-                    link.settle_conflict();
-                    link.row.missing_since = None;
-                }
+            if let Some(link) = held.link.filter(|_| held.reason == "conflict") {
+                state.settled_by_hand(link);
             }
             state.outbox.push(OutRow {
                 body: held.item.body,

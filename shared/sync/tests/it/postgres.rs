@@ -182,21 +182,15 @@ impl SimStore for Postgres {
     }
     fn release_held(&self, source: String, event: String) -> BoxFuture<'_, bool> {
         async move {
-            let done = sqlx::query(
-                "with h as (delete from held where source = $1 and event_id = $2 returning *),
-                 u as (delete from unsettled_claim where source = $1 and event_id = $2),
-                 l as (update link set state = case when link.target_id is null then 'pending' else 'linked' end,
-                         conflict_cause = null, last_error = null, missing_since = null from h
-                       where link.id = h.link_id and link.state = 'conflict')
-                 insert into outbox (tenant, exchange, routing_key, body, headers)
-                 select tenant, '', 'kurir.' || worker, body, headers from h",
+            let released: i64 = sqlx::query_scalar(
+                "select release_held(array(select id from held where source = $1 and event_id = $2), 'kurir', '{}', 'operator')",
             )
             .bind(source)
             .bind(event)
-            .execute(&self.pool)
+            .fetch_one(&self.pool)
             .await
             .expect("release");
-            done.rows_affected() == 1
+            released == 1
         }
         .boxed()
     }

@@ -3,6 +3,7 @@
 use crate::lab::{both, named, v};
 use crate::partner::{Fault, SETTLE};
 use crate::schedules::content;
+use crate::world::SimEvent;
 use crate::world::epoch;
 
 /// Seconds of model time since the beginning.
@@ -10,7 +11,66 @@ fn seconds<S: crate::sim_store::SimStore + 'static>(world: &crate::world::World<
     (world.lock().now - epoch()).num_seconds()
 }
 
+/// As `v`, of a record that nothing can look up.
+fn without_a_key(n: u64) -> SimEvent {
+    let mut event = v(n);
+    event.content.keys.clear();
+    event
+}
+
 both! {
+    /// Nothing finds what a create without a key made: a person gives it up, once no call of it can take effect any more.
+    async fn a_release_gives_up_a_create_without_a_key_after_its_settle_time(lab) {
+        for fault in [Fault::Lost, Fault::Error] {
+            let mut world = lab.world(vec![without_a_key(1)]).await;
+            let stays = matches!(fault, Fault::Lost);
+            world.lock().partner.script.push_back(fault);
+            world.arrives("v1");
+            world.run_to(0, "v1", "end").await;
+            world.advance(2).await;
+            for release in [false, true] {
+                if release {
+                    // Too early: it may still take effect.
+                    world.released("v1").await;
+                    world.advance(0).await;
+                }
+                world.run_to(0, "v1", "end").await;
+                let cause = world.link(0).await.row.conflict_cause;
+                assert_eq!(cause.as_deref(), Some("unclear_create"));
+                assert_eq!(world.effects().await, ["v1 create unknown last"]);
+            }
+            world.advance(i64::try_from(SETTLE.as_secs()).unwrap()).await;
+            world.released("v1").await;
+            world.rest().await;
+            assert_eq!(world.calls(), ["create", "create"]);
+            assert_eq!(world.effects().await, ["v1 create abandoned last", "v1 create confirmed last"]);
+            assert_eq!(world.link(0).await.row.state, "linked");
+            assert_eq!(world.live().len(), if stays { 2 } else { 1 });
+        }
+    }
+
+    /// The call that was given up is answered after all.
+    async fn a_late_answer_of_a_create_that_a_person_gave_up_is_a_conflict(lab) {
+        let mut world = lab.world(vec![without_a_key(1), without_a_key(2)]).await;
+        world.arrives("v1");
+        world.run_to(0, "v1", "complete").await;
+        world.freeze(0, 200);
+        world.advance(40).await;
+        world.arrives("v2");
+        world.run_to(1, "v2", "end").await;
+        assert_eq!(world.link(0).await.row.conflict_cause.as_deref(), Some("unclear_create"));
+        world.advance(100).await;
+        world.released("v2").await;
+        world.advance(0).await;
+        world.run_to(1, "v2", "end").await;
+        assert_eq!(world.effects().await, ["v1 create abandoned last", "v2 create confirmed last"]);
+        world.advance(100).await;
+        world.resume(0, "v1", "end").await;
+        let link = world.link(0).await.row;
+        assert_eq!(link.conflict_cause.as_deref(), Some("late_create"));
+        assert_eq!(world.calls(), ["create", "create"]);
+    }
+
     /// V1
     async fn second_event_resolves_the_first_events_open_create(lab) {
         let mut world = lab.world(vec![v(1), v(2)]).await;

@@ -3,15 +3,15 @@
 
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::country;
-use crate::invisible::{is_decimal, stripped};
+use event::identity::country;
+use event::identity::invisible::{is_decimal, without_fractions};
 
 /// Fewer digits say nothing by themselves.
 pub(super) const FEWEST_DIGITS: usize = 5;
 
 /// Upper case. Nothing else is kept, as in `IE 1+34567 L` and `&` of other countries' numbers.
 pub(super) fn letters_and_digits(text: &str) -> String {
-    let written: String = stripped(text)
+    let written: String = without_fractions(text)
         .nfkc()
         .flat_map(char::to_uppercase)
         .nfkc()

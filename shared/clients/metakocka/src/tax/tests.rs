@@ -352,3 +352,11 @@ proptest! {
         prop_assert!(PartnerKey::tax_number(number).is_some());
     }
 }
+
+#[test]
+fn every_countrys_name_has_room_at_the_partner() {
+    for country in CountryIterator::new() {
+        let name = country::in_slovenian(&country.alpha2().to_string());
+        assert!(name.chars().count() <= crate::length::COUNTRY, "{name}");
+    }
+}

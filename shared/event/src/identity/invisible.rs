@@ -33,7 +33,7 @@ const SCRIPT: CodePointMapDataBorrowed<'static, Script> = CodePointMapData::<Scr
 const VOWEL_SEPARATOR: char = '\u{180e}';
 
 /// White space is not: it separates words.
-pub(crate) fn is_invisible(letter: char) -> bool {
+pub fn is_invisible(letter: char) -> bool {
     if letter.is_whitespace() {
         return false;
     }
@@ -46,19 +46,27 @@ pub(crate) fn is_invisible(letter: char) -> bool {
 }
 
 /// A digit of a decimal system, of any script.
-pub(crate) fn is_decimal(letter: char) -> bool {
+pub fn is_decimal(letter: char) -> bool {
     CATEGORY.get(letter) == GeneralCategory::DecimalNumber
 }
 
 /// Without any of them.
-pub(crate) fn stripped(text: &str) -> String {
+pub fn stripped(text: &str) -> String {
     text.chars()
         .filter(|letter| !is_invisible(*letter))
         .collect()
 }
 
+/// [`stripped`], and without what is a number and no digit: fractions, superscripts, numbers in circles (`½`, `²`, `①`). Taken
+/// apart they would count as digits (`12`).
+pub fn without_fractions(text: &str) -> String {
+    let mut text = stripped(text);
+    text.retain(|letter| CATEGORY.get(letter) != GeneralCategory::OtherNumber);
+    text
+}
+
 /// Without those that shape nothing. A second time changes nothing.
-pub(crate) fn tidied(text: &str) -> String {
+pub fn tidied(text: &str) -> String {
     let letters: Vec<char> = text
         .chars()
         .filter(|letter| !is_invisible(*letter) || may_shape(*letter))

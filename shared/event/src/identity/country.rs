@@ -1,4 +1,4 @@
-//! Countries by any code or name: Metakocka answers in Slovenian or English, CRMs in codes, in their users' language, or
+//! Countries by any code or name: one system answers in Slovenian or English, another in codes, in its users' language, or
 //! as it stands on an envelope (`SLO`). The tables are those of the crate `keshvar` (ISO 3166, CLDR's names in all
 //! languages, the codes on cars and at the Olympics); [`OURS`] is what it lacks or spells as nobody in Slovenia does.
 
@@ -13,15 +13,15 @@ use keshvar::CountryIterator;
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
-pub(crate) struct Country {
+pub struct Country {
     /// ISO 3166 alpha-2, or one that is used like it (`XK`, `XI`).
-    pub(crate) iso: String,
-    /// As Metakocka's partner addresses spell it.
-    pub(crate) slovenian: &'static str,
+    pub iso: String,
+    /// In Slovenian, as people there write it.
+    pub slovenian: &'static str,
 }
 
 /// By its two letters, where they are part of something else: ISO's, and those that numbers for VAT begin with.
-pub(crate) fn by_code(code: &str) -> Option<&'static Country> {
+pub fn by_code(code: &str) -> Option<&'static Country> {
     let code = code.to_ascii_uppercase();
     let known = TABLE.found(&folded(&code))?;
     (known.iso == code || ["EL", "UK"].contains(&code.as_str())).then_some(known)
@@ -41,18 +41,95 @@ pub fn of_record<'a>(
     })
 }
 
-/// None for an empty text, an unknown name, and one that two countries share.
-pub(crate) fn find(text: &str) -> Option<&'static Country> {
-    let table = &*TABLE;
+/// None for an empty text, an unknown name, one that two countries share, and one beside the code or name of another.
+pub fn find(text: &str) -> Option<&'static Country> {
     let written = folded(text);
-    if let Some(known) = table.found(&written) {
+    said(&written).or_else(|| said(&in_latin(&written)?))
+}
+
+/// The ISO 3166 code of a country given by any code or name; what isn't known as [`name`](super::name).
+pub fn code(text: &str) -> String {
+    find(text).map_or_else(|| super::name(text), |known| known.iso.clone())
+}
+
+/// The country's name in Slovenian (`Slovenija`); what isn't known as [`clean`](super::clean).
+pub fn in_slovenian(text: &str) -> String {
+    find(text).map_or_else(|| super::clean(text), |known| known.slovenian.to_owned())
+}
+
+fn said(written: &str) -> Option<&'static Country> {
+    // Whose member it is, behind its name.
+    let written = written.strip_suffix(" eu").unwrap_or(written);
+    named(written)
+        .or_else(|| TABLE.found(&spaced_out(written)?))
+        .or_else(|| twice(written))
+}
+
+fn named(written: &str) -> Option<&'static Country> {
+    let table = &*TABLE;
+    if let Some(known) = table.found(written) {
         return Some(known);
     }
-    let formal = form_in_front(written);
+    let formal = form_in_front(written.to_owned());
     table
         .found(&formal)
         .or_else(|| table.found(without_form_of_state(&formal)?))
 }
+
+/// `S L O`
+fn spaced_out(written: &str) -> Option<String> {
+    let letters: Vec<char> = written
+        .split(' ')
+        .map(|word| word.parse().ok())
+        .collect::<Option<_>>()?;
+    Some(letters.into_iter().collect())
+}
+
+/// `Slovenija (SI)`, `SI - Slovenija`, `Slovenija / Slovenia`: both say the same country.
+fn twice(written: &str) -> Option<&'static Country> {
+    const LONGEST: usize = 100;
+    let gaps = written.match_indices(' ').take(LONGEST);
+    gaps.filter_map(|(at, _)| Some((named(&written[..at])?, named(&written[at + 1..])?)))
+        .find(|(one, other)| one.iso == other.iso)
+        .map(|(one, _)| one)
+}
+
+/// A Latin name in which Cyrillic letters stand that look the same; none where none do, or nothing else is there.
+fn in_latin(written: &str) -> Option<String> {
+    let alike = |letter| {
+        ALIKE
+            .iter()
+            .find(|(cyrillic, _)| *cyrillic == letter)
+            .map(|(_, latin)| *latin)
+    };
+    let mixed = written.chars().any(|letter| letter.is_ascii_lowercase())
+        && written.chars().any(|letter| alike(letter).is_some());
+    mixed.then(|| {
+        let letters = written.chars();
+        letters
+            .map(|letter| alike(letter).unwrap_or(letter))
+            .collect()
+    })
+}
+
+/// Cyrillic letters, in lower case, that look as Latin ones in one of the cases.
+const ALIKE: [(char, char); 15] = [
+    ('а', 'a'),
+    ('в', 'b'),
+    ('е', 'e'),
+    ('һ', 'h'),
+    ('н', 'h'),
+    ('і', 'i'),
+    ('ј', 'j'),
+    ('к', 'k'),
+    ('м', 'm'),
+    ('о', 'o'),
+    ('р', 'p'),
+    ('с', 'c'),
+    ('ѕ', 's'),
+    ('т', 't'),
+    ('у', 'y'),
+];
 
 struct Table {
     countries: Vec<Country>,
@@ -86,7 +163,13 @@ impl Table {
             let spellings = [*iso, *slovenian].into_iter().chain(others.iter().copied());
             table.spell(spellings.map(|spelling| (codes[*iso], spelling.to_owned())));
         }
-        for level in [iso_codes, usual_names, other_codes, all_names] {
+        for level in [
+            iso_codes,
+            usual_names,
+            other_codes,
+            all_names,
+            without_umlauts,
+        ] {
             let told = known.iter().flat_map(|country| {
                 let at = codes[&country.alpha2().to_string()];
                 level(country).into_iter().map(move |text| (at, text))
@@ -162,6 +245,21 @@ fn all_names(country: &keshvar::Country) -> Vec<String> {
     names.map(|&name| name.to_owned()).collect()
 }
 
+/// `Oesterreich`, `Tuerkei`
+fn without_umlauts(country: &keshvar::Country) -> Vec<String> {
+    let umlauts = [('ä', "ae"), ('ö', "oe"), ('ü', "ue")];
+    let names = all_names(country).into_iter().chain(usual_names(country));
+    names
+        .map(|name| name.nfc().flat_map(char::to_lowercase).collect::<String>())
+        .filter(|name| name.contains(['ä', 'ö', 'ü']))
+        .map(|name| {
+            umlauts.iter().fold(name, |name, (umlaut, letters)| {
+                name.replace(*umlaut, letters)
+            })
+        })
+        .collect()
+}
+
 /// What is left of a name when case, marks over letters, punctuation and "the" don't count.
 fn folded(text: &str) -> String {
     let mut letters = String::new();
@@ -229,14 +327,32 @@ fn without_form_of_state(folded: &str) -> Option<&str> {
 /// Code, Slovenian spelling, and spellings that are in no table or would mean another country there.
 const OURS: &[(&str, &str, &[&str])] = &[
     ("AE", "Združeni arabski emirati", &[]),
+    (
+        "BA",
+        "Bosna in Hercegovina",
+        &["Bosnia", "Bosna", "Bosnien", "Bosnie"],
+    ),
+    (
+        "CH",
+        "Švica",
+        &["Helvetia", "Helvecija", "Confoederatio Helvetica"],
+    ),
     ("CZ", "Češka", &["Češka republika"]),
+    ("DE", "Nemčija", &["BRD", "FRG", "ZRN"]),
     (
         "GB",
         "Velika Britanija",
-        &["UK", "Great Britain", "Scotland", "Wales"],
+        &[
+            "UK",
+            "Great Britain",
+            "England",
+            "Anglija",
+            "Scotland",
+            "Wales",
+        ],
     ),
     // The European Union's code for Greece, in numbers for VAT.
-    ("GR", "Grčija", &["EL"]),
+    ("GR", "Grčija", &["EL", "Hellas"]),
     (
         "KR",
         "Južna Koreja",
@@ -247,6 +363,7 @@ const OURS: &[(&str, &str, &[&str])] = &[
         "Severna Makedonija",
         &["Makedonija", "Macedonia", "Македонија", "FYROM"],
     ),
+    ("NL", "Nizozemska", &["Holland", "Holandija", "Olanda"]),
     ("RU", "Rusija", &["Ruska federacija"]),
     (
         "SK",
@@ -256,7 +373,7 @@ const OURS: &[(&str, &str, &[&str])] = &[
     ("SX", "Sint Maarten (nizozemski del)", &["Sint Maarten"]),
     ("TW", "Tajvan", &["Republic of China", "Republika Kitajska"]),
     ("US", "Združene države Amerike", &["ZDA", "U.S.", "America"]),
-    // Northern Ireland is not the UK (§9.18).
+    // Northern Ireland is not the UK.
     ("XI", "Severna Irska", &["Northern Ireland", "Nordirland"]),
     (
         "XK",
