@@ -310,6 +310,8 @@ fn only_its_own_files_and_the_list_name_it() {
     assert_eq!(
         files,
         [
+            // Of the tests: this file, and the one that compares the guide.
+            "services/kurir/tests/it/pages.rs",
             "services/kurir/tests/it/sample.rs",
             "services/kurir/tests/sample/address_book.rs",
             "services/kurir/tests/sample/fleet.rs",
@@ -321,6 +323,6 @@ fn only_its_own_files_and_the_list_name_it() {
             .lines()
             .count()
     };
-    let length = lines(files[1]) + lines(files[2]);
+    let length = lines(files[2]) + lines(files[3]);
     assert!(length <= 200, "{length} lines");
 }

@@ -130,6 +130,10 @@ async fn a_wait_does_not_reset_the_claim_count() {
     let event = contact.created();
     fleet.publish(&event).await;
     fleet.kills("after_sent", &event, 1).await;
+    // Longer than a process on a busy machine needs to start.
+    fleet
+        .sql("update effect set settle_at = clock_timestamp() + interval '15 seconds' where state in ('sent', 'unknown')")
+        .await;
     // Too early to believe that nothing was stored: it waits, in order, and dies only then.
     let waiting = fragile(&fleet, "after_sent", &[&event]).start();
     waiting.killed(SOON).await;
