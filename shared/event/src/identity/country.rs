@@ -1,6 +1,6 @@
 //! Countries by any code or name: one system answers in Slovenian or English, another in codes, in its users' language, or
 //! as it stands on an envelope (`SLO`). The tables are those of the crate `keshvar` (ISO 3166, CLDR's names in all
-//! languages, the codes on cars and at the Olympics); [`OURS`] is what it lacks or spells as nobody in Slovenia does.
+//! languages, the codes on cars and at the Olympics); `OURS` is what it lacks or spells as nobody in Slovenia does.
 
 #[cfg(test)]
 mod tests;
