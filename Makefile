@@ -56,6 +56,9 @@ lint: tools ## Format, clippy (also of what images hold), rustdoc; shellcheck an
 advisories: ## cargo-deny against the RustSec database (fetched from GitHub)
 	cargo deny --locked --config deploy/ci/deny.toml check advisories
 
+# All schedules; make test walks fewer.
+ci: export SEEDS ?= 10000
+ci: export SQL_SEEDS ?= 500
 ci: lint test monitoring demo stack-test ## What CI runs: lint, all tests, alerts and dashboards, the demo, the local stack's own tests
 	@changed=$$(git status --porcelain 2>/dev/null || true); \
 	  if [ -n "$(CI)" ] && [ -n "$$changed" ]; then echo "changed files are left behind:"; echo "$$changed"; exit 1; fi

@@ -670,7 +670,7 @@ async fn guarded<S: SimStore + 'static>(store: S, seed: u64) -> Result<&'static 
 
 #[test]
 fn random_schedules() {
-    let range = seeds("SEEDS", 10_000);
+    let range = seeds("SEEDS", 3_000);
     let threads = 2;
     let results = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
@@ -707,7 +707,7 @@ async fn random_schedules_on_postgres() {
     let database = testkit::database().await;
     let store = crate::postgres::Postgres::connect(database.url(), Duration::from_secs(30)).await;
     let mut results = Vec::new();
-    for seed in seeds("SQL_SEEDS", 500) {
+    for seed in seeds("SQL_SEEDS", 100) {
         store.empty().await;
         let pair = crate::sim_store::Both {
             left: store.with_lease(lease(seed)),
