@@ -43,7 +43,8 @@ begin
                 d.held_for as dead_held_for, e.open,
                 (select true from held where worker = p_worker and tenant = x.tenant and source = x.source
                     and event_id = x.event_id and connection_id is not distinct from x.connection_id
-                    and generation = x.generation limit 1) as is_held,
+                    and generation = x.generation
+                    and facet is not distinct from x.headers ->> 'x-facet' limit 1) as is_held,
                 (select count(*)::int from unsettled_claim u where u.link_id = r.id and u.source = x.source
                     and u.event_id = x.counted_as) as unsettled,
                 exists (select 1 from jsonb_array_elements_text(x.keys) wanted where not exists (
@@ -126,7 +127,7 @@ begin
                     'three processes ended while they handled this event', i.key, i.source, i.event_id, i.generation, i.type,
                     i.subject, p_bodies[i.idx + 1], i.properties, fresh_headers(i.headers) || jsonb_build_object('x-generation', i.generation),
                     l.id, t)
-                on conflict (worker, tenant, source, event_id, connection_id) where link_key is null
+                on conflict (worker, tenant, source, event_id, connection_id, facet) where link_key is null
                     do update set generation = excluded.generation, k = excluded.k, body = excluded.body, held_at = excluded.held_at;
                 delete from unsettled_claim where link_id = l.id and source = i.source and event_id = i.counted_as;
                 update link set claim = null where id = l.id and own;

@@ -65,7 +65,8 @@ begin
         forgiven as (
             delete from unsettled_claim u using gone g, link l
             where p_actor is not null and l.id = u.link_id and u.tenant = g.tenant and u.source = g.source and u.event_id = g.event_id
-              and l.target_system = g.target_system and (g.connection_id is null or l.connection_id = g.connection_id)),
+              and l.target_system = g.target_system and (g.connection_id is null or l.connection_id = g.connection_id)
+              and (g.facet is null or l.kind = g.facet)),
         told as (
             insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
             select link_id, tenant, kurir_now(), 'released', k, source, event_id, generation,

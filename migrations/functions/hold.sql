@@ -104,7 +104,7 @@ begin
             values (i.worker, i.tenant, i.target_system, i.at_connection, i.cause, i.detail, coalesce(i.lane, 1::smallint), l.id,
                 i.key, i.source, i.event_id, i.generation, i.type, i.subject, p_bodies[i.idx + 1], i.properties, n_headers,
                 i.release_at, i.waits_kind, i.waits_system, i.waits_account, i.waits_id, i.waits_key, t)
-            on conflict (worker, tenant, source, event_id, connection_id) where link_key is null
+            on conflict (worker, tenant, source, event_id, connection_id, facet) where link_key is null
                 do update set generation = greatest(held.generation, excluded.generation);
         end if;
         if l.id is not null then

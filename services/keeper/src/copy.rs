@@ -3,7 +3,7 @@
 
 use broker::{Death, RawDelivery};
 use chrono::{DateTime, Utc};
-use event::headers::{CONNECTION, LETTER, TRACEPARENT};
+use event::headers::{CONNECTION, FACET, LETTER, TRACEPARENT};
 use event::{Event, Kind, Outside, Payload, SubjectVersion, TenantId, derived_id};
 use sha2::{Digest as _, Sha256};
 use store::links::{DeadItem, dead_id};
@@ -151,7 +151,10 @@ impl DeadCopy {
             headers: self.raw.headers.clone(),
         };
         match event {
-            Some(event) => understood(&mut item, worker, event, version, connection),
+            Some(event) => {
+                let facet = facet(worker, event, self.raw.trail.facet.as_deref());
+                understood(&mut item, worker, event, version, connection, facet);
+            }
             None => glimpsed(&mut item, worker, &self.raw),
         }
         if item.class == DeadClass::WrongConnection.as_str() {
@@ -159,7 +162,8 @@ impl DeadCopy {
             item.connection_id = None;
             item.k = None;
         }
-        name_connection(&mut item.headers, item.connection_id);
+        let connection = item.connection_id.map(|id| id.to_string());
+        name(&mut item.headers, CONNECTION, connection.as_deref());
         if let Some(letter) = letter(&item.headers) {
             item.dead_id = letter;
         }
@@ -189,6 +193,7 @@ fn understood(
     event: &Event,
     version: Option<&SubjectVersion>,
     connection: Option<Uuid>,
+    facet: Option<Option<&'static str>>,
 ) {
     item.tenant = Some(event.tenant.as_str().to_owned());
     item.source = Some(event.source.clone());
@@ -198,7 +203,8 @@ fn understood(
     match event.kind() {
         Kind::State { .. } => {
             item.k = version.map(|version| event.order_key(version, item.generation));
-            item.kind = Some(event.entity().to_owned());
+            let kind = facet.map(|facet| facet.unwrap_or(event.entity()));
+            item.kind = kind.map(str::to_owned);
             item.source_system = Some(event.system.clone());
             item.source_account = Some(event.account.clone());
             item.source_id = Some(event.record_id().to_owned());
@@ -219,7 +225,19 @@ fn understood(
         &event.source,
         &event.id,
         item.connection_id,
+        facet.flatten(),
     );
+    name(&mut item.headers, FACET, facet.flatten());
+}
+
+/// The one that the copy names, or the only one that it can have been for; `Some(None)` is its event's entity. `None`: it died
+/// before it was for one of several, and its replay goes to all.
+fn facet(worker: &Worker, event: &Event, named: Option<&str>) -> Option<Option<&'static str>> {
+    let wanted = worker
+        .facets
+        .wanted(event.event_type, event.entity(), named)
+        .ok()?;
+    <[_; 1]>::try_from(wanted).ok().map(|[only]| only)
 }
 
 /// Of a body that is no event: what it says of itself, and what its message says of it, helps to find it and decides
@@ -260,14 +278,14 @@ fn expired(death: &Death) -> String {
     )
 }
 
-/// Whatever is made of the row later is for the connection that it died for.
-fn name_connection(headers: &mut serde_json::Value, connection: Option<Uuid>) {
+/// Whatever is made of the row later is for the connection and the facet that it died for.
+fn name(headers: &mut serde_json::Value, header: &str, value: Option<&str>) {
     let Some(headers) = headers.as_object_mut() else {
         return;
     };
-    match connection {
-        Some(connection) => headers.insert(CONNECTION.to_owned(), connection.to_string().into()),
-        None => headers.remove(CONNECTION),
+    match value {
+        Some(value) => headers.insert(header.to_owned(), value.into()),
+        None => headers.remove(header),
     };
 }
 

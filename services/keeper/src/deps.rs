@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use store::links::Links;
 use store::{Pool, QueuePrefix};
-use worker::{Connections, Pins};
+use worker::{Connections, Facets, Pins};
 
 /// A worker whose dead letters and links this keeper looks after.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Worker {
     pub name: String,
     /// The partner system that its links lead to.
     pub target_system: String,
+    /// What it makes of its events.
+    pub facets: Facets,
 }
 
 /// What it works with.

@@ -6,6 +6,7 @@ use event::EventType;
 use futures_util::FutureExt as _;
 use metakocka::{Operation, SYSTEM};
 use registry::{Member, System, Worker};
+use worker::Facets;
 
 use crate::connection_test::connection_test;
 use crate::planner::MetakockaSync;
@@ -23,6 +24,7 @@ pub static WORKER: Worker = Worker {
         EventType::CrmContactUpdated,
         EventType::CrmContactDeleted,
     ],
+    facets: Facets::ENTITY,
     system: &METAKOCKA,
     partner: |client, settings| {
         let settings = Settings::read(settings)?;

@@ -13,7 +13,7 @@ mod tests;
 use chrono::{DateTime, Utc};
 use event::headers::{
     ATTEMPT, CE_PREFIX, CONNECTION, DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_KEY, DEAD_TEXT,
-    DUE, FIRST_RECEIVED, GENERATION, HISTORY, LETTER, LINK, PERMIT, REPLAY, TRACEPARENT,
+    DUE, FACET, FIRST_RECEIVED, GENERATION, HISTORY, LETTER, LINK, PERMIT, REPLAY, TRACEPARENT,
     TRACESTATE, WAITS,
 };
 use lapin::BasicProperties;
@@ -42,11 +42,12 @@ pub(crate) const PUBLISHER_BYTES: usize = 16 * 1024;
 const PROPERTY_BYTES: usize = 255;
 
 /// Kept through every copy, hold, death and replay.
-const CARRIED: [&str; 6] = [
+const CARRIED: [&str; 7] = [
     GENERATION,
     REPLAY,
     LETTER,
     CONNECTION,
+    FACET,
     TRACEPARENT,
     TRACESTATE,
 ];
@@ -263,12 +264,18 @@ pub(crate) fn delivery(
     }
 }
 
-/// Every copy and every row made of this delivery is for that connection.
-pub(crate) fn name_connection(delivery: &mut Delivery, connection: Uuid) {
+/// Every copy and every row made of this delivery is for that connection and facet.
+pub(crate) fn name_destination(delivery: &mut Delivery, connection: Uuid, facet: Option<&str>) {
     delivery.trail.connection = Some(connection);
-    if let Value::Object(headers) = &mut delivery.headers {
-        headers.insert(CONNECTION.to_owned(), Value::from(connection.to_string()));
-    }
+    delivery.trail.facet = facet.map(str::to_owned);
+    let Value::Object(headers) = &mut delivery.headers else {
+        return;
+    };
+    headers.insert(CONNECTION.to_owned(), Value::from(connection.to_string()));
+    match facet {
+        Some(facet) => headers.insert(FACET.to_owned(), Value::from(facet)),
+        None => headers.remove(FACET),
+    };
 }
 
 fn trail(properties: &Properties) -> Trail {
@@ -293,6 +300,7 @@ fn trail(properties: &Properties) -> Trail {
         generation: count(GENERATION, 0),
         replay: text(REPLAY).map(str::to_owned),
         connection: text(CONNECTION).and_then(|id| Uuid::parse_str(id).ok()),
+        facet: text(FACET).map(str::to_owned),
         permit_until: moment(PERMIT),
         history,
     }

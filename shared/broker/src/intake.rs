@@ -8,8 +8,9 @@ use event::{Event, EventType, Kind, Outside};
 use tracing::Span;
 use uuid::{Builder, Uuid};
 use worker::budget::Admitted;
+use worker::gate::Destination;
 use worker::trace;
-use worker::{Connection, DeadClass, Delivery, Job, Outcome, decide};
+use worker::{DeadClass, Delivery, Job, Outcome, decide};
 
 use crate::headers;
 use crate::receipt::Receipt;
@@ -47,10 +48,13 @@ impl Underway {
         job
     }
 
-    /// It is for this connection; so is from here on whatever is made of it, whichever others the tenant gets meanwhile.
-    pub(crate) fn belongs_to(&mut self, connection: Arc<Connection>) {
-        headers::name_connection(Arc::make_mut(&mut self.job.delivery), connection.id);
+    /// It is for this connection and facet; so is from here on whatever is made of it, whichever others the tenant gets meanwhile.
+    pub(crate) fn belongs_to(&mut self, destination: Destination) {
+        let Destination { connection, facet } = destination;
+        let delivery = Arc::make_mut(&mut self.job.delivery);
+        headers::name_destination(delivery, connection.id, facet);
         self.job.connection = Some(connection);
+        self.job.facet = facet;
     }
 }
 
@@ -155,6 +159,7 @@ pub(crate) fn read(
         event: Arc::new(event),
         token: token(),
         connection: None,
+        facet: None,
         version: None,
     };
     let work = Box::new(Underway {

@@ -7,10 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use event::{Kind, SubjectVersion, TenantId, VersionScheme};
-use worker::gate::{self, Course};
-use worker::{
-    Claims, Connection, ConnectionAnswer, DeadClass, Handler, Outcome, PinItem, PortError, decide,
-};
+use worker::gate::{self, Course, Destination};
+use worker::{Claims, ConnectionAnswer, DeadClass, Handler, Outcome, PinItem, PortError, decide};
 
 use crate::intake::Work;
 use crate::shared::Shared;
@@ -20,8 +18,8 @@ pub(crate) enum Passed {
     /// To the claim.
     Ready(Work),
     Decided(Work, Outcome),
-    /// Several connections are to get it.
-    Cut(Work, Vec<Arc<Connection>>),
+    /// Several connections or facets are to get it.
+    Cut(Work, Vec<Destination>),
     /// Something is not in memory: the store must be asked.
     Unknown(Work),
 }
@@ -75,14 +73,14 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             return Passed::Unknown(work);
         };
         let mut several = Vec::new();
-        let refused = match gate::course(&answer, work.job.delivery.trail.connection) {
-            Course::To(connection) => {
-                let refused = gate::connection(&connection);
-                work.belongs_to(connection);
+        let refused = match self.course(&answer, &work) {
+            Course::To(destination) => {
+                let refused = gate::connection(&destination.connection);
+                work.belongs_to(destination);
                 refused
             }
-            Course::Cut(connections) => {
-                several = connections;
+            Course::Cut(destinations) => {
+                several = destinations;
                 None
             }
             // It may have been added a moment ago: only the store refuses.
@@ -127,6 +125,11 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             None if several.is_empty() => Passed::Ready(work),
             None => Passed::Cut(work, several),
         }
+    }
+
+    fn course(&self, answer: &ConnectionAnswer, work: &Work) -> Course {
+        let (event, trail) = (&work.job.event, &work.job.delivery.trail);
+        gate::course(answer, event, trail, self.handler.facets())
     }
 
     /// What is in memory, unless it was found to be out of date.
@@ -197,11 +200,10 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     async fn pin(&self, works: &mut [Work], answers: &Answers) {
         let lacking = |work: &Work| {
             let event = &work.job.event;
-            let named = work.job.delivery.trail.connection;
             let answer = answers.connections.get(&event.tenant);
             let wanted =
-                answer.is_some_and(|answer| match gate::course(&answer.connections, named) {
-                    Course::To(connection) => connection.enabled,
+                answer.is_some_and(|answer| match self.course(&answer.connections, work) {
+                    Course::To(destination) => destination.connection.enabled,
                     Course::Cut(_) | Course::Refused(Outcome::Hold { .. }) => true,
                     Course::Refused(_) => false,
                 });

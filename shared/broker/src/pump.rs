@@ -5,7 +5,8 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use tokio::time::sleep;
 use tracing::{Instrument as _, Span};
-use worker::{CLAIM_BATCH_LIMIT, Claims, Connection, Handler, decide};
+use worker::gate::Destination;
+use worker::{CLAIM_BATCH_LIMIT, Claims, Handler, decide};
 
 use crate::claim::Claimed;
 use crate::consuming::{Consuming, Report};
@@ -64,16 +65,16 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         match self.shared.pass(work) {
             Passed::Ready(work) => self.ready(work),
             Passed::Decided(work, outcome) => self.refused(work, outcome),
-            Passed::Cut(work, connections) => self.cut(work, connections),
+            Passed::Cut(work, destinations) => self.cut(work, destinations),
             Passed::Unknown(work) => self.unprepared.push(work),
         }
     }
 
-    fn cut(&self, mut work: Work, connections: Vec<Arc<Connection>>) {
+    fn cut(&self, mut work: Work, destinations: Vec<Destination>) {
         self.shared.begin(&mut work);
         let span = work.span.clone();
         self.again_after(
-            move |shared| async move { shared.cut(work, connections).await },
+            move |shared| async move { shared.cut(work, destinations).await },
             span,
         );
     }
@@ -104,7 +105,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                             if dropped(&work, draining) => {}
                         Passed::Ready(work) => self.ready(work),
                         Passed::Decided(work, outcome) => self.refused(work, outcome),
-                        Passed::Cut(work, connections) => self.cut(work, connections),
+                        Passed::Cut(work, destinations) => self.cut(work, destinations),
                         Passed::Unknown(work) => self.unprepared.push(work),
                     }
                 }

@@ -5,15 +5,15 @@
 //! unknown is repeated, which can make two copies; the second one finds the work done.
 //! This is the last of an event's files: after the acknowledgement nothing of the delivery is left here.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use event::EventType;
 use tokio::time::sleep;
+use worker::gate;
 use worker::trace::spans;
 use worker::{
-    AckReason, Claims, Connection, CutItem, Handler, HoldItem, HoldVerdict, Outcome, Release,
+    AckReason, Claims, CutCopy, CutItem, Handler, HoldItem, HoldVerdict, Outcome, Release,
     failpoint,
 };
 
@@ -194,11 +194,21 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     }
 
     /// The copies are committed first, all or none, then the delivery is done. A crash in between cuts it once more.
-    pub(crate) async fn cut(&self, work: Work, connections: Vec<Arc<Connection>>) -> Option<Work> {
+    pub(crate) async fn cut(
+        &self,
+        work: Work,
+        destinations: Vec<gate::Destination>,
+    ) -> Option<Work> {
         let item = CutItem {
             worker: self.handler.name(),
             job: work.going_on(),
-            connections: connections.iter().map(|connection| connection.id).collect(),
+            copies: destinations
+                .iter()
+                .map(|destination| CutCopy {
+                    connection: destination.connection.id,
+                    facet: destination.facet,
+                })
+                .collect(),
         };
         failpoint::hit_for("before_cut", work.event_id());
         let cut = || self.cuts.cut(item.clone());

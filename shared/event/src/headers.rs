@@ -28,6 +28,8 @@ pub const REPLAY: &str = "x-replay";
 pub const LETTER: &str = "x-letter";
 /// The connection that a copy is for.
 pub const CONNECTION: &str = "x-connection";
+/// The facet that a copy is for, where its worker makes several things of such an event, or another than its entity.
+pub const FACET: &str = "x-facet";
 pub const PERMIT: &str = "x-permit";
 pub const LINK: &str = "x-link";
 pub const DEAD_CLASS: &str = "x-dead-class";

@@ -19,6 +19,7 @@ use runtime::Section;
 use secrecy::SecretString;
 use serde_json::Value;
 use sync::Partner;
+use worker::Facets;
 use worker::budget::BudgetSpec;
 
 pub use credentials::Member;
@@ -40,6 +41,8 @@ pub struct Worker {
     pub about: &'static str,
     /// What is routed to it.
     pub consumes: &'static [EventType],
+    /// What it makes of them: [`Facets::ENTITY`], or several links of one event.
+    pub facets: Facets,
     /// Where its links lead.
     pub system: &'static System,
     /// Its planner and its accounts, from the system's table of settings.

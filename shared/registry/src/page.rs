@@ -33,7 +33,14 @@ fn about(worker: &Worker) -> String {
     let consumes: Vec<String> = worker
         .consumes
         .iter()
-        .map(|of| format!("* `{of}`: {}\n", of.description()))
+        .map(|of| {
+            let facets = worker.facets.of(*of).join("`, `");
+            let made = match facets.is_empty() {
+                true => String::new(),
+                false => format!(" Makes of it: `{facets}`."),
+            };
+            format!("* `{of}`: {}{made}\n", of.description())
+        })
         .collect();
     format!(
         "

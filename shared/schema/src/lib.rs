@@ -12,11 +12,18 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, PgConnection, SqlSafeStr};
 
 /// Number, name and text, in order. A test compares it with the folder.
-const EMBEDDED: &[(i64, &str, &str)] = &[(
-    1,
-    "baseline",
-    include_str!("../../../migrations/0001_baseline.sql"),
-)];
+const EMBEDDED: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "baseline",
+        include_str!("../../../migrations/0001_baseline.sql"),
+    ),
+    (
+        2,
+        "facets",
+        include_str!("../../../migrations/0002_facets.sql"),
+    ),
+];
 
 /// The caller holds the lock.
 fn migrator(migrations: &[(i64, &'static str, &'static str)]) -> Migrator {

@@ -204,6 +204,7 @@ fn claim(k: &OrderKey, token: Uuid) -> ClaimItem {
         body: b"{}".to_vec(),
         properties: json!({}),
         headers: json!({}),
+        facet: None,
         claim_as: None,
         content: None,
     }

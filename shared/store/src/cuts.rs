@@ -1,16 +1,17 @@
-//! An event that several connections are to get becomes one message for each of them, straight to its worker's own queue.
+//! An event that several links are to get, of several connections or facets, becomes one message for each of them, straight to its worker's own queue.
 //!
 //! All rows are written in one transaction, before the event is acknowledged: a crash in between cuts it once more, and
 //! whoever gets a second copy finds the work done.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use event::headers::{CONNECTION, LETTER};
+use event::headers::{CONNECTION, FACET, LETTER};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
-use worker::{CutItem, Cuts, PortError, failpoint};
+use worker::{CutCopy, CutItem, Cuts, PortError, failpoint};
 
 use crate::outbox::{self, Message};
 use crate::{Error, Pool, QueuePrefix};
@@ -39,22 +40,22 @@ impl Cutter {
         let _turn = self.turns.acquire().await;
         let mut transaction = self.pool.begin().await?;
         let copies: Vec<Message> = item
-            .connections
+            .copies
             .iter()
-            .map(|connection| self.copy(item, *connection))
+            .map(|copy| self.copy(item, *copy))
             .collect();
         outbox::enqueue(&mut transaction, &copies).await?;
         if let Some(letter) = letter(item) {
-            // From here on each copy is on its own: one that dies again is a dead letter of its connection.
+            // From here on each copy is on its own: one that dies again is a dead letter of its connection and facet.
             sqlx::query(
                 "update dead_letter set state = 'resolved', resolved_by = 'kurir', resolved_at = kurir_now(),
-                   row_version = row_version + 1, note = 'cut into one copy for each of ' || $4 || ' connections'
+                   row_version = row_version + 1, note = 'cut into one copy for each of ' || $4
                  where id = $1 and tenant = $2 and state = 'replaying' and generation = $3",
             )
             .bind(letter)
             .bind(item.job.event.tenant.as_str())
             .bind(i64::from(item.job.generation()))
-            .bind(copies.len().to_string())
+            .bind(for_each(item))
             .execute(&mut *transaction)
             .await?;
         }
@@ -64,12 +65,15 @@ impl Cutter {
     }
 
     /// Without the counters of the way that ends here: they are not among a delivery's headers.
-    fn copy(&self, item: &CutItem, connection: Uuid) -> Message {
+    fn copy(&self, item: &CutItem, copy: CutCopy) -> Message {
         let delivery = &item.job.delivery;
         let mut headers = delivery.headers.clone();
         if let Value::Object(headers) = &mut headers {
             headers.remove(LETTER);
-            headers.insert(CONNECTION.to_owned(), json!(connection));
+            headers.insert(CONNECTION.to_owned(), json!(copy.connection));
+            if let Some(facet) = copy.facet {
+                headers.insert(FACET.to_owned(), json!(facet));
+            }
         }
         Message {
             tenant: Some(item.job.event.tenant.clone()),
@@ -81,6 +85,18 @@ impl Cutter {
             dedup_key: None,
         }
     }
+}
+
+/// What the copies differ in, for people.
+fn for_each(item: &CutItem) -> String {
+    let counted = |number: usize, what: &str| (number > 1).then(|| format!("{number} {what}"));
+    let connections: BTreeSet<Uuid> = item.copies.iter().map(|copy| copy.connection).collect();
+    let facets: BTreeSet<_> = item.copies.iter().map(|copy| copy.facet).collect();
+    let both = [
+        counted(connections.len(), "connections"),
+        counted(facets.len(), "facets"),
+    ];
+    both.into_iter().flatten().collect::<Vec<_>>().join(" and ")
 }
 
 /// The dead letter that this is a replay of.

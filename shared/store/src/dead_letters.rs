@@ -33,6 +33,8 @@ row! {
         pub worker: String,
         pub tenant: Option<String>,
         pub connection_id: Option<Uuid>,
+        /// What of the event died, where its worker makes several things of it; none: its entity, or all of them.
+        pub facet: Option<String>,
         pub source: Option<String>,
         pub event_id: Option<String>,
         pub event_type: Option<String>,
@@ -56,6 +58,6 @@ row! {
 }
 
 /// The columns of a [`DeadLetter`].
-const COLUMNS: &str = "id, worker, tenant, connection_id, source, event_id, type as event_type, subject, link_id, k, state,
+const COLUMNS: &str = "id, worker, tenant, connection_id, facet, source, event_id, type as event_type, subject, link_id, k, state,
     generation, deaths, class, fingerprint, message, trace_id, first_at, last_at, resolved_by, resolved_at,
     coalesce('held: ' || held_for, note) as note";

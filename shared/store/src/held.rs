@@ -87,7 +87,7 @@ pub(crate) use matching;
 /// The columns of [`Held`], of a table named `h`.
 macro_rules! columns {
     () => {
-        "h.id, h.worker, h.tenant, h.target_system, h.connection_id, h.reason, h.detail, h.source, h.event_id, h.generation,
+        "h.id, h.worker, h.tenant, h.target_system, h.connection_id, h.facet, h.reason, h.detail, h.source, h.event_id, h.generation,
            h.type as event_type, h.subject, h.lane, h.link_id, h.release_at, h.waits_kind || '/' || h.waits_id as waits_for_record,
            h.waits_key as waits_for_key, h.held_at"
     };
@@ -120,6 +120,8 @@ row! {
         pub tenant: String,
         pub target_system: String,
         pub connection_id: Option<Uuid>,
+        /// What of the event waits, where its worker makes several things of it; none: its entity, or all of them.
+        pub facet: Option<String>,
         pub reason: String,
         pub detail: Option<String>,
         pub source: String,

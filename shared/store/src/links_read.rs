@@ -198,15 +198,18 @@ const HELD: &str = concat!(
          where h.tenant = l.tenant and (h.link_id = l.id
            or (h.link_id is null and h.target_system = l.target_system
                and (h.connection_id is null or h.connection_id = l.connection_id)
-               and h.subject = l.kind || '/' || l.source_id))
+               and coalesce(h.facet, split_part(h.subject, '/', 1)) = l.kind
+               and substr(h.subject, strpos(h.subject, '/') + 1) = l.source_id))
          order by h.id limit $2"
 );
-const DEAD_LETTERS: &str = "select d.id, d.worker, d.tenant, d.connection_id, d.source, d.event_id, d.type as event_type, d.subject,
+const DEAD_LETTERS: &str = "select d.id, d.worker, d.tenant, d.connection_id, d.facet, d.source, d.event_id, d.type as event_type, d.subject,
            d.link_id, d.k, d.state, d.generation, d.deaths, d.class, d.fingerprint, d.message, d.trace_id, d.first_at,
            d.last_at, d.resolved_by, d.resolved_at, coalesce('held: ' || d.held_for, d.note) as note
          from dead_letter d join link l on l.id = $1
          where d.tenant = l.tenant and (d.link_id = l.id
-           or (d.link_id is null and d.connection_id = l.connection_id and d.subject = l.kind || '/' || l.source_id))
+           or (d.link_id is null and d.connection_id = l.connection_id
+             and coalesce(d.facet, split_part(d.subject, '/', 1)) = l.kind
+             and substr(d.subject, strpos(d.subject, '/') + 1) = l.source_id))
          order by d.last_at desc, d.id limit $2";
 const HISTORY: &str =
     "select at, what, k, event_id, generation, target_id, detail from link_history

@@ -68,6 +68,7 @@ impl LinkClaims {
             body: delivery.body.to_vec(),
             properties: delivery.properties.clone(),
             headers: delivery.headers.clone(),
+            facet: job.facet,
             claim_as: None,
             content: None,
         };
@@ -90,7 +91,7 @@ impl LinkClaims {
             .map_err(|reason| Refused(DeadClass::Unmappable, reason))?;
         item.link = Ok(LinkKey {
             tenant: item.tenant.clone(),
-            kind: event.entity().to_owned(),
+            kind: job.link_kind().to_owned(),
             source_system: event.system.clone(),
             source_account: event.account.clone(),
             source_id: event.record_id().to_owned(),
@@ -224,7 +225,7 @@ fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant
             cause: HoldCause::Conflict,
             reason: reason.unwrap_or_else(|| "the record is in conflict".to_owned()),
             waits_for: key.map(|key| WaitsFor::Key {
-                kind: job.event.entity().to_owned(),
+                kind: job.link_kind().to_owned(),
                 key,
             }),
         },
@@ -272,7 +273,7 @@ fn held(item: HoldItem) -> HeldItem {
         cause: item.cause.as_str().to_owned(),
         person: item.cause.needs_a_person(),
         detail: item.reason,
-        kind: event.entity().to_owned(),
+        kind: item.job.link_kind().to_owned(),
         source_system: event.system.clone(),
         source_account: event.account.clone(),
         source_id: event.record_id().to_owned(),

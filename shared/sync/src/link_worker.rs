@@ -16,7 +16,7 @@ use store::sealing::KeyRing;
 use uuid::Uuid;
 use worker::{
     AckReason, Budgets, Connection, ConnectionAnswer, ConnectionState, Connections, DeadClass,
-    Done, Failure, Handled, Handler, HoldCause, Job, RetryPolicy, WaitCause,
+    Done, Facets, Failure, Handled, Handler, HoldCause, Job, RetryPolicy, WaitCause,
 };
 
 use self::accounts::{Accounts, NoAccount, TURN_WAIT};
@@ -47,6 +47,8 @@ pub struct Deps {
     pub partner: Arc<dyn Partner>,
     /// What is routed to it.
     pub consumes: &'static [EventType],
+    /// What it makes of that.
+    pub facets: Facets,
 }
 
 /// See the module. One per process and worker: it keeps opened accounts.
@@ -61,6 +63,7 @@ pub struct LinkWorker {
     measures: Arc<Measures>,
     partner: Arc<dyn Partner>,
     consumes: &'static [EventType],
+    facets: Facets,
 }
 
 impl LinkWorker {
@@ -84,6 +87,7 @@ impl LinkWorker {
             measures: deps.measures,
             partner: deps.partner,
             consumes: deps.consumes,
+            facets: deps.facets,
         }
     }
 
@@ -195,6 +199,10 @@ impl Handler for LinkWorker {
 
     fn consumes(&self) -> &'static [EventType] {
         self.consumes
+    }
+
+    fn facets(&self) -> Facets {
+        self.facets
     }
 
     fn target_system(&self) -> &'static str {

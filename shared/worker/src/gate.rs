@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use event::VersionScheme;
+use event::{Event, VersionScheme};
 use uuid::Uuid;
 
 use crate::connection::{Connection, ConnectionAnswer, ConnectionState};
+use crate::facets::Facets;
 use crate::outcome::{AckReason, DeadClass, HoldCause, Outcome};
 use crate::policy::Rung;
-use crate::trail::Job;
+use crate::trail::{Job, Trail};
 
 /// A version this far ahead of the store's clock is refused before its link is touched (docs/events.md).
 pub const FUTURE_LIMIT: Duration = Duration::from_secs(300);
@@ -33,48 +34,93 @@ pub fn due(job: &Job, now: DateTime<Utc>) -> Option<Outcome> {
     })
 }
 
-/// Which of its tenant's connections an event goes to.
+/// Where a copy goes: a connection, and what of the event it is about there (None: the entity).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Destination {
+    pub connection: Arc<Connection>,
+    pub facet: Option<&'static str>,
+}
+
+/// Where an event goes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Course {
-    To(Arc<Connection>),
+    To(Destination),
     /// One copy for each; at least two.
-    Cut(Vec<Arc<Connection>>),
-    /// To none of them.
+    Cut(Vec<Destination>),
+    /// Nowhere.
     Refused(Outcome),
 }
 
-/// `named`: the connection that this copy was cut for. An event that names none goes to every connection that is on; only
-/// where these are several it must be cut (docs/decisions/0010).
-pub fn course(answer: &ConnectionAnswer, named: Option<Uuid>) -> Course {
+/// An event goes to every connection of its tenant that is on, there to every facet that its worker makes of it; a copy only to
+/// the connection and the facet that it names. Only where these are several it must be cut (docs/decisions/0010).
+pub fn course(answer: &ConnectionAnswer, event: &Event, trail: &Trail, facets: Facets) -> Course {
+    let connections = match connections(answer, trail.connection) {
+        Ok(connections) => connections,
+        Err(outcome) => return Course::Refused(outcome),
+    };
+    let named = trail.facet.as_deref();
+    let Ok(facets) = facets.wanted(event.event_type, event.entity(), named) else {
+        return Course::Refused(unknown_facet(event, named.unwrap_or_default()));
+    };
+    let destination = |connection: &Arc<Connection>, facet| Destination {
+        connection: Arc::clone(connection),
+        facet,
+    };
+    let all = connections.iter().flat_map(|connection| {
+        let facets = facets.iter();
+        facets.map(move |facet| destination(connection, *facet))
+    });
+    let all: Vec<_> = all.collect();
+    match <[_; 1]>::try_from(all) {
+        Ok([only]) => Course::To(only),
+        Err(several) => Course::Cut(several),
+    }
+}
+
+/// At least one.
+fn connections(
+    answer: &ConnectionAnswer,
+    named: Option<Uuid>,
+) -> Result<Vec<Arc<Connection>>, Outcome> {
     match (answer, named) {
-        (ConnectionAnswer::UnknownTenant, _) => Course::Refused(Outcome::DeadLetter {
+        (ConnectionAnswer::UnknownTenant, _) => Err(Outcome::DeadLetter {
             class: DeadClass::UnknownTenant,
             fingerprint: "gate:unknown_tenant".to_owned(),
             reason: "the tenant is not known here; create it with `kurir tenant add`, then replay".to_owned(),
         }),
-        (ConnectionAnswer::NoConnection, None) => Course::Refused(Outcome::Hold {
+        (ConnectionAnswer::NoConnection, None) => Err(Outcome::Hold {
             cause: HoldCause::NoConnection,
             epoch: None,
             reason: "the tenant has no connection to this system yet; `kurir connection add` releases the event".to_owned(),
             release_at: None,
             waits_for: None,
         }),
-        (ConnectionAnswer::NoConnection, Some(named)) => Course::Refused(wrong_connection(named)),
+        (ConnectionAnswer::NoConnection, Some(named)) => Err(wrong_connection(named)),
         (ConnectionAnswer::Known(known), Some(named)) => known
             .iter()
             .find(|connection| connection.id == named)
-            .map_or_else(
-                || Course::Refused(wrong_connection(named)),
-                |connection| Course::To(Arc::clone(connection)),
-            ),
+            .map(|connection| vec![Arc::clone(connection)])
+            .ok_or_else(|| wrong_connection(named)),
         (ConnectionAnswer::Known(known), None) => {
             let on: Vec<_> = known.iter().filter(|connection| connection.enabled).cloned().collect();
-            match <[_; 1]>::try_from(on) {
-                Ok([only]) => Course::To(only),
-                Err(none) if none.is_empty() => Course::Refused(Outcome::Ack(AckReason::Disabled)),
-                Err(several) => Course::Cut(several),
+            match on.is_empty() {
+                true => Err(Outcome::Ack(AckReason::Disabled)),
+                false => Ok(on),
             }
         }
+    }
+}
+
+/// Sent by a build that made it.
+fn unknown_facet(event: &Event, named: &str) -> Outcome {
+    Outcome::DeadLetter {
+        class: DeadClass::Unmappable,
+        fingerprint: "gate:unknown_facet".to_owned(),
+        reason: format!(
+            "this copy is for the facet '{named}', which this build of the worker does not make of {}; `kurir dead-letters \
+             replay` sends the event to those that it makes",
+            event.event_type
+        ),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 
+use crate::facets::Facets;
 use crate::failure::Failure;
 use crate::outcome::AckReason;
 use crate::policy::RetryPolicy;
@@ -73,6 +74,11 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Event types routed to it.
     fn consumes(&self) -> &'static [event::EventType];
+
+    /// What it makes of them.
+    fn facets(&self) -> Facets {
+        Facets::ENTITY
+    }
 
     /// Partner system whose connection an event of this worker needs.
     fn target_system(&self) -> &'static str;

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod budget;
 mod connection;
 pub mod decide;
+mod facets;
 pub mod failpoint;
 mod failure;
 mod fingerprint;
@@ -20,12 +21,13 @@ pub mod trace;
 mod trail;
 
 pub use connection::{Connection, ConnectionAnswer, ConnectionState};
+pub use facets::{Facets, UnknownFacet};
 pub use failure::{Blocked, Failure};
 pub use handler::{Done, Handled, Handler, WaitCause};
 pub use outcome::{AckReason, DeadClass, HoldCause, Outcome, WaitsFor};
 pub use policy::{RUNGS, RetryPolicy, Rung};
 pub use ports::{
-    Budgets, CLAIM_BATCH_LIMIT, Claims, Connections, CutItem, Cuts, HoldItem, HoldVerdict, Holds,
-    Leased, PinItem, Pins, PortError, Release, Verdict,
+    Budgets, CLAIM_BATCH_LIMIT, Claims, Connections, CutCopy, CutItem, Cuts, HoldItem, HoldVerdict,
+    Holds, Leased, PinItem, Pins, PortError, Release, Verdict,
 };
 pub use trail::{Attempt, Delivery, Job, Trail};

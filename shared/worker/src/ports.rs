@@ -130,17 +130,24 @@ pub trait Holds: Send + Sync + 'static {
     fn hold(&self, items: Vec<HoldItem>) -> BoxFuture<'_, Result<Vec<HoldVerdict>, PortError>>;
 }
 
-/// An event that several connections are to get.
+/// An event that several links are to get, of several connections or facets.
 #[derive(Clone, Debug)]
 pub struct CutItem {
     pub worker: &'static str,
     pub job: Job,
-    /// One copy for each of them.
-    pub connections: Vec<Uuid>,
+    pub copies: Vec<CutCopy>,
+}
+
+/// For whom one copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutCopy {
+    pub connection: Uuid,
+    /// None: the event's entity.
+    pub facet: Option<&'static str>,
 }
 
 pub trait Cuts: Send + Sync + 'static {
-    /// Commits all copies or none, each on its way to the worker's own queue, with its connection named. The second time it
+    /// Commits all copies or none, each on its way to the worker's own queue, with its connection and its facet named. The second time it
     /// commits them once more: who gets the second ones finds the work done.
     fn cut(&self, item: CutItem) -> BoxFuture<'_, Result<(), PortError>>;
 }

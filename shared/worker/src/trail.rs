@@ -36,6 +36,8 @@ pub struct Trail {
     pub replay: Option<String>,
     /// The connection that this copy is for, once the gate has found that out (several per tenant and system are possible).
     pub connection: Option<Uuid>,
+    /// The facet that this copy is for, once the gate has found that out.
+    pub facet: Option<String>,
     pub permit_until: Option<DateTime<Utc>>,
     pub history: Vec<Attempt>,
 }
@@ -50,6 +52,7 @@ impl Default for Trail {
             generation: 0,
             replay: None,
             connection: None,
+            facet: None,
             permit_until: None,
             history: Vec::new(),
         }
@@ -81,6 +84,8 @@ pub struct Job {
     pub token: Uuid,
     /// Resolved before the gate; absent for requests that name a link.
     pub connection: Option<Arc<Connection>>,
+    /// What of the event this is about, where that is not its entity; resolved before the gate.
+    pub facet: Option<&'static str>,
     /// The event's own version, or the pinned one.
     pub version: Option<SubjectVersion>,
 }
@@ -88,6 +93,11 @@ pub struct Job {
 impl Job {
     pub fn generation(&self) -> u32 {
         self.delivery.trail.generation
+    }
+
+    /// Of the link: the facet, or the entity.
+    pub fn link_kind(&self) -> &str {
+        self.facet.unwrap_or_else(|| self.event.entity())
     }
 
     /// The order key of a state event, once its version is known.

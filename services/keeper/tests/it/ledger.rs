@@ -84,7 +84,8 @@ async fn what_a_worker_gave_up_is_committed_with_its_reasons() {
             letter.tenant.as_deref().unwrap_or_default(),
             letter.source.as_deref().unwrap_or_default(),
             letter.event_id.as_deref().unwrap_or_default(),
-            Some(connection)
+            Some(connection),
+            None
         )
     );
     let queue = rig.dead_queue();
@@ -399,6 +400,7 @@ pub(crate) fn claim(event: &serde_json::Value, connection: Uuid) -> ClaimItem {
         body: bytes(event),
         properties: json!({ "message_id": decoded.id }),
         headers: json!({}),
+        facet: None,
         claim_as: None,
         content: None,
     }

@@ -100,6 +100,7 @@ impl Rig {
             workers: vec![Worker {
                 name: WORKER.to_owned(),
                 target_system: SYSTEM.to_owned(),
+                facets: worker::Facets::ENTITY,
             }],
             relay: parts.relay,
             ledger: parts.ledger,

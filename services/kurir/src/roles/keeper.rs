@@ -17,6 +17,7 @@ pub(super) async fn add(process: &mut Process) -> Done {
             .map(|worker| Worker {
                 name: worker.name.to_owned(),
                 target_system: worker.system.name.to_owned(),
+                facets: worker.facets,
             })
             .collect(),
         relay: given.outbox,

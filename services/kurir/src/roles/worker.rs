@@ -50,6 +50,7 @@ pub(super) async fn add(process: &mut Process, registered: &'static Worker) -> D
         measures: Arc::clone(measures),
         partner,
         consumes: registered.consumes,
+        facets: registered.facets,
     });
     run(process, handler)
 }

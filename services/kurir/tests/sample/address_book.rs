@@ -18,7 +18,7 @@ use sync::{
     Planner, Record, SendError, Target,
 };
 use worker::budget::BudgetSpec;
-use worker::{Connection, Job};
+use worker::{Connection, Facets, Job};
 
 pub(crate) static WORKER: Worker = Worker {
     name: "address-book",
@@ -28,6 +28,7 @@ pub(crate) static WORKER: Worker = Worker {
         EventType::CrmContactUpdated,
         EventType::CrmContactDeleted,
     ],
+    facets: Facets::ENTITY,
     system: &ADDRESS_BOOK,
     partner: |client, _settings| Ok(Arc::new(AddressBook(client.clone()))),
 };

@@ -215,6 +215,7 @@ impl Stage {
             measures: Arc::new(Measures::new(METAKOCKA.name)),
             partner: Arc::new(MetakockaSync::new(client, settings)),
             consumes: WORKER.consumes,
+            facets: worker::Facets::ENTITY,
         });
         let stage = Self {
             claims: worker.claims(),
@@ -300,6 +301,7 @@ impl Stage {
             event: Arc::new(event),
             token: Uuid::new_v4(),
             connection: (!request).then(|| Arc::clone(&self.connection)),
+            facet: None,
         }
     }
 

@@ -352,7 +352,8 @@ impl Holds for Ports {
 
 impl Cuts for Ports {
     fn cut(&self, item: CutItem) -> BoxFuture<'_, Result<(), PortError>> {
-        let cut = (item.job.event.id.clone(), item.connections);
+        let connections = item.copies.iter().map(|copy| copy.connection);
+        let cut = (item.job.event.id.clone(), connections.collect());
         self.seen().cut.push(cut);
         let fails = fails_now(&self.0.failing_cuts);
         async move {

@@ -47,6 +47,7 @@ row! {
         pub event_type: Option<String>,
         pub worker: String,
         pub connection_id: Option<Uuid>,
+        pub facet: Option<String>,
         pub link_id: Option<i64>,
         pub k: Option<StoredKey>,
         pub state: String,
@@ -128,7 +129,7 @@ pub async fn edit(
     .execute(&mut *transaction)
     .await?;
     let original: Original = sqlx::query_as(
-        "select tenant, source, event_id, type as event_type, worker, connection_id, link_id, k, state, generation,
+        "select tenant, source, event_id, type as event_type, worker, connection_id, facet, link_id, k, state, generation,
            row_version, coalesce(edited_body, body) as body, kurir_now() as now
          from dead_letter where id = $1 and ($2::text is null or tenant = $2) for update",
     )
@@ -209,7 +210,7 @@ async fn newest(
     )
     .bind(event.tenant.as_str())
     .bind(original.link_id)
-    .bind(event.entity())
+    .bind(original.facet.as_deref().unwrap_or(event.entity()))
     .bind(&event.system)
     .bind(&event.account)
     .bind(event.record_id())

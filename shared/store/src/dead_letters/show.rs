@@ -134,13 +134,15 @@ pub async fn show(pool: &Pool, scope: Scope<'_>, id: Uuid) -> Result<Story, Erro
     replays.reverse();
     let held = sqlx::query_scalar(
         "select id from held where tenant = $1 and source = $2 and event_id = $3 and worker = $4
-           and ($5::uuid is null or connection_id is null or connection_id = $5) order by id limit 1",
+           and ($5::uuid is null or connection_id is null or connection_id = $5)
+           and ($6::text is null or facet is null or facet = $6) order by id limit 1",
     )
     .bind(&letter.tenant)
     .bind(&letter.source)
     .bind(&letter.event_id)
     .bind(&letter.worker)
     .bind(letter.connection_id)
+    .bind(&letter.facet)
     .fetch_optional(&mut *snapshot)
     .await?;
     let link = link_of(&mut snapshot, &letter).await?;
@@ -180,7 +182,7 @@ async fn link_of(
            (select c.account from connection c where c.id = connection_id) as account,
            state, conflict_cause, desired_k, applied_k, last_error, recheck_at, created_at, updated_at
          from link where tenant = $1 and (id = $2
-           or ($2::bigint is null and kind = split_part($3, '/', 1) and source_id = substr($3, strpos($3, '/') + 1)
+           or ($2::bigint is null and kind = coalesce($5, split_part($3, '/', 1)) and source_id = substr($3, strpos($3, '/') + 1)
              and ($4::uuid is null or connection_id = $4)))
          order by id limit 1",
     )
@@ -188,6 +190,7 @@ async fn link_of(
     .bind(letter.link_id)
     .bind(&letter.subject)
     .bind(letter.connection_id)
+    .bind(&letter.facet)
     .fetch_optional(connection)
     .await?)
 }

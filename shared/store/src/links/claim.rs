@@ -30,6 +30,8 @@ pub struct ClaimItem {
     pub body: Vec<u8>,
     pub properties: serde_json::Value,
     pub headers: serde_json::Value,
+    /// What of the event it is about, where that is not its entity.
+    pub facet: Option<&'static str>,
     /// A request's claims count under this name: its event id holds the due time and is ever new.
     pub claim_as: Option<String>,
     /// Digest of the content that it wants: equal ones are the same content.
@@ -188,6 +190,7 @@ impl<'a> Row<'a> {
                 &item.source,
                 &item.event_id,
                 connection_id,
+                item.facet,
             ),
             keys: &item.natural_keys,
             r#type: &item.event_type,

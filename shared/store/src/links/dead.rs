@@ -11,7 +11,7 @@ use super::answers::verdicts;
 use super::rows::hex_key;
 use crate::Error;
 
-/// The row of one event of a tenant at one worker and connection: every copy and generation of it meets there. Two tenants
+/// The row of one event of a tenant at one worker, connection and facet (none: its entity): every copy and generation of it meets there. Two tenants
 /// may have one source, and count their events alike in it.
 pub fn dead_id(
     worker: &str,
@@ -19,9 +19,12 @@ pub fn dead_id(
     source: &str,
     event_id: &str,
     connection: Option<Uuid>,
+    facet: Option<&str>,
 ) -> Uuid {
     let connection = connection.map(|id| id.to_string()).unwrap_or_default();
-    derived_id(&["dead letter", worker, tenant, source, event_id, &connection])
+    let mut parts = vec!["dead letter", worker, tenant, source, event_id, &connection];
+    parts.extend(facet);
+    derived_id(&parts)
 }
 
 /// A dead copy, decoded as far as it can be. What cannot be decoded has no tenant, source or key.

@@ -118,14 +118,14 @@ pub(super) async fn discard(
     actor: &str,
     note: &str,
 ) -> Result<bool, Error> {
-    let row: Option<(String, String, String, i32, Option<Uuid>)> = sqlx::query_as(
-        "select worker, source, event_id, generation, connection_id from held where id = $1 and tenant = $2",
+    let row: Option<(String, String, String, i32, Option<Uuid>, Option<String>)> = sqlx::query_as(
+        "select worker, source, event_id, generation, connection_id, facet from held where id = $1 and tenant = $2",
     )
     .bind(held)
     .bind(tenant)
     .fetch_optional(&links.pool)
     .await?;
-    let Some((worker, source, event_id, generation, connection)) = row else {
+    let Some((worker, source, event_id, generation, connection, facet)) = row else {
         return Ok(false);
     };
     let done: (bool,) = sqlx::query_as("select discard_held($1, $2, $3, $4, $5, $6, $7, $8, $9)")
@@ -135,7 +135,12 @@ pub(super) async fn discard(
         .bind(&event_id)
         .bind(generation)
         .bind(dead::dead_id(
-            &worker, tenant, &source, &event_id, connection,
+            &worker,
+            tenant,
+            &source,
+            &event_id,
+            connection,
+            facet.as_deref(),
         ))
         .bind(links.queue(&worker))
         .bind(actor)

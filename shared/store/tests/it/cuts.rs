@@ -8,7 +8,7 @@ use store::Pool;
 use store::cuts::Cutter;
 use testkit::{Contacts, database};
 use uuid::Uuid;
-use worker::{CutItem, Cuts as _, Delivery, Job, Trail};
+use worker::{CutCopy, CutItem, Cuts as _, Delivery, Job, Trail};
 
 use crate::rows::{WORKER, pool, prefix};
 
@@ -34,6 +34,7 @@ fn job(headers: Value, generation: u32) -> Job {
         delivery: Arc::new(delivery),
         token: Uuid::new_v4(),
         connection: None,
+        facet: None,
         version: None,
     }
 }
@@ -42,7 +43,12 @@ fn cut(job: &Job) -> CutItem {
     CutItem {
         worker: WORKER,
         job: job.clone(),
-        connections: vec![WEST, EAST],
+        copies: [WEST, EAST]
+            .map(|connection| CutCopy {
+                connection,
+                facet: None,
+            })
+            .to_vec(),
     }
 }
 

@@ -362,6 +362,7 @@ impl State {
             &item.source,
             &item.event_id,
             connection,
+            item.facet,
         );
         let counted_as = item
             .claim_as
@@ -1015,6 +1016,7 @@ impl State {
             &item.source,
             &item.event_id,
             item.connection_id,
+            None,
         );
         let row = self.dead.entry(id).or_insert_with(|| MDead {
             state: "discarded",
@@ -1120,6 +1122,7 @@ impl State {
                 &item.source,
                 &item.event_id,
                 item.connection_id,
+                None,
             ),
             item.generation,
             "resolved",

@@ -66,6 +66,7 @@ fn claim(record: usize, version: i64) -> ClaimItem {
         body: b"{}".to_vec(),
         properties: json!({}),
         headers: json!({}),
+        facet: None,
         claim_as: None,
         content: None,
     }
@@ -119,7 +120,7 @@ fn death(record: usize, version: i64) -> DeadItem {
     let of = claim(record, version);
     let key = key(record);
     DeadItem {
-        dead_id: dead_id(WORKER, TENANT, SOURCE, &of.event_id, Some(CONNECTION)),
+        dead_id: dead_id(WORKER, TENANT, SOURCE, &of.event_id, Some(CONNECTION), None),
         worker: WORKER.into(),
         target_system: key.target_system,
         tenant: Some(TENANT.into()),

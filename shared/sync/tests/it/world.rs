@@ -1193,6 +1193,7 @@ fn claim_item(state: &Shared, msg: &Msg) -> ClaimItem {
         body: body.into_bytes(),
         properties: json!({}),
         headers: json!({}),
+        facet: None,
         claim_as,
         content: None,
     };
@@ -1539,7 +1540,7 @@ fn dead_item(state: &State, copy: &DeadCopy) -> Option<DeadItem> {
     let key = link_key(event.record);
     let k = state.key(*index, *generation);
     Some(DeadItem {
-        dead_id: dead_id(WORKER, TENANT, SOURCE, &event.id, Some(CONNECTION)),
+        dead_id: dead_id(WORKER, TENANT, SOURCE, &event.id, Some(CONNECTION), None),
         worker: WORKER.into(),
         target_system: key.target_system,
         tenant: Some(TENANT.into()),

@@ -17,7 +17,8 @@ pub async fn stand_still(pool: &Pool) -> Result<u64, Error> {
              left join link l on l.id = d.link_id and l.tenant = d.tenant
              left join lateral (
                select connection_id from held where worker = d.worker and tenant = d.tenant and source = d.source
-                 and event_id = d.event_id and generation = i.generation limit 1) h on true
+                 and event_id = d.event_id and generation = i.generation
+                 and (d.facet is null or facet = d.facet) limit 1) h on true
              join connection c on c.id = coalesce(h.connection_id, l.connection_id, d.connection_id) and c.tenant = d.tenant
            where i.held_for in ('budget', 'circuit') and (c.state = 'suspended' or not c.enabled)
            order by i.replay_id, i.dead_id for update of i skip locked) stopped

@@ -350,7 +350,8 @@ impl Turn {
         sqlx::query(
             "delete from unsettled_claim u using link l, dead_letter d
              where d.id = any($1) and l.id = u.link_id and u.tenant = d.tenant and u.source = d.source
-               and u.event_id = d.event_id and (d.connection_id is null or l.connection_id = d.connection_id)",
+               and u.event_id = d.event_id and (d.connection_id is null or l.connection_id = d.connection_id)
+               and (d.facet is null or l.kind = d.facet)",
         )
         .bind(able)
         .execute(&mut *self.transaction)
