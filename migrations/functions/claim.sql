@@ -21,7 +21,7 @@ create or replace function claim_links(p_worker text, p_queue text, p_items json
     returns table (idx int, verdict text, detail jsonb) language plpgsql volatile
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off as $$
 declare
-    i record; l link; n int; own boolean; live boolean; looks boolean; t timestamptz; last_link bigint; letters uuid[]; todo int[]; later int[];
+    i record; l link; n int; own boolean; live boolean; looks boolean; t timestamptz; last_link bigint; letters uuid[]; named jsonb; todo int[]; later int[];
     grants claim_grant[]; wants wanted_keys[] := '{}';
 begin
     perform lock_links(p_items, true, p_worker);
@@ -146,12 +146,15 @@ begin
             end if;
             -- The one conflict that a look can end.
             looks := l.state = 'conflict' and l.conflict_cause = 'gone' and i.key is null and i.claim_as = 'recheck';
-            if (l.state = 'conflict' and not looks) or live or (n = 2 and not p_alone) then
+            named := case when i.refs is not null then referents(l, i.refs) end;
+            if (l.state = 'conflict' and not looks) or live or (n = 2 and not p_alone) or named ? 'lacks' then
                 update link set desired_k = i.key, desired_content = i.content, updated_at = t
                     where id = l.id and i.key is not null and desired_k is distinct from i.key;
                 if l.state = 'conflict' and not looks then
                     verdict := case when i.key is null then 'stale' else 'conflict' end;
                     detail := jsonb_build_object('reason', l.last_error, 'key', i.taken);
+                elsif named ? 'lacks' then
+                    verdict := 'lacks'; detail := named;
                 elsif live then
                     verdict := 'busy';
                     detail := jsonb_build_object('left_ms', ceil(extract(epoch from l.lease_until - t) * 1000)::bigint);
@@ -171,6 +174,9 @@ begin
             end if;
             if i.key is null or l.target_id is null then
                 detail := detail || given_up(l, t);
+            end if;
+            if named is not null then
+                detail := detail || named;
             end if;
             grants := grants || (i.idx, l.id, (i.counted_as, i.source, i.generation, i.key, i.token)::running_claim, i.content, i.open,
                 detail)::claim_grant;

@@ -1,26 +1,30 @@
 -- Reserve: the effect row before its call. p_items: array of reserve_item. Verdicts: sent | open (the
--- link has an open effect) | lost (the lease is somebody else's).
+-- link has an open effect) | lost (the lease is somebody else's) | moved (a link that the call names has another target now).
 create or replace function reserve_effects(p_items jsonb) returns table (idx int, verdict text, sent_at timestamptz, settle_at timestamptz)
     language plpgsql volatile as $$
-declare t timestamptz;
+declare t timestamptz; named bigint[];
 begin
+    -- Links that the calls name are locked too, in one order with all others: whoever moves one waits until the row is written.
+    named := array(select (r ->> 'link')::bigint from jsonb_array_elements(p_items) x cross join jsonb_array_elements(x -> 'refs') r
+        where x ? 'refs');
     -- Waits for a concurrent claim; the next statement sees its token.
-    perform 1 from link where id = any (array(select (x ->> 'link')::bigint from jsonb_array_elements(p_items) x))
-        and lease_token = any (array(select (x ->> 'token')::uuid from jsonb_array_elements(p_items) x)) order by id for share;
+    perform 1 from link where id = any (named || array(select (x ->> 'link')::bigint from jsonb_array_elements(p_items) x))
+        and (lease_token = any (array(select (x ->> 'token')::uuid from jsonb_array_elements(p_items) x)) or id = any (named))
+        order by id for share;
     t := kurir_now();
     return query
         with x as materialized (
-            select x.*, l.id as mine, l.tenant
+            select x.*, l.id as mine, l.tenant, x.refs is null or names_hold(x.refs) as holds
             from jsonb_populate_recordset(null::reserve_item, p_items) as x
             left join lateral (select own.id, own.tenant from link own where own.id = x.link and own.lease_token = x.token offset 0) l on true),
         made as (
             insert into effect as e (id, link_id, tenant, source, event_id, generation, k, operation, state, last, request, target_id, sent_at, settle_at, created_at)
             select x.effect, x.link, x.tenant, x.source, x.event_id, x.generation, decode(x.k, 'hex'), x.operation,
                 'sent', x.last, x.request, x.target_id, t, t + x.settle_ms * interval '1 ms', t
-            from x where x.mine is not null order by x.link
+            from x where x.mine is not null and x.holds order by x.link
             on conflict (link_id) where state in ('sent', 'unknown') do nothing
             returning e.id, e.state, e.sent_at, e.settle_at)
-        select x.idx, coalesce(made.state, case when x.mine is null then 'lost' else 'open' end), made.sent_at, made.settle_at
+        select x.idx, coalesce(made.state, case when x.mine is null then 'lost' when not x.holds then 'moved' else 'open' end), made.sent_at, made.settle_at
         from x left join made on made.id = x.effect;
 end $$;
 

@@ -25,7 +25,7 @@ create or replace function wait_is_over(p_tenant text, p_system text, p_connecti
             and kind = p_kind and natural_key = p_key and link_id is distinct from p_link)
         when p_of_id is not null then exists (select 1 from link where tenant = p_tenant and kind = p_kind and source_system = p_of_system
             and source_account = p_of_account and source_id = p_of_id and target_system = p_system
-            and connection_id = p_connection and state in ('linked', 'alias'))
+            and connection_id = p_connection and named_target(link) is not null)
         else false end
 $$;
 

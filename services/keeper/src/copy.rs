@@ -201,16 +201,18 @@ fn understood(
     item.event_type = Some(event.event_type.as_str().to_owned());
     item.subject = Some(event.subject.clone());
     match event.kind() {
-        Kind::State { .. } => {
-            item.k = version.map(|version| event.order_key(version, item.generation));
+        Kind::State { .. } | Kind::Fact => {
+            item.k = match event.kind() {
+                Kind::Fact => Some(event.fact_key(item.generation)),
+                _ => version.map(|version| event.order_key(version, item.generation)),
+            };
             let kind = facet.map(|facet| facet.unwrap_or(event.entity()));
             item.kind = kind.map(str::to_owned);
             item.source_system = Some(event.system.clone());
             item.source_account = Some(event.account.clone());
-            item.source_id = Some(event.record_id().to_owned());
+            item.source_id = Some(event.link_id().to_owned());
             item.connection_id = connection;
         }
-        Kind::Fact => item.connection_id = connection,
         Kind::Hint => item.connection_id = connection,
         // It names its link, whichever connection that has.
         Kind::Request => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use event::Payload;
 use outbound::Client;
 use secrecy::SecretString;
-use sync::{Account, Partner, Plan, Planner};
+use sync::{Account, Partner, Plan, Planner, Targets};
 use worker::budget::Purse;
 use worker::{Connection, Job};
 
@@ -29,7 +29,7 @@ impl MetakockaSync {
 }
 
 impl Planner for MetakockaSync {
-    fn plan(&self, job: &Job) -> Result<Plan, String> {
+    fn plan(&self, job: &Job, _targets: &mut Targets) -> Result<Plan, String> {
         match &job.event.payload {
             Payload::ContactSaved(saved) => content(&saved.contact).map(Plan::Save),
             Payload::ContactDeleted(_) => Ok(Plan::Delete),

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use store::held::{Count, Filter, Held, HeldMessage, Released};
+use store::held::{Awaited, Count, Filter, Held, HeldMessage, Released};
 use store::links::{ConflictCause, Links};
 use store::{Pool, QueuePrefix, Scope};
 use worker::HoldCause;
 
+use crate::awaited::why;
 use crate::{Done, Failed, Kind, conflicts, count};
 
 /// One held event and its message.
@@ -17,6 +18,8 @@ pub struct Shown {
     pub message: HeldMessage,
     /// Of its record, where that is in conflict.
     pub conflict: Option<ConflictCause>,
+    /// The record that it waits for, and why that is not there.
+    pub awaited: Option<Awaited>,
 }
 
 /// # Errors
@@ -28,15 +31,18 @@ pub async fn show(pool: &Pool, scope: Scope<'_>, id: i64) -> Done<Shown> {
         None => None,
     };
     let conflict = link.and_then(|link| ConflictCause::parse(&link.conflict_cause?));
+    let awaited = store::held::awaited(pool, scope, id).await?;
     Ok(Shown {
         held,
         message,
         conflict,
+        awaited,
     })
 }
 
-/// What lets a held event go; `conflict` is its record's.
-pub fn next(row: &Held, conflict: Option<ConflictCause>) -> String {
+/// What lets a held event go.
+pub fn next(shown: &Shown) -> String {
+    let row = &shown.held;
     let id = row.id;
     match HoldCause::parse(&row.reason) {
         Some(HoldCause::NoConnection) => format!(
@@ -49,11 +55,19 @@ pub fn next(row: &Held, conflict: Option<ConflictCause>) -> String {
                 .map(|connection| connection.to_string())
                 .unwrap_or_default()
         ),
-        Some(HoldCause::Budget | HoldCause::Circuit | HoldCause::Prerequisite) => {
+        Some(HoldCause::Budget | HoldCause::Circuit) => {
             "nothing to do: it leaves by itself".to_owned()
         }
+        Some(HoldCause::Prerequisite) => match &shown.awaited {
+            Some(awaited) => format!(
+                "it leaves by itself once {} is at the partner; {}",
+                awaited.record,
+                why(awaited, id)
+            ),
+            None => "nothing to do: it leaves by itself".to_owned(),
+        },
         Some(HoldCause::Conflict) => {
-            conflicts::helps(conflict, &format!("kurir held release {id}"))
+            conflicts::helps(shown.conflict, &format!("kurir held release {id}"))
         }
         Some(
             HoldCause::Poison

@@ -4,6 +4,7 @@
 //! Knows no way to show anything, and neither AMQP nor HTTP: what only these can tell is found by the caller.
 //! The surprising part: advice names commands of `kurir`. They are the words in which this house says what to do next.
 
+mod awaited;
 pub mod conflicts;
 pub mod connections;
 pub mod dead_letters;

@@ -88,6 +88,14 @@ impl Event {
         self.event_type.kind()
     }
 
+    /// What its link is found by: the record's id; of a fact its own, for what happened once is a record of its own.
+    pub fn link_id(&self) -> &str {
+        match self.kind() {
+            Kind::Fact => &self.id,
+            _ => self.record_id(),
+        }
+    }
+
     /// The external id: what follows the first `/` of the subject.
     pub fn record_id(&self) -> &str {
         self.subject
@@ -122,6 +130,11 @@ impl Event {
             headers.push((headers::TRACEPARENT, traceparent.clone()));
         }
         headers
+    }
+
+    /// The order key of a fact: nothing but its generation tells two of them apart.
+    pub fn fact_key(&self, generation: u32) -> OrderKey {
+        self.order_key(&SubjectVersion::from_micros(0), generation)
     }
 
     /// The order key of a state event whose version is known (given, derived or pinned).

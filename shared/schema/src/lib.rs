@@ -20,8 +20,8 @@ const EMBEDDED: &[(i64, &str, &str)] = &[
     ),
     (
         2,
-        "facets",
-        include_str!("../../../migrations/0002_facets.sql"),
+        "many_links",
+        include_str!("../../../migrations/0002_many_links.sql"),
     ),
 ];
 

@@ -207,11 +207,13 @@ fn claim(k: &OrderKey, token: Uuid) -> ClaimItem {
         facet: None,
         claim_as: None,
         content: None,
+        references: Vec::new(),
     }
 }
 
 fn reservation(effect: Uuid, link: i64, token: Uuid, k: &OrderKey) -> Reservation {
     Reservation {
+        refers: Vec::new(),
         effect,
         link,
         token,

@@ -1,6 +1,7 @@
 //! Events that wait for a cause to end: found and counted here, let go in `release` and `paced`, given up in `discard`.
 //! They are written by the hold and claim functions.
 
+mod awaited;
 mod discard;
 mod paced;
 mod release;
@@ -19,6 +20,7 @@ use crate::{Error, Pool, Scope};
 
 pub(crate) use release::move_to_outbox;
 
+pub use awaited::{Awaited, awaited};
 pub use discard::{Discarded, discard, discard_one};
 pub use paced::{
     COUNT_LIMIT, INTERACTIVE_PERCENT, LaneShares, PERMIT_FOR, Waiting, release_paced,
@@ -220,6 +222,8 @@ row! {
         pub target_system: String,
         pub reason: String,
         pub rows: i64,
+        /// Of them, those that have waited for another record for more than a day.
+        pub overdue: i64,
     }
 }
 
@@ -231,7 +235,9 @@ pub async fn waiting(
     limit: i64,
 ) -> Result<Vec<Group>, Error> {
     let query = sqlx::query_as(concat!(
-        "select tenant, target_system, reason, count(*) as rows from held where ",
+        "select tenant, target_system, reason, count(*) as rows,
+           count(*) filter (where reason = 'prerequisite' and held_at < kurir_now() - interval '1 day') as overdue
+         from held where ",
         matching!(),
         " group by tenant, target_system, reason order by rows desc, tenant, target_system, reason limit $11"
     ));

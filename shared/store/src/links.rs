@@ -8,6 +8,7 @@ mod conflict;
 mod dead;
 mod effect;
 mod hold;
+mod reference;
 mod rows;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use effect::{
     Standing,
 };
 pub use hold::{HeldItem, HeldVerdict};
+pub use reference::{Reference, Referent, Refers};
 pub use rows::{EffectRow, LinkKey, LinkRow};
 
 /// Most rows of one statement. Beyond 16 to 32 a batch gains little and holds its locks longer.

@@ -24,6 +24,8 @@ pub struct Filter {
     pub connection: Option<Uuid>,
     /// `pending`, `linked`, `conflict`, `deleted` or `alias`.
     pub state: Option<String>,
+    /// Only those that name another record at the partner than the one that their reference leads to now.
+    pub moved: bool,
 }
 
 row! {
@@ -71,6 +73,8 @@ pub async fn list(
            and ($3::text is null or source_id = $3 or kind || '/' || source_id = $3) and ($4::text is null or target_id = $4)
            and ($5::text is null or target_system = $5) and ($6::uuid is null or connection_id = $6)
            and ($7::text is null or state = $7) and ($8::bigint is null or id > $8)
+           and (not $10 or exists (select 1 from jsonb_array_elements(refers) named join link o on o.id = (named ->> 'link')::bigint
+             where named_target(o) <> named ->> 'target_id'))
          order by id limit $9",
     )
     .bind(scope.tenant())
@@ -82,6 +86,7 @@ pub async fn list(
     .bind(&filter.state)
     .bind(after)
     .bind(limit)
+    .bind(filter.moved)
     .fetch_all(pool)
     .await?)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use event::{Kind, Payload, SyncWhat};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use store::links::{ClaimItem, ClaimVerdict, HeldItem, HeldVerdict, LinkKey, Links};
+use store::links::{ClaimItem, ClaimVerdict, HeldItem, HeldVerdict, LinkKey, Links, Refers};
 use worker::{
     AckReason, Claims, DeadClass, HoldCause, HoldItem, HoldVerdict, Holds, Job, Leased, PortError,
     Release, Verdict, WaitsFor,
@@ -14,6 +14,7 @@ use worker::{
 use crate::content::{Content, NaturalKey};
 use crate::drive::Grant;
 use crate::step::{Wish, Work};
+use crate::targets::Targets;
 
 /// What a capability makes of an event, without any I/O.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +24,12 @@ pub enum Plan {
 }
 
 pub trait Planner: Send + Sync + 'static {
-    /// `Err`: the event's data cannot be expressed at the partner; it names the field.
-    fn plan(&self, job: &Job) -> Result<Plan, String>;
+    /// `targets` answers with the ids of other links' records; the event waits until there is one for each that is asked for.
+    /// Asked again once they are known, and must ask for the same ones. `Job::link_kind` says which facet is meant.
+    ///
+    /// # Errors
+    /// The event's data cannot be expressed at the partner; it names the field.
+    fn plan(&self, job: &Job, targets: &mut Targets) -> Result<Plan, String>;
 }
 
 /// `worker::Claims` over the link engine.
@@ -71,13 +76,14 @@ impl LinkClaims {
             facet: job.facet,
             claim_as: None,
             content: None,
+            references: Vec::new(),
         };
         if let (Kind::Request, Payload::SyncRequested(request)) = (event.kind(), &event.payload) {
             item.link = Err(request.link);
             item.claim_as = Some(format!("{:?}", request.what).to_lowercase());
             return Ok((item, Prepared::Request(request.what)));
         }
-        let (Kind::State { .. }, Some(connection), Some(k)) =
+        let (Kind::State { .. } | Kind::Fact, Some(connection), Some(k)) =
             (event.kind(), job.connection.as_ref(), job.order_key())
         else {
             return Err(Refused(
@@ -85,19 +91,23 @@ impl LinkClaims {
                 format!("{} cannot be claimed here", event.event_type),
             ));
         };
-        let plan = self
-            .planner
-            .plan(job)
-            .map_err(|reason| Refused(DeadClass::Unmappable, reason))?;
-        item.link = Ok(LinkKey {
+        let unmappable = |reason| Refused(DeadClass::Unmappable, reason);
+        let mut targets = Targets::unknown(event);
+        let plan = self.planner.plan(job, &mut targets).map_err(unmappable)?;
+        item.references = targets.asked().map_err(unmappable)?;
+        let key = LinkKey {
             tenant: item.tenant.clone(),
             kind: job.link_kind().to_owned(),
             source_system: event.system.clone(),
             source_account: event.account.clone(),
-            source_id: event.record_id().to_owned(),
+            source_id: event.link_id().to_owned(),
             target_system: self.system.to_owned(),
             connection_id: connection.id,
-        });
+        };
+        if item.references.iter().any(|one| one.is_of(&key)) {
+            return Err(unmappable("it names its own record".to_owned()));
+        }
+        item.link = Ok(key);
         item.k = Some(k.clone());
         let wish = match plan {
             Plan::Save(content) => {
@@ -203,6 +213,7 @@ fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant
                 event_id: job.event.id.clone(),
                 generation: job.generation(),
                 wish,
+                refers: granted.referents.iter().map(Refers::from).collect(),
             };
             Verdict::Granted(Grant {
                 granted: *granted,
@@ -217,6 +228,19 @@ fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant
         ClaimVerdict::Held => Verdict::Ack(AckReason::Held),
         ClaimVerdict::Busy { left } => Verdict::Busy { left },
         ClaimVerdict::Alone => Verdict::Alone,
+        ClaimVerdict::Lacks(reference) => Verdict::Hold {
+            cause: HoldCause::Prerequisite,
+            reason: format!(
+                "{} {} is not at the partner yet",
+                reference.kind, reference.source_id
+            ),
+            waits_for: Some(WaitsFor::Record {
+                kind: reference.kind,
+                source_system: reference.source_system,
+                source_account: reference.source_account,
+                source_id: reference.source_id,
+            }),
+        },
         ClaimVerdict::NotYours { owner } => Verdict::Dead {
             class: DeadClass::Internal,
             reason: format!("the link of this record belongs to {owner}"),
@@ -263,7 +287,6 @@ impl Holds for LinkHolds {
 
 fn held(item: HoldItem) -> HeldItem {
     let event = &item.job.event;
-    let state = matches!(event.kind(), Kind::State { .. });
     HeldItem {
         worker: item.worker.to_owned(),
         tenant: event.tenant.as_str().to_owned(),
@@ -276,8 +299,8 @@ fn held(item: HoldItem) -> HeldItem {
         kind: item.job.link_kind().to_owned(),
         source_system: event.system.clone(),
         source_account: event.account.clone(),
-        source_id: event.record_id().to_owned(),
-        k: item.job.order_key().filter(|_| state),
+        source_id: event.link_id().to_owned(),
+        k: item.job.order_key(),
         link: match &event.payload {
             Payload::SyncRequested(request) => Some(request.link),
             _ => None,

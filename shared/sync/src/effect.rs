@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use event::OrderKey;
 use serde::{Deserialize, Serialize};
-use store::links::EffectRow;
+use store::links::{EffectRow, Refers};
 use uuid::Uuid;
 
 use crate::content::{Fields, NaturalKey, Part};
@@ -99,6 +99,9 @@ pub struct Request {
     /// What a create is found by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<NaturalKey>,
+    /// Links whose records it names. Of an update and a create; the link remembers those of the last one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refers: Vec<Refers>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -24,6 +24,7 @@ mod proof;
 mod recheck;
 mod step;
 mod target;
+mod targets;
 
 pub use claims::{LinkClaims, LinkHolds, Plan, Planner};
 pub use clock::{Clock, MonotonicClock};
@@ -40,3 +41,4 @@ pub use next::next;
 pub use partner::{Account, Partner};
 pub use step::{Seen, Step, View, Wish, Work};
 pub use target::{Answer, Call, LookError, SendError, Target};
+pub use targets::Targets;

@@ -20,11 +20,13 @@ use worker::{
 };
 
 use self::accounts::{Accounts, NoAccount, TURN_WAIT};
-use crate::claims::LinkClaims;
+use crate::claims::{LinkClaims, Plan};
 use crate::clock::MonotonicClock;
 use crate::drive::{Driver, Grant, Settings};
 use crate::measures::Measures;
 use crate::partner::Partner;
+use crate::step::Wish;
+use crate::targets::Targets;
 
 /// Room for a look-up, a write of 120 s and a look at what became of it, twice.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -127,6 +129,7 @@ impl LinkWorker {
         let Some(_turn) = account.turn().await else {
             return Ok(limited(now, begun, TURN_WAIT));
         };
+        let grant = self.named(job, grant)?;
         let target = account.partner.target(&grant, job);
         let driver = Driver {
             ledger: &self.links,
@@ -148,6 +151,27 @@ impl LinkWorker {
             )),
             (answer, _) => answer,
         }
+    }
+
+    /// A content that names other records is planned once more, with their ids.
+    fn named(&self, job: &Job, mut grant: Grant) -> Result<Grant, Failure> {
+        let Wish::Content { content, .. } = &mut grant.work.wish else {
+            return Ok(grant);
+        };
+        let referents = &grant.granted.referents;
+        if referents.is_empty() {
+            return Ok(grant);
+        }
+        let mut targets = Targets::found(&job.event, referents);
+        let planned = self.partner.plan(job, &mut targets);
+        match planned.map_err(|reason| Failure::permanent(DeadClass::Unmappable, reason))? {
+            Plan::Save(named) if targets.complete() => *content = named,
+            _ => {
+                let reason = "its second plan names other records than its first";
+                return Err(Failure::permanent(DeadClass::Internal, reason));
+            }
+        }
+        Ok(grant)
     }
 
     /// Of the link that a request names, whichever of the tenant's that is. Inner `Err`: nothing to do now.

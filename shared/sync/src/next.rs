@@ -217,6 +217,7 @@ fn create(content: &Content, target: &dyn Target) -> Step {
     let parts = target.parts_in_create(content);
     let last = wanted(content).iter().all(|part| parts.contains(part));
     let request = Request {
+        refers: Vec::new(),
         fields: fields.clone(),
         parts: parts.clone(),
         part_id: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use event::OrderKey;
-use store::links::ConflictCause;
+use store::links::{ConflictCause, Refers};
 
 use crate::content::{Content, NaturalKey, Parts, Record};
 use crate::effect::{Effect, Request};
@@ -18,6 +18,8 @@ pub struct Work {
     pub event_id: String,
     pub generation: u32,
     pub wish: Wish,
+    /// The links whose records the content names.
+    pub refers: Vec<Refers>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

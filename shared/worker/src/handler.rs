@@ -20,6 +20,8 @@ pub enum WaitCause {
     Settle,
     /// A look at the partner may not show yet what was written.
     Lag,
+    /// A record that the content names moved at the partner while we worked.
+    Reference,
     /// Ours was taken while we worked.
     TokenLost,
     /// Too much of the send window or of the handler's deadline is gone.
@@ -38,6 +40,7 @@ impl WaitCause {
             Self::Lease => "another worker holds the record's lease",
             Self::Settle => "an earlier call may still take effect at the partner",
             Self::Lag => "the partner does not show the record now; its look-ups may lag",
+            Self::Reference => "a record that it names has become another one at the partner",
             Self::TokenLost => "the record's lease was taken meanwhile",
             Self::TooLate => "too little time left for the call",
             Self::Alone => "must run alone in its process",

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use event::{Event, SubjectVersion};
+use event::{Event, Kind, SubjectVersion};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -100,8 +100,11 @@ impl Job {
         self.facet.unwrap_or_else(|| self.event.entity())
     }
 
-    /// The order key of a state event, once its version is known.
+    /// The order key of a state event, once its version is known; of a fact, which never changes, at once.
     pub fn order_key(&self) -> Option<event::OrderKey> {
+        if self.event.kind() == Kind::Fact {
+            return Some(self.event.fact_key(self.generation()));
+        }
         self.version
             .as_ref()
             .map(|version| self.event.order_key(version, self.generation()))

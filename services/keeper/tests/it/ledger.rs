@@ -403,6 +403,7 @@ pub(crate) fn claim(event: &serde_json::Value, connection: Uuid) -> ClaimItem {
         facet: None,
         claim_as: None,
         content: None,
+        references: Vec::new(),
     }
 }
 

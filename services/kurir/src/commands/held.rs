@@ -156,7 +156,8 @@ pub(crate) async fn run(context: &Context, command: Held) -> Done {
             let page = Page::new(rows, limit, |last| format!("--after {}", last.id));
             output.page(&page, |rows| {
                 let heads = [
-                    "id", "tenant", "worker", "cause", "event", "subject", "since", "detail",
+                    "id", "tenant", "worker", "cause", "event", "subject", "facet", "since",
+                    "detail",
                 ];
                 table(&heads, rows.iter().map(row).collect(), "nothing is held")
             })
@@ -188,6 +189,7 @@ fn row(row: &Row) -> Vec<String> {
         row.reason.clone(),
         row.event_id.clone(),
         row.subject.clone(),
+        row.facet.clone().unwrap_or_default(),
         at(row.held_at),
         short(row.detail.as_deref().unwrap_or_default(), DETAIL_WIDTH),
     ]

@@ -1,10 +1,11 @@
-//! Carries names and e-mail addresses of contacts to an invented address book: `GET /entries?email=`, `POST /entries`, `GET`,
-//! `PUT` and `DELETE /entries/{id}`, each with a bearer token.
+//! Carries contacts to an invented address book, as entries with a name and an e-mail address, and as memberships, which name their
+//! entry: `GET /entries?email=`, `POST /entries`, `GET`, `PUT` and `DELETE /entries/{id}`, and the same for `/members`, each with
+//! a bearer token.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use event::{EventType, Payload};
+use event::{Contact, EventType, Payload};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use outbound::{Client, Method, Policy, Purse};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use sync::mapping::managed;
 use sync::{
     Account, Answer, Call, Content, Fields, Grant, LookError, NaturalKey, Operation, Partner, Plan,
-    Planner, Record, SendError, Target,
+    Planner, Record, SendError, Target, Targets,
 };
 use worker::budget::BudgetSpec;
 use worker::{Connection, Facets, Job};
@@ -28,10 +29,17 @@ pub(crate) static WORKER: Worker = Worker {
         EventType::CrmContactUpdated,
         EventType::CrmContactDeleted,
     ],
-    facets: Facets::ENTITY,
+    facets: Facets(&[
+        (EventType::CrmContactCreated, FACETS),
+        (EventType::CrmContactUpdated, FACETS),
+        (EventType::CrmContactDeleted, FACETS),
+    ]),
     system: &ADDRESS_BOOK,
     partner: |client, _settings| Ok(Arc::new(AddressBook(client.clone()))),
 };
+
+/// What becomes of a contact; each is a link of that kind.
+const FACETS: &[&str] = &["contact", "membership"];
 
 static ADDRESS_BOOK: System = System {
     name: "address_book",
@@ -68,26 +76,47 @@ fn open(
 struct AddressBook(Client);
 
 impl Planner for AddressBook {
-    fn plan(&self, job: &Job) -> Result<Plan, String> {
+    fn plan(&self, job: &Job, targets: &mut Targets) -> Result<Plan, String> {
         let saved = match &job.event.payload {
             Payload::ContactSaved(saved) => saved,
             Payload::ContactDeleted(_) => return Ok(Plan::Delete),
             _ => return Err(format!("{} is not for this worker", job.event.event_type)),
         };
-        let mut content = Content::default();
-        let name = Some(saved.contact.name.clone());
-        content.fields.insert("name".to_owned(), name);
-        if let Some(emails) = managed(&saved.contact.emails) {
-            let first = emails.and_then(|emails| emails.first());
-            let email = first.map(|email| email.value.to_lowercase());
-            let key = email
-                .as_deref()
-                .map(|email| NaturalKey::of(["email", email]));
-            content.keys.extend(key);
-            content.fields.insert("email".to_owned(), email);
-        }
-        Ok(Plan::Save(content))
+        Ok(Plan::Save(match job.link_kind() {
+            "membership" => membership(&saved.contact, targets),
+            _ => entry(&saved.contact),
+        }))
     }
+}
+
+fn entry(contact: &Contact) -> Content {
+    let mut content = Content::default();
+    let name = Some(contact.name.clone());
+    content.fields.insert("name".to_owned(), name);
+    if let Some(emails) = managed(&contact.emails) {
+        let first = emails.and_then(|emails| emails.first());
+        let email = first.map(|email| email.value.to_lowercase());
+        let key = email
+            .as_deref()
+            .map(|email| NaturalKey::of(["email", email]));
+        content.keys.extend(key);
+        content.fields.insert("email".to_owned(), email);
+    }
+    content
+}
+
+/// Names two entries: the contact's own, and that of the organization that it belongs to.
+fn membership(contact: &Contact, targets: &mut Targets) -> Content {
+    let mut content = Content::default();
+    let mut set = |name: &str, value| content.fields.insert(name.to_owned(), value);
+    set("of", Some(contact.id.clone()));
+    set("entry", Some(targets.of("contact", &contact.id)));
+    if let Some(organization) = managed(&contact.organization) {
+        let id = organization.and_then(|organization| organization.id.as_deref());
+        set("company", id.map(|id| targets.of("contact", id)));
+    }
+    content.keys.push(NaturalKey::of(["of", &contact.id]));
+    content
 }
 
 impl Partner for AddressBook {
@@ -103,17 +132,27 @@ impl Partner for AddressBook {
     }
 }
 
-/// The account, and the target of each handling.
-#[derive(Clone)]
 struct Book(Rest);
 
 impl Account for Book {
-    fn target<'a>(&'a self, _grant: &Grant, _job: &Job) -> Box<dyn Target + 'a> {
-        Box::new(self.clone())
+    fn target<'a>(&'a self, grant: &Grant, _job: &Job) -> Box<dyn Target + 'a> {
+        Box::new(Shelf {
+            book: &self.0,
+            path: match grant.granted.link.kind.as_str() {
+                "membership" => "members",
+                _ => "entries",
+            },
+        })
     }
 }
 
-impl Book {
+/// Records of one kind, for one handling.
+struct Shelf<'a> {
+    book: &'a Rest,
+    path: &'static str,
+}
+
+impl Shelf<'_> {
     async fn write(&self, call: &Call, left: Duration) -> Result<Answer, SendError> {
         let (operation, method, id, fields) = match call {
             Call::Create { fields, .. } => ("create", Method::POST, None, fields.clone()),
@@ -121,9 +160,11 @@ impl Book {
             Call::Delete { id } => ("delete", Method::DELETE, Some(id), Fields::new()),
             other => unreachable!("entries have no parts: {other:?}"),
         };
-        let mut path = vec!["entries"];
+        let mut path = vec![self.path];
         path.extend(id.map(String::as_str));
-        let sending = self.0.send(operation, method, &path, json!(fields), left);
+        let sending = self
+            .book
+            .send(operation, method, &path, json!(fields), left);
         match (sending.await?, id) {
             (Value::Null, Some(id)) => Ok(Answer::of(id, None)),
             (entry, _) => Ok(Answer::of(record(&entry).id, Some(record(&entry)))),
@@ -142,16 +183,19 @@ fn record(entry: &Value) -> Record {
     record
 }
 
-impl Target for Book {
+impl Target for Shelf<'_> {
     fn find<'a>(&'a self, keys: &'a [NaturalKey]) -> BoxFuture<'a, Result<Vec<Record>, LookError>> {
         async move {
-            let email = keys.first().and_then(|key| key.parts().pop());
-            let asked = [("email", email.as_deref().unwrap_or_default())];
-            let found = self.0.look("find", &["entries"], &asked).await?;
+            let key = keys.first().map(NaturalKey::parts).unwrap_or_default();
+            let [name, value] = key.as_slice() else {
+                return Ok(Vec::new());
+            };
+            let asked = [(name.as_str(), value.as_str())];
+            let found = self.book.look("find", &[self.path], &asked).await?;
             let found = found.unwrap_or_default();
             let hits = found.as_array().into_iter().flatten().map(record);
             Ok(hits
-                .filter(|hit| hit.fields.get("email") == email.as_ref())
+                .filter(|hit| hit.fields.get(name) == Some(value))
                 .collect())
         }
         .boxed()
@@ -159,7 +203,7 @@ impl Target for Book {
 
     fn read<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Record>, LookError>> {
         async move {
-            let found = self.0.look("read", &["entries", id], &[]).await?;
+            let found = self.book.look("read", &[self.path, id], &[]).await?;
             Ok(found.as_ref().map(record))
         }
         .boxed()

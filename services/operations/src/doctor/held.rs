@@ -27,6 +27,20 @@ pub async fn check(pool: &Pool, scope: Scope<'_>) -> Vec<Finding> {
         .into_iter()
         .map(|group| Finding::warning(SUBJECT, "held", waiting::what(group), waiting::next(group)))
         .collect();
+    for group in leave.iter().filter(|group| group.overdue > 0) {
+        let detail = format!(
+            "{} of {} {} waited for another record for more than a day",
+            count(group.overdue.unsigned_abs(), "event"),
+            group.tenant,
+            if group.overdue == 1 { "has" } else { "have" },
+        );
+        findings.push(Finding::warning(
+            SUBJECT,
+            "held",
+            detail,
+            waiting::next(group),
+        ));
+    }
     let leaving: u64 = leave.iter().map(|group| group.rows.unsigned_abs()).sum();
     if leaving > 0 {
         let detail = format!(

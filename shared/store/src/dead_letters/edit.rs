@@ -213,7 +213,7 @@ async fn newest(
     .bind(original.facet.as_deref().unwrap_or(event.entity()))
     .bind(&event.system)
     .bind(&event.account)
-    .bind(event.record_id())
+    .bind(event.link_id())
     .bind(original.connection_id)
     .bind(k)
     .fetch_optional(&mut *transaction)
@@ -229,15 +229,19 @@ async fn newest(
 
 /// The order key of the next life. A version that the event does not bring was pinned at its first receipt.
 fn key(event: &Event, pinned: Option<&StoredKey>, generation: i32) -> Option<Vec<u8>> {
-    if !matches!(event.kind(), Kind::State { .. }) {
-        return None;
-    }
-    let version = match &event.version {
-        Some(version) => version.value.clone(),
-        None => SubjectVersion::parse(pinned?.0.version())?,
-    };
     let generation = u32::try_from(generation).unwrap_or_default();
-    Some(event.order_key(&version, generation).as_bytes().to_vec())
+    let key = match event.kind() {
+        Kind::Fact => event.fact_key(generation),
+        Kind::Hint | Kind::Request => return None,
+        Kind::State { .. } => {
+            let version = match &event.version {
+                Some(version) => version.value.clone(),
+                None => SubjectVersion::parse(pinned?.0.version())?,
+            };
+            event.order_key(&version, generation)
+        }
+    };
+    Some(key.as_bytes().to_vec())
 }
 
 /// The same event with the version "now", its key for the life of this generation beside it. For a version that came

@@ -7,6 +7,7 @@ use sqlx::types::Json;
 use std::time::Duration;
 use uuid::Uuid;
 
+use super::reference::{Reference, Referent};
 use super::rows::{EffectRow, LinkKey, LinkRow, hex_key};
 use super::{Links, dead};
 use crate::Error;
@@ -36,6 +37,8 @@ pub struct ClaimItem {
     pub claim_as: Option<String>,
     /// Digest of the content that it wants: equal ones are the same content.
     pub content: Option<String>,
+    /// The links that its content names.
+    pub references: Vec<Reference>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +55,8 @@ pub struct Granted {
     pub given_up: Vec<EffectRow>,
     /// Natural keys of those calls that are another link's by now.
     pub keys_of_others: Vec<String>,
+    /// Of all references of the item.
+    pub referents: Vec<Referent>,
 }
 
 /// A natural key of this record belongs to another record's link.
@@ -77,6 +82,8 @@ pub enum ClaimVerdict {
         left: Duration,
     },
     Alone,
+    /// A link that its content names is not usable now.
+    Lacks(Reference),
     /// Another worker owns the link; nothing was changed.
     NotYours {
         owner: String,
@@ -160,6 +167,8 @@ struct Row<'a> {
     headers: &'a serde_json::Value,
     claim_as: Option<&'a str>,
     content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refs: Option<&'a [Reference]>,
 }
 
 impl<'a> Row<'a> {
@@ -199,6 +208,7 @@ impl<'a> Row<'a> {
             headers: &item.headers,
             claim_as: item.claim_as.as_deref(),
             content: item.content.as_deref(),
+            refs: (!item.references.is_empty()).then_some(&item.references),
         }
     }
 }
@@ -215,6 +225,9 @@ struct Detail {
     abandoned: Vec<EffectRow>,
     #[serde(default)]
     keys_of_others: Vec<String>,
+    #[serde(default)]
+    referents: Vec<Referent>,
+    lacks: Option<Reference>,
     taken: Option<KeyTaken>,
     left_ms: Option<u64>,
     reason: Option<String>,
@@ -237,6 +250,7 @@ fn read(verdict: &str, detail: Detail) -> Result<ClaimVerdict, Error> {
                 natural_keys: detail.keys,
                 given_up: detail.abandoned,
                 keys_of_others: detail.keys_of_others,
+                referents: detail.referents,
             }))
         }
         "duplicate" => ClaimVerdict::Duplicate,
@@ -248,6 +262,9 @@ fn read(verdict: &str, detail: Detail) -> Result<ClaimVerdict, Error> {
             left: Duration::from_millis(detail.left_ms.unwrap_or_default()),
         },
         "alone" => ClaimVerdict::Alone,
+        "lacks" => ClaimVerdict::Lacks(detail.lacks.ok_or_else(|| {
+            Error::Unreadable("a claim lacks a link and does not say which".to_owned())
+        })?),
         "not_yours" => ClaimVerdict::NotYours {
             owner: detail.reason.unwrap_or_default(),
         },

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::answers::in_order;
 use super::conflict::ConflictCause;
+use super::reference::Refers;
 use super::rows::{EffectRow, LinkRow, hex_key};
 use crate::Error;
 
@@ -33,6 +34,8 @@ pub struct Reservation {
     pub target_id: Option<String>,
     /// From `sent` until an absent look-up is believed.
     pub settle: Duration,
+    /// What the request names: sent only while each of these links has this target.
+    pub refers: Vec<Refers>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +46,8 @@ pub enum Reserved {
     Lost,
     /// The link has an open effect: resolve again.
     Open,
+    /// A link that the request names has another target by now: plan anew.
+    Moved,
 }
 
 #[derive(Clone, Debug)]
@@ -212,6 +217,8 @@ struct ReserveRow<'a> {
     request: &'a Value,
     target_id: Option<&'a str>,
     settle_ms: i64,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    refs: &'a [Refers],
 }
 
 pub(super) async fn reserve(pool: PgPool, items: Vec<Reservation>) -> Result<Vec<Reserved>, Error> {
@@ -232,6 +239,7 @@ pub(super) async fn reserve(pool: PgPool, items: Vec<Reservation>) -> Result<Vec
             request: &item.request,
             target_id: item.target_id.as_deref(),
             settle_ms: millis(item.settle),
+            refs: &item.refers,
         })
         .collect();
     type Time = Option<DateTime<Utc>>;
@@ -267,6 +275,7 @@ pub(super) async fn reserve(pool: PgPool, items: Vec<Reservation>) -> Result<Vec
                     settle_at,
                 })),
                 "open" => Reserved::Open,
+                "moved" => Reserved::Moved,
                 _ => Reserved::Lost,
             },
         )

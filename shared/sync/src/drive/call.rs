@@ -22,10 +22,13 @@ impl Run<'_, '_> {
     pub(super) async fn call(
         &mut self,
         call: Call,
-        request: Request,
+        mut request: Request,
         last: bool,
     ) -> Result<Flow, Halt> {
         let operation = call.operation();
+        if operation != Operation::Delete {
+            request.refers.clone_from(&self.work.refers);
+        }
         let begun = self.driver.clock.elapsed();
         if begun + self.driver.target.longest(operation) > self.deadline {
             // A chain goes on with the next delivery; nothing of it is lost.
@@ -41,6 +44,7 @@ impl Run<'_, '_> {
         let row = match reserved {
             Reserved::Yes(row) => *row,
             Reserved::Lost => return Ok(self.lost()),
+            Reserved::Moved => return Ok(self.wait(WaitCause::Reference)),
             // Somebody's open effect stands in the way: it is his link now, or his call is still out.
             Reserved::Open => return Ok(self.wait(WaitCause::TokenLost)),
         };
@@ -233,6 +237,7 @@ impl Run<'_, '_> {
             request: json!(request),
             target_id: call.target_id().map(str::to_owned),
             settle,
+            refers: request.refers.clone(),
         }
     }
 }

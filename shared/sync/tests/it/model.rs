@@ -532,6 +532,7 @@ impl State {
             .map(|key| key.0)
             .collect();
         ClaimVerdict::Granted(Box::new(Granted {
+            referents: Vec::new(),
             link: row,
             open: self.open(id),
             now,

@@ -69,6 +69,7 @@ fn claim(record: usize, version: i64) -> ClaimItem {
         facet: None,
         claim_as: None,
         content: None,
+        references: Vec::new(),
     }
 }
 
@@ -85,6 +86,7 @@ fn request(link: i64) -> ClaimItem {
 
 fn reservation(item: &ClaimItem, granted: &Granted) -> Reservation {
     Reservation {
+        refers: Vec::new(),
         effect: Uuid::now_v7(),
         link: granted.link.id,
         token: item.token,

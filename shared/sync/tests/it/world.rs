@@ -1196,6 +1196,7 @@ fn claim_item(state: &Shared, msg: &Msg) -> ClaimItem {
         facet: None,
         claim_as,
         content: None,
+        references: Vec::new(),
     };
     match &msg.what {
         What::Event { index, generation } => {
@@ -1294,6 +1295,7 @@ async fn handle<S: SimStore + 'static>(
                 cell.die().await;
             }
             let work = Work {
+                refers: Vec::new(),
                 source: item.source.clone(),
                 event_id: item.event_id.clone(),
                 generation: item.generation,

@@ -61,6 +61,7 @@ pub(super) async fn list(pool: &Pool, given: List) -> Done {
             "state",
             "class",
             "subject",
+            "facet",
             "last died",
             "message",
         ];
@@ -104,6 +105,7 @@ fn row(row: &DeadLetter) -> Vec<String> {
         row.state.clone(),
         row.class.clone(),
         row.subject.clone().unwrap_or_default(),
+        row.facet.clone().unwrap_or_default(),
         at(row.last_at),
         short(row.message.as_deref().unwrap_or_default(), MESSAGE_WIDTH),
     ]

@@ -75,6 +75,7 @@ fn about(story: &Story) -> String {
         ("tenant", optional(&letter.tenant)),
         ("worker", letter.worker.clone()),
         ("record", optional(&letter.subject)),
+        ("facet", optional(&letter.facet)),
         ("type", optional(&letter.event_type)),
         (
             "event",

@@ -40,6 +40,7 @@ fn tell(shown: &Shown) -> String {
         ("event", format!("{} of {}", row.event_id, row.source)),
         ("type", row.event_type.clone()),
         ("subject", row.subject.clone()),
+        ("facet", row.facet.clone().unwrap_or_default()),
         (
             "link",
             row.link_id
@@ -49,8 +50,5 @@ fn tell(shown: &Shown) -> String {
         ("since", at_both(row.held_at)),
     ]);
     let body = serde_json::to_string_pretty(&shown.message.body).unwrap_or_default();
-    format!(
-        "{known}\n\nMessage\n{body}\n\nNext: {}",
-        next(row, shown.conflict)
-    )
+    format!("{known}\n\nMessage\n{body}\n\nNext: {}", next(shown))
 }

@@ -30,6 +30,10 @@ pub(crate) struct List {
     /// The record's id at the partner
     #[arg(long, value_name = "ID")]
     target: Option<String>,
+    /// Only those left behind: they name another record at the partner than the one that theirs is now; their next event
+    /// takes them along
+    #[arg(long)]
+    moved: bool,
     /// Begins after this link
     #[arg(long, value_name = "ID")]
     after: Option<i64>,
@@ -46,6 +50,7 @@ pub(super) async fn list(pool: &Pool, given: List) -> Done {
         state,
         record,
         target,
+        moved,
         after,
         limit,
         output,
@@ -58,6 +63,7 @@ pub(super) async fn list(pool: &Pool, given: List) -> Done {
         state,
         source_id: record,
         target_id: target,
+        moved,
         ..Filter::default()
     };
     let scope = scope(tenant.as_ref());
@@ -65,7 +71,7 @@ pub(super) async fn list(pool: &Pool, given: List) -> Done {
     let links = store::links_read::list(pool, scope, &filter, after, asked).await?;
     let page = Page::new(links, limit, |last| format!("--after {}", last.id));
     // A link's state or its id there is nothing that a held event has.
-    let held = match filter.state.is_none() && filter.target_id.is_none() {
+    let held = match filter.state.is_none() && filter.target_id.is_none() && !moved {
         true => operations::waiting::told(pool, scope, &held).await?,
         false => String::new(),
     };
