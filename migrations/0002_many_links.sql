@@ -11,6 +11,8 @@ alter table dead_letter add column facet text generated always as (headers ->> '
 alter table link add column refers jsonb not null default '[]';
 -- Array of {kind, source_system, source_account, source_id}.
 alter type claim_item add attribute refs jsonb;
+-- Its content is made under the lease: what an earlier call of the event carried is answered with the grant.
+alter type claim_item add attribute later boolean;
 -- Array of {link, target_id}: sent only while each of these links has this target.
 alter type reserve_item add attribute refs jsonb;
 -- A reference as the envelope names it.

@@ -178,6 +178,12 @@ begin
             if named is not null then
                 detail := detail || named;
             end if;
+            if i.later then
+                -- Whatever became of it: a repeat carries the same text, made anew it would be another one.
+                detail := detail || jsonb_build_object('earlier', (select effect_json(e) from effect e where e.link_id = l.id
+                    and e.source = i.source and e.event_id = i.event_id and e.operation in ('create', 'update')
+                    order by e.created_at desc, e.id desc limit 1));
+            end if;
             grants := grants || (i.idx, l.id, (i.counted_as, i.source, i.generation, i.key, i.token)::running_claim, i.content, i.open,
                 detail)::claim_grant;
             if i.wants_keys then

@@ -208,6 +208,7 @@ fn claim(k: &OrderKey, token: Uuid) -> ClaimItem {
         claim_as: None,
         content: None,
         references: Vec::new(),
+        later: false,
     }
 }
 

@@ -20,6 +20,9 @@ use crate::targets::Targets;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
     Save(Content),
+    /// What is known of it; the rest costs something and is made under the lease (`Account::make`), once per event: a repeat
+    /// carries what the first call carried.
+    Later(Content),
     Delete,
 }
 
@@ -77,6 +80,7 @@ impl LinkClaims {
             claim_as: None,
             content: None,
             references: Vec::new(),
+            later: false,
         };
         if let (Kind::Request, Payload::SyncRequested(request)) = (event.kind(), &event.payload) {
             item.link = Err(request.link);
@@ -109,22 +113,25 @@ impl LinkClaims {
         }
         item.link = Ok(key);
         item.k = Some(k.clone());
+        item.later = matches!(plan, Plan::Later(_));
         let wish = match plan {
-            Plan::Save(content) => {
+            Plan::Save(content) | Plan::Later(content) => {
                 item.content = Some(content.digest());
                 item.natural_keys = content.keys.iter().map(|key| key.0.clone()).collect();
                 Wish::Content { k, content }
             }
             Plan::Delete => Wish::Deleted { k },
         };
-        Ok((item, Prepared::Event(wish)))
+        let later = item.later;
+        Ok((item, Prepared::Event(wish, later)))
     }
 }
 
 struct Refused(DeadClass, String);
 
 enum Prepared {
-    Event(Wish),
+    /// Its content is made later, where the second says so.
+    Event(Wish, bool),
     Request(SyncWhat),
 }
 
@@ -196,8 +203,9 @@ impl Claims for LinkClaims {
 fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant> {
     match answer {
         ClaimVerdict::Granted(granted) => {
+            let later = matches!(prepared, Prepared::Event(_, true));
             let wish = match prepared {
-                Prepared::Event(wish) => wish,
+                Prepared::Event(wish, _) => wish,
                 Prepared::Request(SyncWhat::Resolve) => Wish::Resolve,
                 Prepared::Request(SyncWhat::Recheck) => Wish::Recheck {
                     keys: granted
@@ -216,6 +224,7 @@ fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant
                 refers: granted.referents.iter().map(Refers::from).collect(),
             };
             Verdict::Granted(Grant {
+                later,
                 granted: *granted,
                 work,
                 token: job.token,

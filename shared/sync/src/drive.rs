@@ -33,6 +33,8 @@ pub struct Grant {
     pub granted: Granted,
     pub work: Work,
     pub token: Uuid,
+    /// The content is made under this lease.
+    pub later: bool,
 }
 
 /// Between re-checks of a record that is gone, after those of the settings.

@@ -23,8 +23,9 @@ use self::accounts::{Accounts, NoAccount, TURN_WAIT};
 use crate::claims::{LinkClaims, Plan};
 use crate::clock::MonotonicClock;
 use crate::drive::{Driver, Grant, Settings};
+use crate::effect::Effect;
 use crate::measures::Measures;
-use crate::partner::Partner;
+use crate::partner::{Account, Partner};
 use crate::step::Wish;
 use crate::targets::Targets;
 
@@ -129,7 +130,10 @@ impl LinkWorker {
         let Some(_turn) = account.turn().await else {
             return Ok(limited(now, begun, TURN_WAIT));
         };
-        let grant = self.named(job, grant)?;
+        let mut grant = self.named(job, grant)?;
+        if grant.later {
+            make(&*account.partner, job, &mut grant).await?;
+        }
         let target = account.partner.target(&grant, job);
         let driver = Driver {
             ledger: &self.links,
@@ -165,7 +169,7 @@ impl LinkWorker {
         let mut targets = Targets::found(&job.event, referents);
         let planned = self.partner.plan(job, &mut targets);
         match planned.map_err(|reason| Failure::permanent(DeadClass::Unmappable, reason))? {
-            Plan::Save(named) if targets.complete() => *content = named,
+            Plan::Save(named) | Plan::Later(named) if targets.complete() => *content = named,
             _ => {
                 let reason = "its second plan names other records than its first";
                 return Err(Failure::permanent(DeadClass::Internal, reason));
@@ -245,6 +249,23 @@ impl Handler for LinkWorker {
     ) -> BoxFuture<'a, Result<Handled, Failure>> {
         self.run(job, grant, deadline).boxed()
     }
+}
+
+/// What the first call of this event carried, or a new one.
+async fn make(account: &dyn Account, job: &Job, grant: &mut Grant) -> Result<(), Failure> {
+    let earlier = grant.granted.earlier.take().and_then(Effect::read);
+    let Wish::Content { content, .. } = &mut grant.work.wish else {
+        return Ok(());
+    };
+    let mut made = std::mem::take(content);
+    match earlier {
+        Some(effect) => made.fields.extend(effect.request.fields),
+        None => made = account.make(made, grant, job).await?,
+    }
+    if let Wish::Content { content, .. } = &mut grant.work.wish {
+        *content = made;
+    }
+    Ok(())
 }
 
 fn among(answer: &ConnectionAnswer, id: Uuid) -> Option<Arc<Connection>> {

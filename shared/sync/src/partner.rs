@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use secrecy::SecretString;
-use worker::Connection;
-use worker::Job;
 use worker::budget::Purse;
+use worker::{Connection, DeadClass, Failure, Job};
 
 use crate::claims::Planner;
+use crate::content::Content;
 use crate::drive::Grant;
 use crate::target::Target;
 
@@ -31,4 +32,19 @@ pub trait Partner: Planner {
 pub trait Account: Send + Sync {
     /// The records of this account, for one handling of this job.
     fn target<'a>(&'a self, grant: &Grant, job: &Job) -> Box<dyn Target + 'a>;
+
+    /// The whole content of a plan that is `Later`, from what was known of it. Asked under the lease, and only where no call of
+    /// this event has left with one: its keys must find the record, whatever the text.
+    ///
+    /// # Errors
+    /// Without this method: its worker plans nothing for later.
+    fn make<'a>(
+        &'a self,
+        _known: Content,
+        _grant: &'a Grant,
+        _job: &'a Job,
+    ) -> BoxFuture<'a, Result<Content, Failure>> {
+        let missing = "its worker makes no content under the lease";
+        Box::pin(async move { Err(Failure::permanent(DeadClass::Internal, missing)) })
+    }
 }

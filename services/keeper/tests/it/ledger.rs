@@ -404,6 +404,7 @@ pub(crate) fn claim(event: &serde_json::Value, connection: Uuid) -> ClaimItem {
         claim_as: None,
         content: None,
         references: Vec::new(),
+        later: false,
     }
 }
 

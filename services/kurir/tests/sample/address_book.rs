@@ -1,6 +1,6 @@
-//! Carries contacts to an invented address book, as entries with a name and an e-mail address, and as memberships, which name their
-//! entry: `GET /entries?email=`, `POST /entries`, `GET`, `PUT` and `DELETE /entries/{id}`, and the same for `/members`, each with
-//! a bearer token.
+//! Carries contacts to an invented address book, as entries with a name and an e-mail address, as memberships, which name their
+//! entry, and greets the new ones with a text that the partner suggests: `GET /entries?email=`, `POST /entries`, `GET`, `PUT` and
+//! `DELETE /entries/{id}`, the same for `/members` and `/greetings`, and `GET /suggestions?for=`, each with a bearer token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use sync::{
     Planner, Record, SendError, Target, Targets,
 };
 use worker::budget::BudgetSpec;
-use worker::{Connection, Facets, Job};
+use worker::{Connection, Facets, Failure, Job};
 
 pub(crate) static WORKER: Worker = Worker {
     name: "address-book",
@@ -30,7 +30,10 @@ pub(crate) static WORKER: Worker = Worker {
         EventType::CrmContactDeleted,
     ],
     facets: Facets(&[
-        (EventType::CrmContactCreated, FACETS),
+        (
+            EventType::CrmContactCreated,
+            &["contact", "membership", "greeting"],
+        ),
         (EventType::CrmContactUpdated, FACETS),
         (EventType::CrmContactDeleted, FACETS),
     ]),
@@ -38,7 +41,7 @@ pub(crate) static WORKER: Worker = Worker {
     partner: |client, _settings| Ok(Arc::new(AddressBook(client.clone()))),
 };
 
-/// What becomes of a contact; each is a link of that kind.
+/// What becomes of a contact, besides the greeting of a new one; each is a link of that kind.
 const FACETS: &[&str] = &["contact", "membership"];
 
 static ADDRESS_BOOK: System = System {
@@ -54,7 +57,7 @@ static ADDRESS_BOOK: System = System {
         between: |_| Vec::new(),
     },
     credentials: &[Member::text("token")],
-    operations: || vec!["find", "read", "create", "update", "delete"],
+    operations: || vec!["find", "suggest", "read", "create", "update", "delete"],
     policy: |settings| Ok(Policy::private(settings["allow_private_addresses"] == true)),
     budget: |_settings| Ok(BudgetSpec::in_flight(4)),
     test: |trial| {
@@ -82,10 +85,11 @@ impl Planner for AddressBook {
             Payload::ContactDeleted(_) => return Ok(Plan::Delete),
             _ => return Err(format!("{} is not for this worker", job.event.event_type)),
         };
-        Ok(Plan::Save(match job.link_kind() {
-            "membership" => membership(&saved.contact, targets),
-            _ => entry(&saved.contact),
-        }))
+        Ok(match job.link_kind() {
+            "membership" => Plan::Save(membership(&saved.contact, targets)),
+            "greeting" => Plan::Later(greeting(&saved.contact, targets)),
+            _ => Plan::Save(entry(&saved.contact)),
+        })
     }
 }
 
@@ -119,6 +123,16 @@ fn membership(contact: &Contact, targets: &mut Targets) -> Content {
     content
 }
 
+/// Its text is made under the lease.
+fn greeting(contact: &Contact, targets: &mut Targets) -> Content {
+    let mut content = Content::default();
+    let mut set = |name: &str, value| content.fields.insert(name.to_owned(), Some(value));
+    set("of", contact.id.clone());
+    set("entry", targets.of("contact", &contact.id));
+    content.keys.push(NaturalKey::of(["of", &contact.id]));
+    content
+}
+
 impl Partner for AddressBook {
     fn open(
         &self,
@@ -140,9 +154,27 @@ impl Account for Book {
             book: &self.0,
             path: match grant.granted.link.kind.as_str() {
                 "membership" => "members",
+                "greeting" => "greetings",
                 _ => "entries",
             },
         })
+    }
+
+    fn make<'a>(
+        &'a self,
+        mut known: Content,
+        _grant: &'a Grant,
+        job: &'a Job,
+    ) -> BoxFuture<'a, Result<Content, Failure>> {
+        async move {
+            let asked = [("for", job.event.record_id())];
+            let suggested = self.0.look("suggest", &["suggestions"], &asked).await;
+            let text = suggested.map_err(|error| error.0)?.unwrap_or_default();
+            let text = text["text"].as_str().map(str::to_owned);
+            known.fields.insert("text".to_owned(), text);
+            Ok(known)
+        }
+        .boxed()
     }
 }
 

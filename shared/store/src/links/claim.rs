@@ -39,6 +39,8 @@ pub struct ClaimItem {
     pub content: Option<String>,
     /// The links that its content names.
     pub references: Vec<Reference>,
+    /// Its content is made under the lease: what an earlier call of this event carried is wanted with the grant.
+    pub later: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +59,8 @@ pub struct Granted {
     pub keys_of_others: Vec<String>,
     /// Of all references of the item.
     pub referents: Vec<Referent>,
+    /// For items whose content is made later: the newest create or update of this event, whatever became of it.
+    pub earlier: Option<EffectRow>,
 }
 
 /// A natural key of this record belongs to another record's link.
@@ -169,6 +173,8 @@ struct Row<'a> {
     content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refs: Option<&'a [Reference]>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    later: bool,
 }
 
 impl<'a> Row<'a> {
@@ -209,6 +215,7 @@ impl<'a> Row<'a> {
             claim_as: item.claim_as.as_deref(),
             content: item.content.as_deref(),
             refs: (!item.references.is_empty()).then_some(&item.references),
+            later: item.later,
         }
     }
 }
@@ -228,6 +235,7 @@ struct Detail {
     #[serde(default)]
     referents: Vec<Referent>,
     lacks: Option<Reference>,
+    earlier: Option<EffectRow>,
     taken: Option<KeyTaken>,
     left_ms: Option<u64>,
     reason: Option<String>,
@@ -251,6 +259,7 @@ fn read(verdict: &str, detail: Detail) -> Result<ClaimVerdict, Error> {
                 given_up: detail.abandoned,
                 keys_of_others: detail.keys_of_others,
                 referents: detail.referents,
+                earlier: detail.earlier,
             }))
         }
         "duplicate" => ClaimVerdict::Duplicate,

@@ -533,6 +533,7 @@ impl State {
             .collect();
         ClaimVerdict::Granted(Box::new(Granted {
             referents: Vec::new(),
+            earlier: None,
             link: row,
             open: self.open(id),
             now,

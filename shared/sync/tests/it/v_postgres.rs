@@ -70,6 +70,7 @@ fn claim(record: usize, version: i64) -> ClaimItem {
         claim_as: None,
         content: None,
         references: Vec::new(),
+        later: false,
     }
 }
 

@@ -1197,6 +1197,7 @@ fn claim_item(state: &Shared, msg: &Msg) -> ClaimItem {
         claim_as,
         content: None,
         references: Vec::new(),
+        later: false,
     };
     match &msg.what {
         What::Event { index, generation } => {
@@ -1321,6 +1322,7 @@ async fn handle<S: SimStore + 'static>(
             let answer = driver
                 .drive(
                     Grant {
+                        later: false,
                         granted: *granted,
                         work,
                         token: item.token,

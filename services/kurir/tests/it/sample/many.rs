@@ -75,7 +75,7 @@ fn of_organization(mut event: Value, organization: &Contact) -> Value {
 }
 
 const DEAD: &str = "select facet || ' ' || class || ' ' || state from dead_letter order by 1";
-const HELD: &str = "select facet || ' ' || reason || ' ' || waits_id from held order by id";
+const HELD: &str = "select facet || ' ' || reason || ' ' || waits_id from held order by 1";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_between_fan_out_and_ack() {
@@ -93,11 +93,11 @@ async fn kill_between_fan_out_and_ack() {
     scene
         .until(
             "select kind || ' ' || state from link order by kind",
-            &["contact linked", "membership linked"],
+            &["contact linked", "greeting linked", "membership linked"],
         )
         .await;
     end(processes).await;
-    for what in ["POST entries", "POST members"] {
+    for what in ["POST entries", "POST members", "POST greetings"] {
         assert_eq!(scene.writes(what), 1, "{what}");
     }
     let entry = &scene.partner.records("entries")[0]["id"];
@@ -112,7 +112,9 @@ async fn a_failing_facet_neither_repeats_nor_delays_another() {
     scene.partner.held().refuses.insert(contact.id().to_owned());
     let first = contact.created();
     scene.publish(&first).await;
-    scene.until(DEAD, &["membership refused open"]).await;
+    scene
+        .until(DEAD, &["greeting refused open", "membership refused open"])
+        .await;
     scene.partner.has("entries", 1).await;
     // The same event once more: one facet is done, the other is in the ledger.
     scene.publish(&first).await;
@@ -152,10 +154,11 @@ async fn refused_organization_holds_person_and_lead_until_replay() {
         .await;
     // The person's own entry waits for nobody.
     scene.partner.has("entries", 1).await;
-    let waits = format!("membership prerequisite {}", organization.id());
-    scene.until(HELD, &[&waits, &waits]).await;
+    let waits = |facet| format!("{facet} prerequisite {}", organization.id());
+    let (member, greeting) = (waits("membership"), waits("greeting"));
+    scene.until(HELD, &[&greeting, &member, &member]).await;
     let held = scene.ask("select id::text from held order by id").await;
-    let shown = scene.fleet.says(&["held", "show", &held[1]]).await;
+    let shown = scene.fleet.says(&["held", "show", &held[2]]).await;
     let letter = scene.ask("select id::text from dead_letter").await;
     assert!(
         shown.contains(&format!("dead letter {}", letter[0])),
@@ -199,6 +202,38 @@ async fn an_event_waits_for_a_record_that_was_never_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn repeat_sends_the_stored_text() {
+    let mut scene = Scene::new().await;
+    let processes = [scene.fleet.worker(None).await, scene.fleet.keeper().await];
+    scene.partner.held().too_many = true;
+    scene.partner.held().loses_a_greeting = true;
+    let created = scene.source.person().created();
+    scene.publish(&created).await;
+    // Once it was one too many, once the answer was lost: it is found by its key, whatever it says.
+    scene.partner.has("greetings", 1).await;
+    scene
+        .until(
+            "select state from effect where operation = 'create' and request -> 'fields' ? 'text' order by created_at",
+            &["failed", "unknown"],
+        )
+        .await;
+    scene
+        .fleet
+        .sql("update effect set settle_at = clock_timestamp() where state in ('sent', 'unknown')")
+        .await;
+    scene
+        .until(
+            "select kind || ' ' || state from link where kind = 'greeting'",
+            &["greeting linked"],
+        )
+        .await;
+    end(processes).await;
+    let held = scene.partner.held();
+    assert_eq!(held.suggested, 1);
+    assert_eq!(held.greetings, ["Welcome, number 1"; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reference_moved_before_send_is_planned_anew() {
     let mut scene = Scene::new().await;
     let processes = [scene.fleet.worker(None).await, scene.fleet.keeper().await];
@@ -232,8 +267,8 @@ async fn document_left_behind_is_listed() {
     scene.partner.has("members", 1).await;
     scene
         .until(
-            "select kind from link where refers <> '[]' and state = 'linked'",
-            &["membership"],
+            "select kind from link where refers <> '[]' and state = 'linked' order by kind",
+            &["greeting", "membership"],
         )
         .await;
     let moved = ["links", "list", "--moved"];

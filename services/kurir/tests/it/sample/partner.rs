@@ -25,14 +25,21 @@ pub(super) struct Partner(Arc<Mutex<Held>>);
 pub(super) struct Held {
     pub(super) records: Records,
     made: usize,
-    /// The next create is stored, and its answer lost.
+    /// The next entry is stored, and the answer lost; the next greeting.
     pub(super) loses_an_answer: bool,
+    pub(super) loses_a_greeting: bool,
     /// Records in which one of these stands are refused.
     pub(super) refuses: BTreeSet<String>,
     /// Look-ups in this collection wait.
     pub(super) looks_wait: Option<&'static str>,
     /// Calls that changed something, in order: `POST members`.
     pub(super) writes: Vec<String>,
+    /// Every greeting that came, stored or not.
+    pub(super) greetings: Vec<String>,
+    /// How often a text was suggested; no two are alike.
+    pub(super) suggested: usize,
+    /// The next greeting is one too many.
+    pub(super) too_many: bool,
 }
 
 impl Partner {
@@ -40,6 +47,7 @@ impl Partner {
     pub(super) async fn start() -> (Self, String) {
         let partner = Self::default();
         let routes = axum::Router::new()
+            .route("/suggestions", get(suggest))
             .route("/{collection}", get(find).post(create))
             .route("/{collection}/{id}", get(read).put(update).delete(delete))
             .with_state(partner.clone());
@@ -107,6 +115,12 @@ async fn find(
     Json(records.filter(is_asked).collect())
 }
 
+async fn suggest(State(partner): State<Partner>) -> Json<Value> {
+    let mut held = partner.held();
+    held.suggested += 1;
+    Json(json!({ "text": format!("Welcome, number {}", held.suggested) }))
+}
+
 async fn create(
     State(partner): State<Partner>,
     Segment(collection): Segment<String>,
@@ -114,16 +128,27 @@ async fn create(
 ) -> Response {
     let mut held = partner.held();
     held.writes.push(format!("POST {collection}"));
+    let mut lost = false;
     let texts = record.as_object().into_iter().flatten();
     let mut texts = texts.filter_map(|(_, text)| text.as_str());
     if texts.any(|text| held.refuses.contains(text)) {
         return (StatusCode::UNPROCESSABLE_ENTITY, "no such records here").into_response();
     }
+    if let Some(text) = record["text"].as_str() {
+        held.greetings.push(text.to_owned());
+        if std::mem::take(&mut held.too_many) {
+            return StatusCode::TOO_MANY_REQUESTS.into_response();
+        }
+        // Not the create of an entry.
+        lost = std::mem::take(&mut held.loses_a_greeting);
+    }
     held.made += 1;
     let id = format!("{}{}", &collection[..1], held.made);
     record["id"] = json!(id);
+    let collection_is_entries = collection == "entries";
     held.records.insert((collection, id), record.clone());
-    if std::mem::take(&mut held.loses_an_answer) {
+    lost |= collection_is_entries && std::mem::take(&mut held.loses_an_answer);
+    if lost {
         return StatusCode::BAD_GATEWAY.into_response();
     }
     Json(record).into_response()
