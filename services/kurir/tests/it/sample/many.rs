@@ -89,7 +89,7 @@ async fn kill_between_fan_out_and_ack() {
     scene.partner.has("entries", 1).await;
     scene.partner.has("members", 1).await;
     // Both sets of copies have been handled: nothing is left anywhere.
-    scene.until("select id::text from outbox", &[]).await;
+    scene.until("select seq::text from outbox", &[]).await;
     scene
         .until(
             "select kind || ' ' || state from link order by kind",
