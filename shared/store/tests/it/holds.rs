@@ -198,7 +198,7 @@ async fn an_event_that_waits_for_a_record_goes_when_that_is_linked() {
     );
     let link = insert_link(&pool, "shop", "512", connection.id).await;
     assert_eq!(released(&pool, HoldCause::Prerequisite).await, 0, "pending");
-    let linked = "update link set state = 'linked' where id = $1";
+    let linked = "update link set state = 'linked', target_id = '7' where id = $1";
     sqlx::query(linked)
         .bind(link)
         .execute(&pool)
