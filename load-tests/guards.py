@@ -85,7 +85,7 @@ GUARDS = [
     ("claim: a live lease", CLAIM, "if (l.state = 'conflict' and not looks) or live or (n = 2", "if (l.state = 'conflict' and not looks) or (n = 2", False),
     ("claim: the fourth is poison", CLAIM, "if n >= 3 and not (own and live) then", "if n >= 3000 and not (own and live) then", False),
     ("claim: poison falls back", CLAIM, "                perform fall_back(l.id, i.key, p_queue);\n                insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)\n                values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{\"reason\": \"poison\"}');", "", False),
-    ("claim: the third runs alone", CLAIM, "or live or (n = 2 and not p_alone) then", "or live then", False),
+    ("claim: the third runs alone", CLAIM, "or live or (n = 2 and not p_alone) or named ? 'lacks' then", "or live or named ? 'lacks' then", False),
     ("claim: a taken-over claim is counted", CLAIM, "            if (l.claim).token is not null then\n                insert into unsettled_claim", "            if false then\n                insert into unsettled_claim", False),
     ("claim: a key belongs to one link", CLAIM, "where c.link_id <> w.link order by key, w.link;", "where false order by key, w.link;", False),
     ("claim: while nothing is linked, calls that were given up come along", CLAIM, "if i.key is null or l.target_id is null then", "if i.key is null then", False),

@@ -1,6 +1,6 @@
 -- The ledger's transaction: the dead copy with its link. p_items: array of dead_item; p_bodies[idx + 1] is
 -- the envelope. What could not be decoded has no tenant, source or key.
-create or replace function bury(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
+create or replace function bury(p_items jsonb, p_bodies bytea[], p_outcomes text) returns table (idx int, verdict text) language plpgsql volatile as $$
 declare i record; l link; d dead_letter; t timestamptz; done boolean; partly jsonb; fresh boolean; links bigint[]; x bigint; first_link bigint;
     n_class text; n_fingerprint text; n_message text;
 begin
@@ -85,6 +85,10 @@ begin
                 values (x, i.tenant, t, 'dead', i.key, i.source, i.event_id, i.generation,
                     jsonb_build_object('class', i.class, 'message', i.message, 'partly_applied', partly));
             end loop;
+        end if;
+        if n_class <> 'crash_neighbour' then
+            -- Neighbours get one more chance by themselves.
+            perform tell(i.tenant, p_outcomes, i.tells, t);
         end if;
         l := null;
         verdict := 'buried'; return next;

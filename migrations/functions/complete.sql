@@ -1,7 +1,7 @@
 -- Complete: an effect is confirmed, and the link moves by its share. p_items: array of complete_item.
 -- Verdicts: ended (confirmed, and the event with it: no detail) | confirmed | elsewhere (somebody else resolved it); these two with
 -- the link as it is now.
-create or replace function complete_effects(p_items jsonb) returns table (idx int, verdict text, detail jsonb) language plpgsql volatile
+create or replace function complete_effects(p_items jsonb, p_outcomes text) returns table (idx int, verdict text, detail jsonb) language plpgsql volatile
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off as $$
 declare i record; l link; e effect; t timestamptz; todo int[]; later int[];
 begin
@@ -49,7 +49,12 @@ begin
                 select link, tenant, t, what, k, source, event_id, generation,
                     case when other is not null then coalesce(had, target_id) when gone then target_id else coalesce(target_id, had) end,
                     coalesce(note, '{}')
-                from seen)
+                from seen),
+            outcomes as (
+                insert into outbox (tenant, exchange, routing_key, body, properties, headers, created_at, next_try_at)
+                select tenant, p_outcomes, tells ->> 'routing_key', convert_to(tells ->> 'body', 'utf8'), tells -> 'properties',
+                    tells -> 'headers', t, t
+                from seen where other is null and tells is not null)
             select x.idx, x.effect, x.link, x.token, x.target_id, x.keys, x.keep_lease, x.answered, x.waits, seen.was, seen.other,
                 seen.effect is not null as confirmed, seen.gone, seen.k, seen.last, seen.source, seen.event_id,
                 -- Rarely anything; what exactly is said where it is removed.

@@ -149,6 +149,7 @@ impl DeadCopy {
             body: self.raw.body.to_vec(),
             properties: self.raw.properties.clone(),
             headers: self.raw.headers.clone(),
+            tells: None,
         };
         match event {
             Some(event) => {

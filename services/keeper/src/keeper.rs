@@ -43,6 +43,7 @@ pub async fn run(
     let relay = Relay {
         pool: &deps.pool,
         publisher: deps.broker.publisher(),
+        outcomes: deps.broker.topology().outcomes(),
         readiness: &readiness,
     };
     let ledger = Ledger {

@@ -18,6 +18,7 @@ use worker::{ConnectionAnswer, PinItem, PortError, failpoint};
 
 use crate::copy::DeadCopy;
 use crate::deps::{Deps, Worker};
+use crate::failed;
 use crate::readiness::{Part, Readiness};
 
 pub(crate) struct Ledger {
@@ -223,6 +224,7 @@ impl Ledger {
             {
                 item.at = at;
             }
+            item.tells = failed::told(&item, event.as_ref());
             items.push(item);
         }
         Ok(items)

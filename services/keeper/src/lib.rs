@@ -8,6 +8,7 @@
 mod census;
 mod copy;
 mod deps;
+mod failed;
 mod janitor;
 mod keeper;
 mod ledger;

@@ -42,6 +42,11 @@ impl Topology {
         format!("{}.events", self.prefix)
     }
 
+    /// The topic exchange on which Kurir tells what became of events. Nothing is kept there: who wants to know binds a queue.
+    pub fn outcomes(&self) -> String {
+        format!("{}.outcomes", self.prefix)
+    }
+
     /// The exchange that gets what nobody is bound for, and the queue that keeps it.
     pub fn unrouted(&self) -> String {
         format!("{}.unrouted", self.prefix)
@@ -125,12 +130,27 @@ impl Topology {
         ]
     }
 
+    /// Not a publisher's business: workers and keepers declare it.
+    fn outcomes_block(&self) -> Block {
+        Block {
+            objects: vec![Object {
+                kind: Kind::Topic,
+                name: self.outcomes(),
+                arguments: vec![],
+            }],
+            bindings: vec![],
+        }
+    }
+
     fn blocks(&self, workers: &[(&str, &[EventType])]) -> impl Iterator<Item = Block> {
         let workers: Vec<Block> = workers
             .iter()
             .map(|(worker, consumes)| self.worker_block(worker, consumes))
             .collect();
-        self.events_blocks().into_iter().chain(workers)
+        self.events_blocks()
+            .into_iter()
+            .chain([self.outcomes_block()])
+            .chain(workers)
     }
 
     fn worker_block(&self, worker: &str, consumes: &[EventType]) -> Block {

@@ -124,7 +124,7 @@ catalogue! {
         entity: None,
         publisher: Kurir,
         payload: SyncCompleted,
-        description: "A record arrived at its target system (fact). Nothing publishes it yet; it will be Kurir alone.",
+        description: "A record arrived at its target system (fact). Published by Kurir alone, on the exchange of outcomes.",
     }
     SyncFailed {
         name: "sync.failed.v1",
@@ -132,7 +132,7 @@ catalogue! {
         entity: None,
         publisher: Kurir,
         payload: SyncFailed,
-        description: "A record did not arrive and waiting will not help (fact). Nothing publishes it yet; it will be Kurir alone.",
+        description: "A record did not arrive and waiting will not help (fact). Published by Kurir alone, on the exchange of outcomes.",
     }
 }
 

@@ -316,6 +316,7 @@ pub enum SyncWhat {
 pub struct SyncCompleted {
     /// Id of the link in Kurir's database.
     pub link: i64,
+    /// Kind of the link: the record's entity, or the facet of its event.
     #[schemars(extend("pattern" = ENTITY))]
     pub entity: String,
     /// The source's id of the record.
@@ -335,6 +336,7 @@ pub struct SyncCompleted {
 /// A record did not arrive, and waiting will not help.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncFailed {
+    /// Kind of the link: the record's entity, or the facet of its event.
     #[schemars(extend("pattern" = ENTITY))]
     pub entity: String,
     /// The source's id of the record.
@@ -345,6 +347,14 @@ pub struct SyncFailed {
     /// Stable name of the error's class, as in the dead-letter ledger.
     #[schemars(extend("minLength" = 1, "maxLength" = 100))]
     pub class: String,
+    /// Id of the connection, where it is known for which one it died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minLength" = 1, "maxLength" = 200))]
+    pub connection: Option<String>,
+    /// Id of the dead letter, for `kurir dead-letters show`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minLength" = 1, "maxLength" = 100))]
+    pub dead_letter: Option<String>,
     /// For people; holds no personal data.
     #[schemars(extend("maxLength" = 2000))]
     pub message: String,

@@ -27,6 +27,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "letters.sql",
     "link_views.sql",
     "lock.sql",
+    "outcomes.sql",
     "references.sql",
     "replays.sql",
 ];

@@ -153,6 +153,7 @@ async fn works(url: &str) {
         .await;
     assert!(matches!(reserved, Ok(Reserved::Yes(_))), "{reserved:?}");
     let completion = Completion {
+        tells: None,
         effect,
         link: granted.link.id,
         token,

@@ -6,6 +6,7 @@ mod batch;
 mod claim;
 mod conflict;
 mod dead;
+mod derived;
 mod effect;
 mod hold;
 mod reference;
@@ -24,6 +25,7 @@ use batch::Batcher;
 pub use claim::{ClaimItem, ClaimVerdict, Granted, KeyTaken};
 pub use conflict::ConflictCause;
 pub use dead::{Buried, DeadItem, dead_id};
+pub use derived::Derived;
 pub use effect::{
     Completed, Completion, End, Finish, Finished, Reservation, Reserved, Resolution, Resolved,
     Standing,
@@ -53,12 +55,13 @@ impl Links {
     /// Must be called inside a tokio runtime: a small task each gathers the reservations and the completions that wait.
     pub fn new(pool: PgPool, prefix: &str, lease: Duration) -> Self {
         let (reserving, completing) = (pool.clone(), pool.clone());
+        let outcomes = format!("{prefix}.outcomes");
         Self {
             reserve: Batcher::start(BATCH_LIMIT, QUEUE_LIMIT, move |items| {
                 effect::reserve(reserving.clone(), items)
             }),
             complete: Batcher::start(BATCH_LIMIT, QUEUE_LIMIT, move |items| {
-                effect::complete(completing.clone(), items)
+                effect::complete(completing.clone(), outcomes.clone(), items)
             }),
             pool,
             prefix: prefix.into(),
@@ -72,6 +75,11 @@ impl Links {
 
     pub fn lease(&self) -> Duration {
         self.lease
+    }
+
+    /// The exchange of what became of records.
+    pub fn outcomes(&self) -> String {
+        format!("{}.outcomes", self.prefix)
     }
 
     pub fn queue(&self, worker: &str) -> String {
@@ -104,7 +112,7 @@ impl Links {
 
     /// An ending without a call, or what a look taught; guarded by the token and "no open effect".
     pub async fn finish(&self, item: Finish) -> Result<Finished, Error> {
-        effect::finish(&self.pool, item).await
+        effect::finish(self, item).await
     }
 
     /// Leases and claims come back, by token. The second time changes nothing. Of a token without its link the whole table is

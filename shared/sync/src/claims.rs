@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use event::{Kind, Payload, SyncWhat};
+use event::{Cause, Kind, Payload, SyncWhat};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use store::links::{ClaimItem, ClaimVerdict, HeldItem, HeldVerdict, LinkKey, Links, Refers};
@@ -221,6 +221,7 @@ fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant
                 event_id: job.event.id.clone(),
                 generation: job.generation(),
                 wish,
+                cause: job.order_key().map(|_| Cause::from(&*job.event)),
                 refers: granted.referents.iter().map(Refers::from).collect(),
             };
             Verdict::Granted(Grant {

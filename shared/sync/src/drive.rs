@@ -3,6 +3,7 @@
 
 mod call;
 mod settings;
+mod telling;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::ledger::Ledger;
 use crate::link::Link;
 use crate::measures::{Ending, Measures, Recheck};
 use crate::next::next;
+use crate::outcome::Teller;
 use crate::proof;
 use crate::step::{Seen, Step, View, Wish, Work};
 use crate::target::{LookError, Target};
@@ -49,6 +51,8 @@ pub struct Driver<'a> {
     pub clock: &'a dyn Clock,
     pub settings: &'a Settings,
     pub measures: &'a Measures,
+    /// Who tells what became of an event.
+    pub worker: &'static str,
     /// Makes ids of effects: v7 in production, counted in the schedule tests.
     pub new_id: &'a (dyn Fn() -> Uuid + Send + Sync),
 }
@@ -91,6 +95,8 @@ struct Run<'a, 'b> {
     seen: Seen,
     claimed_at: DateTime<Utc>,
     kind: String,
+    /// None: nothing is told of this link.
+    teller: Option<Teller>,
     keys_taken: Vec<(String, String)>,
     given_up: Vec<Effect>,
     keys_of_others: Vec<String>,
@@ -99,6 +105,8 @@ struct Run<'a, 'b> {
     calls: usize,
     /// A call was given up under this lease.
     gave_up: bool,
+    /// Our event has made the record under this lease.
+    made: bool,
 }
 
 impl<'b> Driver<'b> {
@@ -110,6 +118,7 @@ impl<'b> Driver<'b> {
             token: grant.token,
             work: grant.work,
             kind: granted.link.kind.clone(),
+            teller: Teller::of(self.worker, &granted.link),
             link: Link::read(granted.link).ok_or_else(unreadable)?,
             open: granted
                 .open
@@ -132,6 +141,7 @@ impl<'b> Driver<'b> {
             deadline: self.clock.elapsed() + left,
             calls: 0,
             gave_up: false,
+            made: false,
         };
         for _ in 0..STEP_LIMIT {
             let view = View {
@@ -192,16 +202,10 @@ impl Run<'_, '_> {
                 request,
                 last,
             } => self.call(*call, *request, last).await,
-            Step::Unchanged => {
-                let done = match self.calls {
-                    0 => AckReason::Unchanged,
-                    _ => AckReason::Applied,
-                };
-                self.end(self.finish(End::Unchanged), Some(done)).await
-            }
+            Step::Unchanged => self.unchanged().await,
             Step::Deleted => {
-                self.end(self.finish(End::Deleted), Some(AckReason::Deleted))
-                    .await
+                let finish = self.telling(End::Deleted, "delete");
+                self.end(finish, Some(AckReason::Deleted)).await
             }
             Step::AlreadyDone => {
                 self.driver
@@ -456,6 +460,7 @@ impl Run<'_, '_> {
             recheck_step: self.link.recheck_step,
             cause: None,
             begun: self.claimed_at,
+            tells: None,
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod mapping;
 mod measures;
 mod missing;
 mod next;
+mod outcome;
 mod partner;
 mod proof;
 mod recheck;

@@ -141,6 +141,7 @@ impl LinkWorker {
             clock: &MonotonicClock::default(),
             settings: &self.settings,
             measures: &self.measures,
+            worker: self.worker,
             new_id: &Uuid::now_v7,
         };
         let answer = driver

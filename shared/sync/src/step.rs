@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use event::OrderKey;
+use event::{Cause, OrderKey};
 use store::links::{ConflictCause, Refers};
 
 use crate::content::{Content, NaturalKey, Parts, Record};
@@ -20,6 +20,8 @@ pub struct Work {
     pub wish: Wish,
     /// The links whose records the content names.
     pub refers: Vec<Refers>,
+    /// What an outcome follows from. None: a request of ours.
+    pub cause: Option<Cause>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

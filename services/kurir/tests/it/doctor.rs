@@ -270,7 +270,10 @@ async fn a_database_of_another_build_or_of_none_is_told() {
     let empty = Report::of(doctor(&fleet)).await;
     let (verdict, detail, next) = empty.of_check("database", "migrations");
     assert_eq!((verdict, next), ("problem", "kurir migrate"));
-    assert!(detail.contains("0002_many_links, all functions"), "{detail}");
+    assert!(
+        detail.contains("0002_many_links, all functions"),
+        "{detail}"
+    );
     let (verdict, detail, _) = empty.of_check("partners", "all");
     assert_eq!(verdict, "not_checked", "{detail}");
     assert_eq!(empty.of_check("database", "reachable").0, "ok");

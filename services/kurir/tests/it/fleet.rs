@@ -646,7 +646,10 @@ impl Fleet {
                 "leases",
                 "select count(*) from link where lease_token is not null and lease_until > now()",
             ),
-            ("outbox rows", "select count(*) from outbox"),
+            (
+                "outbox rows",
+                "select count(*) from outbox where exchange = ''",
+            ),
         ] {
             match self.count(query).await {
                 0 => {}

@@ -270,7 +270,9 @@ async fn window_15_killed_while_the_cause_is_repaired() {
     assert_eq!(
         (
             fleet.fate(&event).await,
-            fleet.count("select count(*) from outbox").await
+            fleet
+                .count("select count(*) from outbox where exchange = ''")
+                .await
         ),
         (Fate::Held, 0)
     );
@@ -281,7 +283,9 @@ async fn window_15_killed_while_the_cause_is_repaired() {
     assert_eq!(
         (
             fleet.fate(&event).await,
-            fleet.count("select count(*) from outbox").await
+            fleet
+                .count("select count(*) from outbox where exchange = ''")
+                .await
         ),
         (Fate::Missing, 1)
     );

@@ -1,6 +1,7 @@
 //! The worker of docs/new-worker.md as a process of its own fleet: what a registration and a target are enough for.
 
 mod many;
+mod outcomes;
 mod partner;
 
 use std::path::{Path, PathBuf};

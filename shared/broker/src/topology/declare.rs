@@ -40,6 +40,7 @@ impl Topology {
         consumes: &[EventType],
     ) -> Result<(), Error> {
         self.declare_events_on(channel).await?;
+        self.outcomes_block().declare(channel).await?;
         self.worker_block(worker, consumes).declare(channel).await
     }
 }

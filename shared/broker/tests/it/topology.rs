@@ -21,8 +21,8 @@ async fn declared_walked_and_checked() {
     let missing = topology.check(&scene.broker, wanted).await.unwrap();
     assert_eq!(
         missing.len(),
-        13,
-        "5 of the events and 8 of the worker: {missing:?}"
+        14,
+        "5 of the events, the outcomes and 8 of the worker: {missing:?}"
     );
     assert!(
         missing

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::Links;
 use super::answers::verdicts;
+use super::derived::Derived;
 use super::rows::hex_key;
 use crate::Error;
 
@@ -56,6 +57,8 @@ pub struct DeadItem {
     pub body: Vec<u8>,
     pub properties: serde_json::Value,
     pub headers: serde_json::Value,
+    /// Written with it.
+    pub tells: Option<Derived>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,13 +87,15 @@ pub(super) async fn bury(links: &Links, items: Vec<DeadItem>) -> Result<Vec<Buri
                 "event_id": item.event_id, "type": item.event_type, "subject": item.subject, "generation": item.generation,
                 "attempt": item.attempt, "class": item.class, "fingerprint": item.fingerprint, "message": item.message,
                 "trace_id": item.trace_id, "at": item.at, "properties": item.properties, "headers": item.headers,
+                "tells": item.tells,
             })
         })
         .collect();
     let bodies: Vec<Vec<u8>> = items.into_iter().map(|item| item.body).collect();
-    let answers: Vec<(i32, String)> = sqlx::query_as("select idx, verdict from bury($1, $2)")
+    let answers: Vec<(i32, String)> = sqlx::query_as("select idx, verdict from bury($1, $2, $3)")
         .bind(Json(rows))
         .bind(bodies)
+        .bind(links.outcomes())
         .fetch_all(&links.pool)
         .await?;
     verdicts(count, answers, |verdict| {

@@ -10,8 +10,10 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::Links;
 use super::answers::in_order;
 use super::conflict::ConflictCause;
+use super::derived::Derived;
 use super::reference::Refers;
 use super::rows::{EffectRow, LinkRow, hex_key};
 use crate::Error;
@@ -67,6 +69,8 @@ pub struct Completion {
     pub keep_lease: bool,
     /// The partner answered this call; else a look-up proves it. Only a late answer says that two calls may have happened.
     pub answered: bool,
+    /// Written with it, where it is the last of an event.
+    pub tells: Option<Derived>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -189,6 +193,8 @@ pub struct Finish {
     pub cause: Option<ConflictCause>,
     /// Of the looks that this concludes from: the claim's time.
     pub begun: DateTime<Utc>,
+    /// Written with an ending.
+    pub tells: Option<Derived>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -297,10 +303,13 @@ struct CompleteRow<'a> {
     note: &'a Value,
     keep_lease: bool,
     answered: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tells: Option<&'a Derived>,
 }
 
 pub(super) async fn complete(
     pool: PgPool,
+    outcomes: String,
     items: Vec<Completion>,
 ) -> Result<Vec<Completed>, Error> {
     let rows: Vec<CompleteRow<'_>> = items
@@ -319,12 +328,14 @@ pub(super) async fn complete(
             note: &item.note,
             keep_lease: item.keep_lease,
             answered: item.answered,
+            tells: item.tells.as_ref(),
         })
         .collect();
     type Now = Option<Json<Box<Standing>>>;
     let answers: Vec<(i32, String, Now)> =
-        sqlx::query_as("select idx, verdict, detail from complete_effects($1)")
+        sqlx::query_as("select idx, verdict, detail from complete_effects($1, $2)")
             .bind(Json(rows))
+            .bind(outcomes)
             .fetch_all(&pool)
             .await?;
     in_order(items.len(), answers, |verdict, standing: Now| {
@@ -371,9 +382,9 @@ pub(super) async fn resolve(pool: &PgPool, item: Resolution) -> Result<Resolved,
     Ok(row.0.0)
 }
 
-pub(super) async fn finish(pool: &PgPool, item: Finish) -> Result<Finished, Error> {
+pub(super) async fn finish(links: &Links, item: Finish) -> Result<Finished, Error> {
     let row: (Json<Finished>,) = sqlx::query_as(
-        "select finish_link($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+        "select finish_link($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
     )
     .bind(item.link)
     .bind(item.token)
@@ -392,7 +403,9 @@ pub(super) async fn finish(pool: &PgPool, item: Finish) -> Result<Finished, Erro
     .bind(item.recheck_step)
     .bind(item.cause.map(ConflictCause::as_str))
     .bind(item.begun)
-    .fetch_one(pool)
+    .bind(item.tells.as_ref().map(Json))
+    .bind(links.outcomes())
+    .fetch_one(&links.pool)
     .await?;
     Ok(row.0.0)
 }

@@ -158,7 +158,9 @@ impl Run<'_, '_> {
             }
             _ => None,
         };
+        let tells = self.told_by(effect, &moved.target_id);
         let completion = Completion {
+            tells,
             effect: effect.id,
             link: self.link.id,
             token: self.token,

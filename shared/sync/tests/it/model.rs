@@ -1165,6 +1165,7 @@ fn held_item(item: &ClaimItem, cause: &str) -> HeldItem {
 
 fn discarded_item(id: Uuid, item: &HeldItem, class: &str, at: DateTime<Utc>) -> DeadItem {
     DeadItem {
+        tells: None,
         dead_id: id,
         worker: item.worker.clone(),
         target_system: item.target_system.clone(),

@@ -135,7 +135,7 @@ impl SimStore for Postgres {
     fn take_outbox(&self) -> BoxFuture<'_, Vec<OutRow>> {
         async move {
             let rows: Vec<(Vec<u8>, i32)> = sqlx::query_as(
-                "with taken as (delete from outbox returning seq, body, headers)
+                "with taken as (delete from outbox where exchange = '' returning seq, body, headers)
                  select body, coalesce((headers ->> 'x-generation')::int, 0) from taken order by seq",
             )
             .fetch_all(&self.pool)

@@ -105,6 +105,7 @@ fn reservation(item: &ClaimItem, granted: &Granted) -> Reservation {
 
 fn completion(reservation: &Reservation, target: String, keys: Vec<String>) -> Completion {
     Completion {
+        tells: None,
         effect: reservation.effect,
         link: reservation.link,
         token: reservation.token,
@@ -123,6 +124,7 @@ fn death(record: usize, version: i64) -> DeadItem {
     let of = claim(record, version);
     let key = key(record);
     DeadItem {
+        tells: None,
         dead_id: dead_id(WORKER, TENANT, SOURCE, &of.event_id, Some(CONNECTION), None),
         worker: WORKER.into(),
         target_system: key.target_system,

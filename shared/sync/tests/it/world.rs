@@ -1296,6 +1296,7 @@ async fn handle<S: SimStore + 'static>(
                 cell.die().await;
             }
             let work = Work {
+                cause: None,
                 refers: Vec::new(),
                 source: item.source.clone(),
                 event_id: item.event_id.clone(),
@@ -1312,6 +1313,7 @@ async fn handle<S: SimStore + 'static>(
             let state = handling.state.clone();
             let new_id = move || lock(&state).uuid();
             let driver = Driver {
+                worker: WORKER,
                 ledger: &ports,
                 target: &ports,
                 clock: &ports,
@@ -1544,6 +1546,7 @@ fn dead_item(state: &State, copy: &DeadCopy) -> Option<DeadItem> {
     let key = link_key(event.record);
     let k = state.key(*index, *generation);
     Some(DeadItem {
+        tells: None,
         dead_id: dead_id(WORKER, TENANT, SOURCE, &event.id, Some(CONNECTION), None),
         worker: WORKER.into(),
         target_system: key.target_system,

@@ -7,15 +7,15 @@ use super::{Fleet, Partner, TENANT};
 use crate::fleet::{END, SOON, rename};
 
 /// A fleet whose worker runs, and where its partner is.
-struct Scene {
-    fleet: Fleet,
-    partner: Partner,
+pub(super) struct Scene {
+    pub(super) fleet: Fleet,
+    pub(super) partner: Partner,
     publisher: Publisher,
-    source: Contacts,
+    pub(super) source: Contacts,
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let fleet = Fleet::new().await;
         let (partner, url) = Partner::start().await;
         fleet.connect(&url).await;
@@ -28,7 +28,7 @@ impl Scene {
         }
     }
 
-    async fn publish(&self, event: &Value) {
+    pub(super) async fn publish(&self, event: &Value) {
         assert_eq!(self.publisher.event(event).await.unwrap(), Route::Routed);
     }
 
@@ -38,14 +38,14 @@ impl Scene {
         held.writes.iter().filter(|write| *write == what).count()
     }
 
-    async fn ask(&self, statement: &'static str) -> Vec<String> {
+    pub(super) async fn ask(&self, statement: &'static str) -> Vec<String> {
         sqlx::query_scalar(statement)
             .fetch_all(self.fleet.database.pool())
             .await
             .unwrap()
     }
 
-    async fn until(&self, statement: &'static str, wanted: &[&str]) {
+    pub(super) async fn until(&self, statement: &'static str, wanted: &[&str]) {
         wait_for(&format!("{statement}: {wanted:?}"), SOON, async || {
             let found = self.ask(statement).await;
             if found == wanted { Ok(()) } else { Err(found) }
@@ -60,7 +60,7 @@ impl Scene {
     }
 }
 
-async fn end(processes: impl IntoIterator<Item = Running>) {
+pub(super) async fn end(processes: impl IntoIterator<Item = Running>) {
     for process in processes {
         process.terminate();
         assert!(process.ended(END).await.success());
