@@ -1,6 +1,6 @@
 //! 100 000 dead letters: how long a page of a list, of groups and of a search takes; how much memory a replay of all
 //! and an export need; and 1 000 that die while Postgres is down. Prints numbers, fails where a promise is broken.
-//! `make load-dead-letters`, or with a variable LETTERS another number of them.
+//! `make load-dead-letters`, or with a variable DEAD_LETTERS another number of them.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -19,14 +19,14 @@ use testkit::instance::Postgres;
 use testkit::{Broker, Contacts, Database, Kurir, Running, wait_for};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_kurir");
-const LETTERS: i64 = 100_000;
+const DEAD_LETTERS: i64 = 100_000;
 const TENANTS: i64 = 50;
 const CAUSES: i64 = 200;
 /// Each page must take less.
 const PAGE_LIMIT: Duration = Duration::from_millis(100);
 const REPEATS: usize = 7;
 const PAGE: i64 = 50;
-/// Memory that a process may use more with all letters than with none.
+/// Memory that a process may use more with all dead letters than with none.
 const MEMORY_LIMIT_KB: u64 = 64 * 1024;
 /// A replay of all runs for so long at full speed.
 const REPLAY_TIME: Duration = Duration::from_secs(30);
@@ -35,21 +35,21 @@ const SOON: Duration = Duration::from_secs(120);
 
 #[tokio::main]
 async fn main() {
-    let letters = std::env::var("LETTERS")
+    let dead_letters = std::env::var("DEAD_LETTERS")
         .ok()
         .and_then(|number| number.parse().ok())
-        .unwrap_or(LETTERS);
+        .unwrap_or(DEAD_LETTERS);
     let (database, broker) = tokio::join!(testkit::database(), testkit::broker());
     let settings = store::Settings::new(SecretString::from(database.url()));
     let pool = store::connect(&settings, SOON).await.unwrap();
     let began = Instant::now();
-    fill(&database, letters).await;
+    fill(&database, dead_letters).await;
     println!(
-        "{letters} dead letters written in {:.1} s",
+        "{dead_letters} dead letters written in {:.1} s",
         began.elapsed().as_secs_f64()
     );
-    let mut broken = pages(&pool, letters).await;
-    broken += memory(&database, &broker, &pool, letters).await;
+    let mut broken = pages(&pool, dead_letters).await;
+    broken += memory(&database, &broker, &pool, dead_letters).await;
     broken += down().await;
     if broken > 0 {
         println!("{broken} promises are broken");
@@ -58,7 +58,7 @@ async fn main() {
 }
 
 /// Bodies of about 700 bytes, causes as unevenly spread as in life.
-async fn fill(database: &Database, letters: i64) {
+async fn fill(database: &Database, dead_letters: i64) {
     let statement = format!(
         "insert into dead_letter (id, worker, tenant, source, event_id, type, subject, state, class, fingerprint, message, body,
            properties, headers, first_at, last_at)
@@ -69,7 +69,7 @@ async fn fill(database: &Database, letters: i64) {
            'Profit center ''P' || cause || ''' of customer ' || md5(n::text) || ' doesnt exist (code 6, 48 ms)',
            convert_to('{{\"specversion\":\"1.0\",\"id\":\"evt-' || n || '\",\"padding\":\"' || repeat(md5(n::text), 20) || '\"}}', 'UTF8'),
            '{{}}', '{{}}', now() - n * interval '1 s', now() - n * interval '1 s'
-         from (select n, (power(random(), 3) * {CAUSES})::int as cause from generate_series(1, {letters}) n) x"
+         from (select n, (power(random(), 3) * {CAUSES})::int as cause from generate_series(1, {dead_letters}) n) x"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
         .execute(database.pool())
@@ -82,13 +82,13 @@ async fn fill(database: &Database, letters: i64) {
 }
 
 /// Returns how many pages took too long.
-async fn pages(pool: &Pool, letters: i64) -> usize {
+async fn pages(pool: &Pool, dead_letters: i64) -> usize {
     let text = |text: &str| Some(text.to_owned());
     let open = || Filter {
         state: text("open"),
         ..Filter::default()
     };
-    let middle = format!("evt-{}", letters / 2 + 1);
+    let middle = format!("evt-{}", dead_letters / 2 + 1);
     let lists = [
         ("list: first page", open()),
         ("list: any state", Filter::default()),
@@ -123,7 +123,7 @@ async fn pages(pool: &Pool, letters: i64) -> usize {
         (
             "search: business id",
             Filter {
-                record: Some((letters / 3).to_string()),
+                record: Some((dead_letters / 3).to_string()),
                 ..Filter::default()
             },
         ),
@@ -229,8 +229,8 @@ fn peak(pid: u32) -> u64 {
         .unwrap_or_default()
 }
 
-/// Keeper and command line with all letters at hand. Returns how many use too much.
-async fn memory(database: &Database, broker: &Broker, pool: &Pool, letters: i64) -> usize {
+/// Keeper and command line with all dead letters at hand. Returns how many use too much.
+async fn memory(database: &Database, broker: &Broker, pool: &Pool, dead_letters: i64) -> usize {
     let declare = kurir(database, broker, &["topology", "declare"]);
     declare.run(SOON).await.expect(0);
     let keeper =
@@ -248,8 +248,8 @@ async fn memory(database: &Database, broker: &Broker, pool: &Pool, letters: i64)
     let before = peak(std::process::id());
     let ordered = replay::order(pool, Scope::Everything, order).await.unwrap();
     println!(
-        "replay of {} letters ordered in {:.1} s",
-        ordered.letters,
+        "replay of {} dead letters ordered in {:.1} s",
+        ordered.dead_letters,
         began.elapsed().as_secs_f64()
     );
     let ordering = peak(std::process::id()) - before;
@@ -270,7 +270,7 @@ async fn memory(database: &Database, broker: &Broker, pool: &Pool, letters: i64)
         .await
         .unwrap();
     println!(
-        "sent and ended in {} s: {} letters ({:.0}/s, with at most 32 under way)",
+        "sent and ended in {} s: {} dead letters ({:.0}/s, with at most 32 under way)",
         REPLAY_TIME.as_secs(),
         progress.counts.done,
         progress.counts.done as f64 / REPLAY_TIME.as_secs_f64()
@@ -292,7 +292,7 @@ async fn memory(database: &Database, broker: &Broker, pool: &Pool, letters: i64)
     let small = exported(database, "1 s").await;
     let large = exported(database, "3650d").await;
     println!(
-        "export of {letters} letters: {:.1} s",
+        "export of {dead_letters} dead letters: {:.1} s",
         large.1.as_secs_f64()
     );
     broken += compared("export", small.0, large.0);
@@ -337,7 +337,7 @@ fn compared(what: &str, without: u64, with: u64) -> usize {
     usize::from(late)
 }
 
-/// Postgres is killed, letters die, Postgres comes back. Returns how many are not there exactly once.
+/// Postgres is killed, dead letters die, Postgres comes back. Returns how many are not there exactly once.
 async fn down() -> usize {
     let postgres = Postgres::start().await;
     let (database, broker) = (postgres.database().await, testkit::broker().await);

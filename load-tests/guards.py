@@ -29,7 +29,7 @@ EFFECTS = "migrations/functions/effects.sql"
 COMPLETE = "migrations/functions/complete.sql"
 FINISH = "migrations/functions/finish.sql"
 LEASES = "migrations/functions/leases.sql"
-BURY = "migrations/functions/bury.sql"
+RECORD = "migrations/functions/record_dead_letters.sql"
 HOLD = "migrations/functions/hold.sql"
 HELD = "migrations/functions/held.sql"
 ENVELOPES = "migrations/functions/envelopes.sql"
@@ -37,9 +37,9 @@ TABLES = "migrations/0001_baseline.sql"
 NEXT = "shared/sync/src/next.rs"
 DRIVE = "shared/sync/src/drive.rs"
 CALL = "shared/sync/src/drive/call.rs"
-MISSING = "shared/sync/src/missing.rs"
+NEXT_CALL = "shared/sync/src/next_call.rs"
 PROOF = "shared/sync/src/proof.rs"
-LOST = "shared/sync/src/lost_create.rs"
+ORPHANED = "shared/sync/src/orphaned_create.rs"
 ABSENCE = "shared/sync/src/absence.rs"
 
 # (name, file, text, replacement, belt?)
@@ -51,41 +51,41 @@ GUARDS = [
     ("gone: a second look", ABSENCE, "(_, None) => Some(Step::Missed(begun + lag)),", "(_, None) => None,", False),
     ("gone: the second look is the lag later", ABSENCE, "(_, Some(first)) if begun < first + lag => Some(Step::LookAgain(first + lag)),", "", False),
     ("gone: a record that is shown again was not gone", NEXT, "if view.shown_again() {\n        return Step::Seen;\n    }\n", "", False),
-    ("gone: a part that a lagging look does not show is kept", MISSING, "if fresh {\n", "if true || fresh {\n", True),
+    ("gone: a part that a lagging look does not show is kept", NEXT_CALL, "if fresh {\n", "if true || fresh {\n", True),
     ("gone: the conflict is looked at again", CLAIM, "looks := l.state = 'conflict' and l.conflict_cause = 'gone' and i.key is null and i.claim_as = 'recheck';", "looks := false;", False),
     ("gone: written meanwhile, it was there", FINISH, "        or (p_end = 'missed' and l.written_at > p_begun)\n        or (p_end = 'conflict' and p_cause = 'gone' and l.missing_since is null) then", "        then", True),
     ("claim: a conflict about a key ends when the newest content wants none of another", CLAIM, "if l.state = 'conflict' and l.conflict_cause = 'key_taken' and i.key is not null and i.taken is null then", "if false then", False),
-    ("look up before create", NEXT, "let Some(hits) = view.seen.hits(&content.keys) else {\n        return Step::Find(content.keys.clone());\n    };", "let hits: &[Record] = &[];", False),
+    ("look up before create", NEXT, "let Some(hits) = view.observations.hits(&content.keys) else {\n        return Step::Find(content.keys.clone());\n    };", "let hits: &[Record] = &[];", False),
     ("several hits are a conflict", NEXT, "several => several_records(several),\n        },\n    }\n}\n\nfn create", "several => Step::Adopt { record: Box::new((*several[0]).clone()), despite_open: false },\n        },\n    }\n}\n\nfn create", False),
-    ("the former record is looked at before a re-creation", NEXT, ".filter(|_| !view.seen.former_gone)", ".filter(|_| false)", False),
-    ("a covered event is done", NEXT, "wish if wish.k().is_some_and(|k| view.link.covers(k)) => Step::AlreadyDone,", "", True),
+    ("the former record is looked at before a re-creation", NEXT, ".filter(|_| !view.observations.former_gone)", ".filter(|_| false)", False),
+    ("a covered event is done", NEXT, "intent if intent.k().is_some_and(|k| view.link.covers(k)) => Step::AlreadyDone,", "", True),
     ("a key of another record is a conflict", NEXT, "match view.keys_taken.first() {", "match view.keys_taken.first().filter(|_| false) {", False),
     ("other content proves nothing", PROOF, "Operation::Create => {\n            record.shows(&request.fields)", "Operation::Create => {\n            true || record.shows(&request.fields)", False),
     ("an append is known by an id that was not known", PROOF, "!link.parts.0.contains_key(&shown.id) && shown.part.signature() == signature", "shown.part.signature() == signature", True),
-    ("only the last call raises applied_k", MISSING, "let last = part_calls == 1;", "let last = true;", False),
-    ("main fields before parts are not the last call", MISSING, "return update(link, id, content, changed, riding, part_calls == 1);", "return update(link, id, content, changed, riding, true);", False),
-    ("the record is read before the first part call", MISSING, "let noted = note(&link.parts, content, record, fresh);\n    if noted != link.parts {\n        return Missing::Note(noted);\n    }\n", "let _ = note(&link.parts, content, record, fresh);\n", False),
-    ("equal parts count once", MISSING, ".filter(|part| seen.insert(part.signature()))", ".filter(|part| { seen.insert(part.signature()); true })", True),
-    ("a found part is never changed", MISSING, "known.owner == Owner::Ours\n                    && !used", "!used", False),
-    ("a create that was given up is looked for before the next one", NEXT, "match lost_create(view, &content.keys, lag) {", "match Lost::Nothing {", False),
-    ("a record with other content is somebody's", LOST, "proof::shows(effect, view.link, record)", "true || proof::shows(effect, view.link, record)", False),
-    ("a key of another link finds that link's record", LOST, "|| view.keys_of_others.contains(&key.0)", "", False),
+    ("only the last call raises applied_k", NEXT_CALL, "let last = part_calls == 1;", "let last = true;", False),
+    ("main fields before parts are not the last call", NEXT_CALL, "return update(link, id, content, changed, riding, part_calls == 1);", "return update(link, id, content, changed, riding, true);", False),
+    ("the record is read before the first part call", NEXT_CALL, "let noted = note(&link.parts, content, record, fresh);\n    if noted != link.parts {\n        return NextCall::Note(noted);\n    }\n", "let _ = note(&link.parts, content, record, fresh);\n", False),
+    ("equal parts count once", NEXT_CALL, ".filter(|part| seen.insert(part.signature()))", ".filter(|part| { seen.insert(part.signature()); true })", True),
+    ("a found part is never changed", NEXT_CALL, "known.owner == Owner::Ours\n                    && !used", "!used", False),
+    ("a create that was given up is looked for before the next one", NEXT, "match orphaned_create(view, &content.keys, lag) {", "match Orphaned::Nothing {", False),
+    ("a record with other content is somebody's", ORPHANED, "proof::shows(effect, view.link, record)", "true || proof::shows(effect, view.link, record)", False),
+    ("a key of another link finds that link's record", ORPHANED, "|| view.keys_of_others.contains(&key.0)", "", False),
     ("a call that missed its window is not sent", CALL, ".send_window\n            .checked_sub(self.driver.clock.elapsed() - begun)", ".send_window\n            .checked_sub(Duration::ZERO)", False),
     ("a guard that failed is not the end of the event", DRIVE, "_ => self.wait(WaitCause::TokenLost),\n        }\n    }\n\n    fn wait", "_ => Flow::End(Handled::Done(Done(AckReason::AlreadyDone))),\n        }\n    }\n\n    fn wait", False),
     ("a lost answer is unknown, not failed", CALL, "self.driver.ledger.resolve(unknown).await?;", "let _ = unknown; self.fail(effect, outcome, false).await?;", False),
-    ("a chain keeps its lease", CALL, "self.complete(effect, moved, note, self.work.wish.k().is_none(), true)\n            .await\n", "self.complete(effect, moved, note, self.work.wish.k().is_none(), true)\n            .await\n            .map(|_| Flow::End(Handled::Done(Done(AckReason::Applied))))\n", False),
+    ("a chain keeps its lease", CALL, "self.complete(effect, change, note, self.work.intent.k().is_none(), true)\n            .await\n", "self.complete(effect, change, note, self.work.intent.k().is_none(), true)\n            .await\n            .map(|_| Flow::End(Handled::Done(Done(AckReason::Applied))))\n", False),
     ("waiting is not failing", "shared/worker/src/decide.rs", "Err(Failure::Transient {\n            retry_after,\n            class,\n            message,\n        }) => retry(retry_after, class, message, context),", "Err(Failure::Transient { retry_after, class, message }) => { let _ = (retry_after, class); dead(DeadClass::Exhausted, message) }", False),
     ("a deletion wins a tie", "shared/event/src/order_key.rs", "bytes.push(if tombstone { b'1' } else { b'0' });", "bytes.push(if tombstone { b'0' } else { b'1' });", False),
     # The functions in SQL: compared step by step with the model.
     ("claim: a stale generation is acknowledged", CLAIM, "if i.dead_state is not null and (i.generation < i.dead_generation\n", "if false and (i.generation < i.dead_generation\n", False),
     ("claim: an event that is held already", CLAIM, "if i.is_held then", "if false then", False),
-    ("claim: duplicate", CLAIM, "                if i.key <= l.applied_k then\n                    perform close_letter", "                if false then\n                    perform close_letter", False),
+    ("claim: duplicate", CLAIM, "                if i.key <= l.applied_k then\n                    perform close_dead_letter", "                if false then\n                    perform close_dead_letter", False),
     ("claim: superseded", CLAIM, "            if i.key < l.desired_k then", "            if false then", False),
     ("claim: the superseded envelope is kept", CLAIM, "                perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);\n", "", False),
     ("claim: a live lease", CLAIM, "if (l.state = 'conflict' and not looks) or live or (n = 2", "if (l.state = 'conflict' and not looks) or (n = 2", False),
     ("claim: the fourth is poison", CLAIM, "if n >= 3 and not (own and live) then", "if n >= 3000 and not (own and live) then", False),
     ("claim: poison falls back", CLAIM, "                perform fall_back(l.id, i.key, p_queue);\n                insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)\n                values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{\"reason\": \"poison\"}');", "", False),
-    ("claim: the third runs alone", CLAIM, "or live or (n = 2 and not p_alone) or named ? 'lacks' then", "or live or named ? 'lacks' then", False),
+    ("claim: the third runs alone", CLAIM, "or live or (n = 2 and not p_exclusive) or named ? 'lacks' then", "or live or named ? 'lacks' then", False),
     ("claim: a taken-over claim is counted", CLAIM, "            if (l.claim).token is not null then\n                insert into unsettled_claim", "            if false then\n                insert into unsettled_claim", False),
     ("claim: a key belongs to one link", CLAIM, "where c.link_id <> w.link order by key, w.link;", "where false order by key, w.link;", False),
     ("claim: while nothing is linked, calls that were given up come along", CLAIM, "if i.key is null or l.target_id is null then", "if i.key is null then", False),
@@ -107,13 +107,13 @@ GUARDS = [
     ("finish: a delete frees the keys", FINISH, "        if p_end = 'deleted' then\n            delete from natural_key_claim where link_id = p_link;", "        if false then\n            delete from natural_key_claim where link_id = p_link;", False),
     ("release: the lease by its token", LEASES, "lease_token = case when lease_token = r.token then null else lease_token end,\n            claim", "lease_token = null,\n            claim", True),
     ("release: the claim by its token", LEASES, "claim = case when (claim).token = r.token then null else claim end,", "claim = claim,", False),
-    ("bury: a later generation counts", BURY, "if found and (d.generation > i.generation", "if found and (false", False),
-    ("bury: what is applied leaves history only", BURY, "                if i.key <= l.applied_k then\n                    done := true;", "                if false then\n                    done := true;", False),
-    ("bury: the link falls back", BURY, "                perform fall_back(x, i.key, i.queue);\n", "", False),
-    ("bury: a copy that comes again changes nothing", BURY, "if not fresh then", "if false then", True),
+    ("record: a later generation counts", RECORD, "if found and (d.generation > i.generation", "if found and (false", False),
+    ("record: what is applied leaves history only", RECORD, "                if i.key <= l.applied_k then\n                    done := true;", "                if false then\n                    done := true;", False),
+    ("record: the link falls back", RECORD, "                perform fall_back(x, i.key, i.queue);\n", "", False),
+    ("record: a copy that comes again changes nothing", RECORD, "if not fresh then", "if false then", True),
     ("hold: a newer held event keeps the older one", HOLD, "                perform keep_envelope(l.id, l.tenant, h.k, h.source, h.event_id, h.generation, h.body, h.properties, h.headers);\n", "                null;\n", False),
     ("hold: a conflict that was settled is no cause", HOLD, "if i.cause = 'conflict' and l.state <> 'conflict' then", "if false then", False),
-    ("release: a create without a key is given up by hand", HELD, "    if p_actor is not null then\n        with given_up", "    if false then\n        with given_up", False),
+    ("release: a create without a key is given up by hand", HELD, "    if p_actor is not null then\n        with abandoned_effects", "    if false then\n        with abandoned_effects", False),
     ("release: it is given up only after its settle time", HELD, "and e.link_id = l.id and e.state in ('sent', 'unknown') and e.settle_at <= t", "and e.link_id = l.id and e.state in ('sent', 'unknown')", False),
     ("fall back: only if this event was the desired one", ENVELOPES, "    if l.desired_k > p_k then\n        return null;", "    if false then\n        return null;", False),
 ]

@@ -16,8 +16,8 @@ alter type claim_item add attribute later boolean;
 -- Array of {link, target_id}: sent only while each of these links has this target.
 alter type reserve_item add attribute refs jsonb;
 -- What became of an event: {routing_key, body, properties, headers}, written to the outbox with what it tells of.
-alter type complete_item add attribute tells jsonb;
-alter type dead_item add attribute tells jsonb;
+alter type complete_item add attribute outcome jsonb;
+alter type dead_item add attribute outcome jsonb;
 -- A reference as the envelope names it.
 create type reference as (
     kind text,

@@ -20,8 +20,8 @@ use tokio::sync::Semaphore;
 use crate::bare::Open;
 use crate::consumers::{Consumed, Contender};
 use crate::contacts::CREATED;
+use crate::harness::DATABASE_CONNECTIONS;
 use crate::process::client;
-use crate::stage::DATABASE_CONNECTIONS;
 
 const TABLE: &str = "create table if not exists by_hand (
     tenant text not null, source_id text not null, target_id text not null, event_id text not null,

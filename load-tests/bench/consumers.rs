@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::harness::{Harness, PREFETCH, SLOTS};
 use crate::report::{Bound, Report, median, ratios};
-use crate::stage::{PREFETCH, SLOTS, Stage};
 use crate::{Size, bare, by_hand, cpu, empty, fill};
 
 /// How a contender consumes.
@@ -99,17 +99,17 @@ pub(crate) async fn contend() {
 
 impl Contender {
     /// On the queue of the empty worker.
-    pub(crate) fn new(stage: &Stage, how: How, messages: usize) -> Self {
+    pub(crate) fn new(harness: &Harness, how: How, messages: usize) -> Self {
         Self {
             how,
-            amqp: stage.broker.amqp_url().to_owned(),
-            prefix: empty::prefix(stage),
-            queue: empty::queue(stage),
+            amqp: harness.broker.amqp_url().to_owned(),
+            prefix: empty::prefix(harness),
+            queue: empty::queue(harness),
             messages,
             prefetch: PREFETCH,
             slots: SLOTS,
-            database: stage.database.url().to_owned(),
-            partner: stage.partner.url(),
+            database: harness.database.url().to_owned(),
+            partner: harness.partner.url(),
         }
     }
 
@@ -140,22 +140,22 @@ const CONTENDERS: [(How, &str); 4] = [
     ),
 ];
 
-pub(crate) async fn measure(stage: &Stage, size: Size, report: &mut Report) {
+pub(crate) async fn measure(harness: &Harness, size: Size, report: &mut Report) {
     let (messages, rounds) = (size.of(20_000, 4_000), size.of(5, 3));
-    empty::declare(stage).await;
-    let bodies = empty::messages(stage, messages);
-    let queue = empty::queue(stage);
+    empty::declare(harness).await;
+    let bodies = empty::messages(harness, messages);
+    let queue = empty::queue(harness);
     let mut speeds: [Vec<f64>; 4] = Default::default();
     let mut costs: [Vec<f64>; 4] = Default::default();
     for round in 0..rounds {
         for turn in 0..CONTENDERS.len() {
             let at = (turn + round) % CONTENDERS.len();
             let (how, _) = CONTENDERS[at];
-            stage.filler.fill("", &bodies).await;
-            fill::holds(&stage.broker, &queue, messages).await;
-            let consumed = Contender::new(stage, how, messages).run().await;
+            harness.filler.fill("", &bodies).await;
+            fill::holds(&harness.broker, &queue, messages).await;
+            let consumed = Contender::new(harness, how, messages).run().await;
             // Everything was acknowledged.
-            fill::holds(&stage.broker, &queue, 0).await;
+            fill::holds(&harness.broker, &queue, 0).await;
             speeds[at].push(messages as f64 / consumed.seconds);
             costs[at].push(consumed.cpu_seconds * 1e6 / messages as f64);
         }

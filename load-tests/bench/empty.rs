@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use broker::{Alone, Broker, ConsumeSettings, Counters, Readiness, Settings, Worker};
+use broker::{Broker, ConsumeSettings, Counters, ExclusiveRun, Readiness, Settings, Worker};
 use chrono::{DateTime, Utc};
 use event::{EventType, SubjectVersion, TenantId, VersionScheme};
 use futures_util::FutureExt as _;
@@ -17,16 +17,16 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::{
-    AckReason, Claims, Connection, ConnectionAnswer, ConnectionState, Connections, CutItem, Cuts,
-    DeadClass, Done, Failure, Handled, Handler, HoldItem, HoldVerdict, Holds, Job, Leased, PinItem,
-    Pins, PortError, Release, RetryPolicy, Verdict,
+    AckReason, Claims, Connection, ConnectionAnswer, ConnectionState, Connections, DeadClass, Done,
+    Failure, FanOut, FanOutItem, Handled, Handler, HoldItem, HoldVerdict, Holds, Job, Leased,
+    PinItem, Pins, PortError, Release, RetryPolicy, Verdict,
 };
 
 use crate::bare::settled;
 use crate::consumers::{Consumed, Contender, How, Watch};
 use crate::contacts::TENANT;
 use crate::fill::Message;
-use crate::stage::Stage;
+use crate::harness::Harness;
 
 /// Its queue is `<prefix>-empty.bench`.
 pub(crate) const NAME: &str = "bench";
@@ -59,7 +59,7 @@ impl Empty {
         };
         Self {
             policy: RetryPolicy {
-                // The shortest rung.
+                // The shortest retry tier.
                 initial: Duration::from_millis(100),
                 ..RetryPolicy::default()
             },
@@ -99,7 +99,7 @@ impl Handler for Empty {
         _deadline: Duration,
     ) -> BoxFuture<'a, Result<Handled, Failure>> {
         async move {
-            if self.fail_once && job.delivery.trail.attempt == 1 {
+            if self.fail_once && job.delivery.metadata.attempt == 1 {
                 return Err(Failure::transient(DeadClass::Unavailable, "503"));
             }
             if self.finished.fetch_add(1, Ordering::Relaxed) + 1 == self.messages {
@@ -137,8 +137,8 @@ impl Holds for Empty {
     }
 }
 
-impl Cuts for Empty {
-    fn cut(&self, _item: CutItem) -> BoxFuture<'_, Result<(), PortError>> {
+impl FanOut for Empty {
+    fn fan_out(&self, _item: FanOutItem) -> BoxFuture<'_, Result<(), PortError>> {
         async { Ok(()) }.boxed()
     }
 }
@@ -184,12 +184,12 @@ impl Pins for Empty {
 }
 
 /// Exchanges and queues of its own: the events of other parts are none of its business.
-pub(crate) fn prefix(stage: &Stage) -> String {
-    format!("{}-empty", stage.broker.prefix())
+pub(crate) fn prefix(harness: &Harness) -> String {
+    format!("{}-empty", harness.broker.prefix())
 }
 
-pub(crate) fn queue(stage: &Stage) -> String {
-    format!("{}.{NAME}", prefix(stage))
+pub(crate) fn queue(harness: &Harness) -> String {
+    format!("{}.{NAME}", prefix(harness))
 }
 
 /// In the contender's process.
@@ -214,7 +214,7 @@ pub(crate) async fn run(contender: Contender) -> Consumed {
         handler: Arc::clone(&ports),
         claims: Arc::clone(&ports),
         holds: Arc::clone(&ports) as _,
-        cuts: Arc::clone(&ports) as _,
+        fan_out: Arc::clone(&ports) as _,
         pins: Arc::clone(&ports) as _,
         connections: Arc::clone(&ports) as _,
         budgets: None,
@@ -225,7 +225,7 @@ pub(crate) async fn run(contender: Contender) -> Consumed {
             prefetch: contender.prefetch,
             ..ConsumeSettings::default()
         },
-        alone: Alone::default(),
+        exclusive_run: ExclusiveRun::default(),
         link_of: |()| None,
         counters: Arc::new(Counters::new(NAME, CONSUMES)),
         readiness: Arc::clone(&readiness),
@@ -247,11 +247,11 @@ pub(crate) async fn run(contender: Contender) -> Consumed {
     consumed
 }
 
-/// Its queue and rungs.
-pub(crate) async fn declare(stage: &Stage) {
+/// Its queue and retry tiers.
+pub(crate) async fn declare(harness: &Harness) {
     let broker = Broker::start(Settings {
-        prefix: prefix(stage),
-        ..Settings::new(SecretString::from(stage.broker.amqp_url().to_owned()))
+        prefix: prefix(harness),
+        ..Settings::new(SecretString::from(harness.broker.amqp_url().to_owned()))
     })
     .unwrap();
     wait_for("the queues of the empty worker", LIMIT, async || {
@@ -266,10 +266,10 @@ pub(crate) async fn declare(stage: &Stage) {
 }
 
 /// Straight into its queue, so that only one worker gets them.
-pub(crate) fn messages(stage: &Stage, count: usize) -> Vec<Message> {
-    let mut messages = stage.messages(1..count as u64 + 1, 1);
+pub(crate) fn messages(harness: &Harness, count: usize) -> Vec<Message> {
+    let mut messages = harness.messages(1..count as u64 + 1, 1);
     for message in &mut messages {
-        message.key = queue(stage);
+        message.key = queue(harness);
     }
     messages
 }

@@ -10,10 +10,10 @@ use tokio::time::sleep;
 
 use crate::consumers::{Contender, How};
 use crate::fill::Message;
+use crate::harness::{Harness, Linked, SLOTS};
 use crate::machine::{broker_process, database_processes};
 use crate::process::Process;
 use crate::report::{Bound, Report, median, ratios};
-use crate::stage::{Linked, SLOTS, Stage};
 use crate::{Size, by_hand, cpu, fill};
 
 /// Before the clock starts, a tenth has been done: connections are open, what is remembered is in memory.
@@ -44,60 +44,63 @@ pub(crate) struct Samples {
 }
 
 impl Who {
-    pub(crate) fn queue(self, stage: &Stage) -> String {
+    pub(crate) fn queue(self, harness: &Harness) -> String {
         match self {
-            Self::Kurir => stage.queue(),
-            Self::ByHand => stage.broker.queue("by-hand"),
+            Self::Kurir => harness.queue(),
+            Self::ByHand => harness.broker.queue("by-hand"),
         }
     }
 
     /// Consumes from now on.
-    pub(crate) async fn start(self, stage: &Stage) -> Process {
+    pub(crate) async fn start(self, harness: &Harness) -> Process {
         match self {
-            Self::Kurir => stage.worker().await,
+            Self::Kurir => harness.worker().await,
             Self::ByHand => {
                 let contender = Contender {
-                    queue: self.queue(stage),
-                    ..Contender::new(stage, How::ByHand, 0)
+                    queue: self.queue(harness),
+                    ..Contender::new(harness, How::ByHand, 0)
                 };
                 Process::spawn(contender.command())
             }
         }
     }
 
-    pub(crate) async fn fill(self, stage: &Stage, numbers: Range<u64>, version: u32) {
-        let mut messages = stage.messages(numbers, version);
+    pub(crate) async fn fill(self, harness: &Harness, numbers: Range<u64>, version: u32) {
+        let mut messages = harness.messages(numbers, version);
         for message in &mut messages {
-            self.route(stage, message);
+            self.route(harness, message);
         }
-        stage.filler.fill(&self.exchange(stage), &messages).await;
+        harness
+            .filler
+            .fill(&self.exchange(harness), &messages)
+            .await;
     }
 
     /// Where its events are published.
-    pub(crate) fn exchange(self, stage: &Stage) -> String {
+    pub(crate) fn exchange(self, harness: &Harness) -> String {
         match self {
-            Self::Kurir => stage.exchange(),
+            Self::Kurir => harness.exchange(),
             Self::ByHand => String::new(),
         }
     }
 
     /// Addresses an upstream app's event to it.
-    pub(crate) fn route(self, stage: &Stage, message: &mut Message) {
+    pub(crate) fn route(self, harness: &Harness, message: &mut Message) {
         if self == Self::ByHand {
-            message.key = self.queue(stage);
+            message.key = self.queue(harness);
         }
     }
 }
 
 /// What the loop writes to.
-pub(crate) async fn prepare(stage: &Stage) {
-    by_hand::table(stage.database.pool()).await;
-    stage.filler.queue(&Who::ByHand.queue(stage)).await;
+pub(crate) async fn prepare(harness: &Harness) {
+    by_hand::table(harness.database.pool()).await;
+    harness.filler.queue(&Who::ByHand.queue(harness)).await;
 }
 
-pub(crate) async fn measure(stage: &mut Stage, size: Size, report: &mut Report) {
+pub(crate) async fn measure(harness: &mut Harness, size: Size, report: &mut Report) {
     let (events, rounds) = (size.of(3_000, 600), size.of(4, 2));
-    prepare(stage).await;
+    prepare(harness).await;
     let mut creates: [Samples; 2] = Default::default();
     let mut updates: [Samples; 2] = Default::default();
     let order = [Who::Kurir, Who::ByHand];
@@ -105,16 +108,16 @@ pub(crate) async fn measure(stage: &mut Stage, size: Size, report: &mut Report) 
     for round in 0..rounds {
         for turn in 0..2 {
             let at = (turn + round) % 2;
-            let numbers = stage.unknown(events);
-            run(stage, order[at], numbers.clone(), 1, &mut creates[at]).await;
-            run(stage, order[at], numbers.clone(), 2, &mut updates[at]).await;
+            let numbers = harness.unknown(events);
+            run(harness, order[at], numbers.clone(), 1, &mut creates[at]).await;
+            run(harness, order[at], numbers.clone(), 2, &mut updates[at]).await;
             done_by[at] = Linked {
                 numbers,
                 version: 2,
             };
         }
     }
-    stage.linked = done_by[0].clone();
+    harness.linked = done_by[0].clone();
     for (names, samples) in [
         ([CREATES, CREATES_BY_HAND], &creates),
         ([UPDATES, UPDATES_BY_HAND], &updates),
@@ -159,23 +162,26 @@ pub(crate) async fn measure(stage: &mut Stage, size: Size, report: &mut Report) 
 
 /// One filled queue, emptied by a process of its own.
 pub(crate) async fn run(
-    stage: &Stage,
+    harness: &Harness,
     who: Who,
     numbers: Range<u64>,
     version: u32,
     samples: &mut Samples,
 ) {
     let events = numbers.clone().count();
-    who.fill(stage, numbers, version).await;
-    let queue = who.queue(stage);
-    fill::holds(&stage.broker, &queue, events).await;
-    stage.partner.forget();
-    let process = who.start(stage).await;
+    who.fill(harness, numbers, version).await;
+    let queue = who.queue(harness);
+    fill::holds(&harness.broker, &queue, events).await;
+    harness.partner.forget();
+    let process = who.start(harness).await;
     let warm = events / WARM;
-    while stage.partner.writes() < warm {
+    while harness.partner.writes() < warm {
         sleep(LOOK).await;
     }
-    let servers = (database_processes(stage).await, broker_process(stage).await);
+    let servers = (
+        database_processes(harness).await,
+        broker_process(harness).await,
+    );
     let used = || {
         [
             cpu::used(process.pid()),
@@ -183,8 +189,8 @@ pub(crate) async fn run(
             cpu::used_by(&servers.1),
         ]
     };
-    let (begun, before, done) = (Instant::now(), used(), stage.partner.writes());
-    let last = stage.partner.has(events).await;
+    let (begun, before, done) = (Instant::now(), used(), harness.partner.writes());
+    let last = harness.partner.has(events).await;
     // The last of them are still being acknowledged.
     let after = used();
     let measured = (events - done) as f64;
@@ -194,31 +200,31 @@ pub(crate) async fn run(
     samples.own.push(own);
     samples.postgres.push(postgres);
     samples.broker.push(broker);
-    let searches = stage.partner.searches() as f64;
+    let searches = harness.partner.searches() as f64;
     samples
         .calls
-        .push((stage.partner.writes() as f64 + searches) / events as f64);
-    fill::holds(&stage.broker, &queue, 0).await;
-    end(who, stage, process).await;
+        .push((harness.partner.writes() as f64 + searches) / events as f64);
+    fill::holds(&harness.broker, &queue, 0).await;
+    end(who, harness, process).await;
 }
 
 /// When what is in its slots has come to an end.
-pub(crate) async fn end(who: Who, stage: &Stage, process: Process) {
-    rests(stage).await;
+pub(crate) async fn end(who: Who, harness: &Harness, process: Process) {
+    rests(harness).await;
     match who {
-        Who::Kurir => stage.stop(process).await,
+        Who::Kurir => harness.stop(process).await,
         Who::ByHand => drop(process),
     }
 }
 
 /// As long as everything that was still in a slot may take.
-async fn rests(stage: &Stage) {
-    let mut writes = stage.partner.writes();
+async fn rests(harness: &Harness) {
+    let mut writes = harness.partner.writes();
     for _ in 0..SLOTS {
         sleep(Duration::from_millis(20)).await;
-        if writes == stage.partner.writes() {
+        if writes == harness.partner.writes() {
             return;
         }
-        writes = stage.partner.writes();
+        writes = harness.partner.writes();
     }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use testkit::Port;
 
 use crate::contacts::TENANT;
+use crate::harness::Harness;
 use crate::process::{Process, address, client, run};
 use crate::report::Report;
-use crate::stage::Stage;
 use crate::{Size, cpu};
 
 /// Senders at a time.
@@ -31,22 +31,22 @@ struct Way {
     cost: Vec<f64>,
 }
 
-pub(crate) async fn measure(stage: &mut Stage, size: Size, report: &mut Report) {
+pub(crate) async fn measure(harness: &mut Harness, size: Size, report: &mut Report) {
     let (rounds, time) = (size.of(3, 2), Duration::from_secs_f64(size.of(3.0, 1.0)));
-    let token = run(stage.kurir(&[
+    let token = run(harness.kurir(&[
         "token", "create", "--tenant", TENANT, "--name", "bench", "--json",
     ]));
     let token: serde_json::Value = serde_json::from_str(&token).unwrap();
     let token = token["secret"].as_str().unwrap().to_owned();
     let (health, port) = (Port::reserve(), Port::reserve());
-    let mut command = stage.kurir(&["gateway"]);
+    let mut command = harness.kurir(&["gateway"]);
     command
         .env("KURIR_HEALTH__GATEWAY", address(&health))
         .env("KURIR_GATEWAY__LISTEN", address(&port));
     let gateway = Process::ready(command, health).await;
     let url = format!("http://{}/v1/events", address(&port));
-    let numbers = stage.unknown(DIFFERENT);
-    let events: Vec<Vec<u8>> = stage
+    let numbers = harness.unknown(DIFFERENT);
+    let events: Vec<Vec<u8>> = harness
         .messages(numbers, 1)
         .into_iter()
         .map(|message| message.body)
@@ -84,7 +84,7 @@ pub(crate) async fn measure(stage: &mut Stage, size: Size, report: &mut Report) 
             way.speed.push(events / begun.elapsed().as_secs_f64());
             let used = cpu::used(gateway.pid()) - before;
             way.cost.push(used.as_secs_f64() * 1e6 / events);
-            stage.filler.purge(&stage.queue()).await;
+            harness.filler.purge(&harness.queue()).await;
         }
     }
     for way in &ways {

@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::fill::Message;
 use crate::full::{self, EVENTS, Samples, UPDATES, Who};
+use crate::harness::{Harness, Linked};
 use crate::report::{Bound, Report, median, quantile};
-use crate::stage::{Linked, Stage};
 use crate::{Size, contacts, fill};
 
 /// Changed in turn: long enough apart that two events of one never meet.
@@ -26,15 +26,15 @@ struct Delays {
     p99: Vec<f64>,
 }
 
-pub(crate) async fn measure(stage: &mut Stage, size: Size, report: &mut Report) {
-    full::prepare(stage).await;
-    stage.link(ORGANIZATIONS).await;
+pub(crate) async fn measure(harness: &mut Harness, size: Size, report: &mut Report) {
+    full::prepare(harness).await;
+    harness.link(ORGANIZATIONS).await;
     let speed = match report.median_of(UPDATES, EVENTS) {
         Some(speed) => speed,
         None => {
-            let (numbers, version) = next_version(&mut stage.linked);
+            let (numbers, version) = next_version(&mut harness.linked);
             let mut samples = Samples::default();
-            full::run(stage, Who::Kurir, numbers, version, &mut samples).await;
+            full::run(harness, Who::Kurir, numbers, version, &mut samples).await;
             median(&samples.speed)
         }
     };
@@ -45,7 +45,7 @@ pub(crate) async fn measure(stage: &mut Stage, size: Size, report: &mut Report) 
     for round in 0..rounds {
         for turn in 0..2 {
             let at = (turn + round) % 2;
-            let found = delayed(stage, order[at], rate, (rate * seconds) as usize).await;
+            let found = delayed(harness, order[at], rate, (rate * seconds) as usize).await;
             delays[at].half.push(quantile(&found, 0.5));
             delays[at].p99.push(quantile(&found, 0.99));
         }
@@ -79,15 +79,15 @@ fn next_version(linked: &mut Linked) -> (Range<u64>, u32) {
 }
 
 /// Milliseconds of each event.
-async fn delayed(stage: &mut Stage, who: Who, rate: f64, events: usize) -> Vec<f64> {
-    let (warm, version) = next_version(&mut stage.linked);
+async fn delayed(harness: &mut Harness, who: Who, rate: f64, events: usize) -> Vec<f64> {
+    let (warm, version) = next_version(&mut harness.linked);
     let warm = warm.start..warm.start + WARM as u64;
-    stage.partner.forget();
-    let process = who.start(stage).await;
-    who.fill(stage, warm, version).await;
-    stage.partner.has(WARM).await;
-    let messages = changed(stage, who, events);
-    let exchange = who.exchange(stage);
+    harness.partner.forget();
+    let process = who.start(harness).await;
+    who.fill(harness, warm, version).await;
+    harness.partner.has(WARM).await;
+    let messages = changed(harness, who, events);
+    let exchange = who.exchange(harness);
     let gap = Duration::from_secs_f64(1.0 / rate);
     let begin = Instant::now() + HEAD_START;
     let mut confirms = Vec::with_capacity(events);
@@ -96,15 +96,15 @@ async fn delayed(stage: &mut Stage, who: Who, rate: f64, events: usize) -> Vec<f
     for (name, message) in &messages {
         sleep_until(at).await;
         due.insert(*name, at);
-        let sent = stage.filler.send(&exchange, &message.key, message).await;
+        let sent = harness.filler.send(&exchange, &message.key, message).await;
         confirms.push(sent);
         at += gap;
     }
     join_all(confirms).await;
-    stage.partner.has(WARM + events).await;
-    let arrivals = stage.partner.arrivals();
-    fill::holds(&stage.broker, &who.queue(stage), 0).await;
-    full::end(who, stage, process).await;
+    harness.partner.has(WARM + events).await;
+    let arrivals = harness.partner.arrivals();
+    fill::holds(&harness.broker, &who.queue(harness), 0).await;
+    full::end(who, harness, process).await;
     arrivals
         .iter()
         .filter_map(|arrival| {
@@ -115,13 +115,13 @@ async fn delayed(stage: &mut Stage, who: Who, rate: f64, events: usize) -> Vec<f
 }
 
 /// One event after the other, over all organizations and again.
-fn changed(stage: &mut Stage, who: Who, events: usize) -> Vec<((u64, u32), Message)> {
+fn changed(harness: &mut Harness, who: Who, events: usize) -> Vec<((u64, u32), Message)> {
     let mut messages = Vec::with_capacity(events);
     while messages.len() < events {
-        let (numbers, version) = next_version(&mut stage.linked);
+        let (numbers, version) = next_version(&mut harness.linked);
         for number in numbers.take(events - messages.len()) {
-            let mut message = stage.message(number, version, contacts::BODY);
-            who.route(stage, &mut message);
+            let mut message = harness.message(number, version, contacts::BODY);
+            who.route(harness, &mut message);
             messages.push(((number, version), message));
         }
     }

@@ -7,8 +7,8 @@ use testkit::Database;
 
 use crate::contacts::tax_digits;
 use crate::fill::Message;
+use crate::harness::Harness;
 use crate::report::{Bound, Report, median, ratios};
-use crate::stage::Stage;
 use crate::{Size, fill};
 
 /// Whole and quick.
@@ -31,16 +31,16 @@ struct Stock {
     speed: Vec<f64>,
 }
 
-pub(crate) async fn measure(stage: &Stage, size: Size, report: &mut Report) {
+pub(crate) async fn measure(harness: &Harness, size: Size, report: &mut Report) {
     let rounds = size.of(4, 2);
     let mut stocks = Vec::new();
     for links in LINKS[size.of(0, 1)] {
-        stocks.push(stock(stage, links).await);
+        stocks.push(stock(harness, links).await);
     }
     for round in 0..rounds {
         for turn in 0..stocks.len() {
             let at = (turn + round) % stocks.len();
-            run(stage, &mut stocks[at], size.of(1_000, 100)).await;
+            run(harness, &mut stocks[at], size.of(1_000, 100)).await;
         }
     }
     for stock in &stocks {
@@ -60,17 +60,17 @@ pub(crate) async fn measure(stage: &Stage, size: Size, report: &mut Report) {
 }
 
 /// A database with so many links, as if each had been created and its history kept.
-async fn stock(stage: &Stage, links: i64) -> Stock {
+async fn stock(harness: &Harness, links: i64) -> Stock {
     let database = testkit::database().await;
-    stage.account(&database);
-    let worker = stage
-        .role_on(&database, &["worker", crate::stage::WORKER])
+    harness.account(&database);
+    let worker = harness
+        .role_on(&database, &["worker", crate::harness::WORKER])
         .await;
-    stage.partner.forget();
-    let first = message(stage, FIRST, 1);
-    stage.filler.fill(&stage.exchange(), &[first]).await;
-    stage.partner.has(1).await;
-    fill::holds(&stage.broker, &stage.queue(), 0).await;
+    harness.partner.forget();
+    let first = message(harness, FIRST, 1);
+    harness.filler.fill(&harness.exchange(), &[first]).await;
+    harness.partner.has(1).await;
+    fill::holds(&harness.broker, &harness.queue(), 0).await;
     worker.stop().await;
     for statement in copies(links) {
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
@@ -87,10 +87,10 @@ async fn stock(stage: &Stage, links: i64) -> Stock {
     }
 }
 
-fn message(stage: &Stage, number: u64, version: u32) -> Message {
+fn message(harness: &Harness, number: u64, version: u32) -> Message {
     Message {
-        body: stage.source.taxed(number, version),
-        ..stage.message(number, version, 0)
+        body: harness.source.taxed(number, version),
+        ..harness.message(number, version, 0)
     }
 }
 
@@ -137,26 +137,26 @@ fn copies(links: i64) -> Vec<String> {
 }
 
 /// Changes organizations all over the stock.
-async fn run(stage: &Stage, stock: &mut Stock, events: u64) {
+async fn run(harness: &Harness, stock: &mut Stock, events: u64) {
     stock.version += 1;
     let links = stock.links.unsigned_abs();
     let events = events.min(links);
     let spread = links / events;
     let messages: Vec<_> = (0..events)
-        .map(|event| message(stage, FIRST + event * spread, stock.version))
+        .map(|event| message(harness, FIRST + event * spread, stock.version))
         .collect();
-    stage.filler.fill(&stage.exchange(), &messages).await;
-    stage.partner.forget();
+    harness.filler.fill(&harness.exchange(), &messages).await;
+    harness.partner.forget();
     stock.database.reset_statements().await;
     let begun = Instant::now();
-    let worker = stage
-        .role_on(&stock.database, &["worker", crate::stage::WORKER])
+    let worker = harness
+        .role_on(&stock.database, &["worker", crate::harness::WORKER])
         .await;
     let all = usize::try_from(events).unwrap();
-    stage.partner.has(1).await;
+    harness.partner.has(1).await;
     let first = begun.elapsed();
-    let last = stage.partner.has(all).await;
-    fill::holds(&stage.broker, &stage.queue(), 0).await;
+    let last = harness.partner.has(all).await;
+    fill::holds(&harness.broker, &harness.queue(), 0).await;
     worker.stop().await;
     let spent: f64 = sqlx::query_scalar(SPENT)
         .fetch_one(stock.database.pool())

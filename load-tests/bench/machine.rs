@@ -7,10 +7,10 @@ use std::process::Command;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::harness::Harness;
 use crate::process::client;
-use crate::stage::Stage;
 
-/// What a reader needs to compare numbers with his own.
+/// What a reader needs to compare these numbers with others.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Machine {
     cpu: String,
@@ -85,18 +85,18 @@ fn said(program: &str, arguments: &[&str]) -> String {
 
 impl Machine {
     /// With what the servers say about themselves.
-    pub(crate) async fn complete(mut self, stage: &Stage) -> Self {
+    pub(crate) async fn complete(mut self, harness: &Harness) -> Self {
         let show = async |name: &str| {
             sqlx::query_scalar::<_, String>("select current_setting($1)")
                 .bind(name)
-                .fetch_one(stage.database.pool())
+                .fetch_one(harness.database.pool())
                 .await
                 .unwrap()
         };
         self.postgres = show("server_version").await;
         self.fsync = show("fsync").await;
         self.synchronous_commit = show("synchronous_commit").await;
-        let asked = management(stage, "overview").await;
+        let asked = management(harness, "overview").await;
         let of = |name: &str| {
             asked[name]
                 .as_str()
@@ -112,8 +112,8 @@ impl Machine {
 }
 
 /// An answer of the broker's management API; null where there is none.
-pub(crate) async fn management(stage: &Stage, path: &str) -> Value {
-    let Some(url) = stage.broker.management_url() else {
+pub(crate) async fn management(harness: &Harness, path: &str) -> Value {
+    let Some(url) = harness.broker.management_url() else {
         return Value::Null;
     };
     let url = format!("{}/api/{path}", url.trim_end_matches('/'));
@@ -124,18 +124,18 @@ pub(crate) async fn management(stage: &Stage, path: &str) -> Value {
 }
 
 /// The broker's process, where it runs on this machine.
-pub(crate) async fn broker_process(stage: &Stage) -> Vec<u32> {
-    let nodes = management(stage, "nodes").await;
+pub(crate) async fn broker_process(harness: &Harness) -> Vec<u32> {
+    let nodes = management(harness, "nodes").await;
     let pid = nodes[0]["os_pid"].as_str().and_then(|pid| pid.parse().ok());
     pid.into_iter().collect()
 }
 
 /// The server processes that work for our database right now, but for our own looks at it.
-pub(crate) async fn database_processes(stage: &Stage) -> Vec<u32> {
+pub(crate) async fn database_processes(harness: &Harness) -> Vec<u32> {
     let pids: Vec<i32> = sqlx::query_scalar(
         "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
     )
-    .fetch_all(stage.database.pool())
+    .fetch_all(harness.database.pool())
     .await
     .unwrap();
     pids.into_iter()

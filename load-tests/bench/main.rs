@@ -19,6 +19,7 @@ mod empty;
 mod fill;
 mod full;
 mod gateway;
+mod harness;
 mod latency;
 mod links;
 mod machine;
@@ -29,7 +30,6 @@ mod process;
 mod replay;
 mod report;
 mod retry;
-mod stage;
 mod start;
 
 use std::panic::AssertUnwindSafe;
@@ -39,8 +39,8 @@ use std::time::Instant;
 use clap::{Parser, ValueEnum};
 use futures_util::FutureExt as _;
 
+use crate::harness::Harness;
 use crate::report::Report;
-use crate::stage::Stage;
 
 /// Where the JSON and the plot are left.
 const LEFT_AT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/benchmark");
@@ -97,17 +97,17 @@ enum Part {
 
 impl Part {
     /// Panics where it cannot go on.
-    async fn measure(self, stage: &mut Stage, size: Size, report: &mut Report) {
+    async fn measure(self, harness: &mut Harness, size: Size, report: &mut Report) {
         match self {
-            Self::Empty => consumers::measure(stage, size, report).await,
-            Self::Full => full::measure(stage, size, report).await,
-            Self::Latency => latency::measure(stage, size, report).await,
-            Self::Gateway => gateway::measure(stage, size, report).await,
-            Self::Replay => replay::measure(stage, size, report).await,
-            Self::Retry => retry::measure(stage, size, report).await,
-            Self::Links => links::measure(stage, size, report).await,
-            Self::Memory => memory::measure(stage, size, report).await,
-            Self::Start => start::measure(stage, size, report).await,
+            Self::Empty => consumers::measure(harness, size, report).await,
+            Self::Full => full::measure(harness, size, report).await,
+            Self::Latency => latency::measure(harness, size, report).await,
+            Self::Gateway => gateway::measure(harness, size, report).await,
+            Self::Replay => replay::measure(harness, size, report).await,
+            Self::Retry => retry::measure(harness, size, report).await,
+            Self::Links => links::measure(harness, size, report).await,
+            Self::Memory => memory::measure(harness, size, report).await,
+            Self::Start => start::measure(harness, size, report).await,
         }
     }
 }
@@ -145,14 +145,14 @@ async fn measure(options: Options) {
     };
     let wanted = |part: Part| options.only.is_empty() || options.only.contains(&part);
     let machine = machine::look_before();
-    let mut stage = Stage::start().await;
-    let mut report = Report::new(machine.complete(&stage).await, options.quick);
+    let mut harness = Harness::start().await;
+    let mut report = Report::new(machine.complete(&harness).await, options.quick);
     for part in Part::value_variants() {
         if !wanted(*part) {
             continue;
         }
         let since = Instant::now();
-        let measuring = part.measure(&mut stage, size, &mut report);
+        let measuring = part.measure(&mut harness, size, &mut report);
         // What the other parts have measured is worth its minutes.
         if AssertUnwindSafe(measuring).catch_unwind().await.is_err() {
             report.failed.push(format!("{part:?}"));
@@ -174,7 +174,7 @@ async fn measure(options: Options) {
     }
     if !report.failed.is_empty() {
         // Gone with its database and queues, which an exit would leave behind.
-        drop(stage);
+        drop(harness);
         std::process::exit(1);
     }
 }

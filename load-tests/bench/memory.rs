@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use testkit::wait_for;
 
+use crate::harness::{Harness, PREFETCH, SLOTS};
 use crate::partner::Mood;
 use crate::report::{Bound, Report, median};
-use crate::stage::{PREFETCH, SLOTS, Stage};
 use crate::start::ROLES;
 use crate::{Size, cpu};
 
@@ -18,13 +18,13 @@ const LARGE_EVENTS: usize = 200;
 const REST: Duration = Duration::from_secs(3);
 const LIMIT: Duration = Duration::from_secs(60);
 
-pub(crate) async fn measure(stage: &mut Stage, size: Size, report: &mut Report) {
+pub(crate) async fn measure(harness: &mut Harness, size: Size, report: &mut Report) {
     let rounds = size.of(3, 1);
     let mut idle: [Vec<f64>; 3] = Default::default();
     for _ in 0..rounds {
         let mut running = Vec::new();
         for (_, arguments) in ROLES {
-            running.push(stage.role(arguments).await);
+            running.push(harness.role(arguments).await);
         }
         tokio::time::sleep(REST).await;
         for (at, process) in running.into_iter().enumerate() {
@@ -40,7 +40,7 @@ pub(crate) async fn measure(stage: &mut Stage, size: Size, report: &mut Report) 
         Bound::AtMost(30.0),
         idle.iter().map(|idle| median(idle)).fold(0.0, f64::max),
     );
-    let full = prefetched(stage).await;
+    let full = prefetched(harness).await;
     report.line(
         "memory",
         "worker, everything prefetched, 64 KiB each",
@@ -55,20 +55,20 @@ pub(crate) async fn measure(stage: &mut Stage, size: Size, report: &mut Report) 
 }
 
 /// The most that it ever had.
-async fn prefetched(stage: &mut Stage) -> f64 {
-    let numbers = stage.unknown(LARGE_EVENTS);
+async fn prefetched(harness: &mut Harness) -> f64 {
+    let numbers = harness.unknown(LARGE_EVENTS);
     let messages: Vec<_> = numbers
-        .map(|number| stage.message(number, 1, LARGE))
+        .map(|number| harness.message(number, 1, LARGE))
         .collect();
-    stage.partner.forget();
-    stage.partner.mood(Mood::Keeps);
-    stage.filler.fill(&stage.exchange(), &messages).await;
-    let worker = stage.worker().await;
+    harness.partner.forget();
+    harness.partner.mood(Mood::Keeps);
+    harness.filler.fill(&harness.exchange(), &messages).await;
+    let worker = harness.worker().await;
     // All slots wait for the partner, and the broker has sent all it may.
-    stage.partner.has(SLOTS).await;
+    harness.partner.has(SLOTS).await;
     let left = LARGE_EVENTS - usize::from(PREFETCH);
     wait_for("everything prefetched", LIMIT, async || {
-        match stage.broker.depth(&stage.queue()).await.unwrap() {
+        match harness.broker.depth(&harness.queue()).await.unwrap() {
             Some(depth) if depth as usize == left => Ok(()),
             depth => Err(depth),
         }
@@ -77,9 +77,9 @@ async fn prefetched(stage: &mut Stage) -> f64 {
     tokio::time::sleep(REST).await;
     let most = cpu::memory(worker.pid()).most;
     drop(worker);
-    stage.partner.mood(Mood::Answers);
+    harness.partner.mood(Mood::Answers);
     // Those that the process had are ready again.
-    crate::fill::holds(&stage.broker, &stage.queue(), LARGE_EVENTS).await;
-    stage.filler.purge(&stage.queue()).await;
+    crate::fill::holds(&harness.broker, &harness.queue(), LARGE_EVENTS).await;
+    harness.filler.purge(&harness.queue()).await;
     most
 }

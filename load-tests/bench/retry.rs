@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::consumers::{Contender, How};
+use crate::harness::Harness;
 use crate::machine::{broker_process, management};
 use crate::report::Report;
-use crate::stage::Stage;
 use crate::{Size, cpu, empty, fill};
 
 use std::time::Duration;
@@ -13,30 +13,30 @@ use std::time::Duration;
 /// The broker counts for its management API every five seconds.
 const COUNTED: Duration = Duration::from_secs(7);
 
-pub(crate) async fn measure(stage: &Stage, size: Size, report: &mut Report) {
+pub(crate) async fn measure(harness: &Harness, size: Size, report: &mut Report) {
     let (events, rounds) = (size.of(4_000, 1_000), size.of(3, 2));
-    empty::declare(stage).await;
-    let queue = empty::queue(stage);
-    let messages = empty::messages(stage, events);
-    let broker = broker_process(stage).await;
+    empty::declare(harness).await;
+    let queue = empty::queue(harness);
+    let messages = empty::messages(harness, events);
+    let broker = broker_process(harness).await;
     let (mut own, mut servers) = (Vec::new(), Vec::new());
     let mut counted = Vec::new();
     for round in 0..rounds {
         let mut costs = Vec::new();
         for how in [How::Empty, How::FailOnce] {
-            stage.filler.fill("", &messages).await;
-            fill::holds(&stage.broker, &queue, events).await;
+            harness.filler.fill("", &messages).await;
+            fill::holds(&harness.broker, &queue, events).await;
             let counts = match round {
-                0 => Some(count(stage).await),
+                0 => Some(count(harness).await),
                 _ => None,
             };
             let before = cpu::used_by(&broker);
-            let consumed = Contender::new(stage, how, events).run().await;
+            let consumed = Contender::new(harness, how, events).run().await;
             let broker = cpu::used_by(&broker) - before;
-            fill::holds(&stage.broker, &queue, 0).await;
+            fill::holds(&harness.broker, &queue, 0).await;
             costs.push((consumed.cpu_seconds, broker.as_secs_f64()));
             if let Some(before) = counts {
-                let after = count(stage).await;
+                let after = count(harness).await;
                 counted.push(std::array::from_fn::<f64, 3, _>(|at| {
                     after[at] - before[at]
                 }));
@@ -64,9 +64,9 @@ pub(crate) async fn measure(stage: &Stage, size: Size, report: &mut Report) {
 }
 
 /// Published by clients, delivered, acknowledged so far.
-async fn count(stage: &Stage) -> [f64; 3] {
+async fn count(harness: &Harness) -> [f64; 3] {
     tokio::time::sleep(COUNTED).await;
-    let vhost = management(stage, &format!("vhosts/{}", stage.broker.vhost())).await;
+    let vhost = management(harness, &format!("vhosts/{}", harness.broker.vhost())).await;
     match vhost["message_stats"].as_object() {
         // What has never happened is not in it.
         Some(stats) => ["publish", "deliver_get", "ack"]

@@ -1,8 +1,8 @@
 //! From the start of a process to the moment at which its probe says ready, with broker and database there.
 
 use crate::Size;
+use crate::harness::{Harness, WORKER};
 use crate::report::{Bound, Report, median};
-use crate::stage::{Stage, WORKER};
 
 /// Every role that runs by itself.
 pub(crate) const ROLES: [(&str, &[&str]); 3] = [
@@ -11,12 +11,12 @@ pub(crate) const ROLES: [(&str, &[&str]); 3] = [
     ("keeper", &["keeper"]),
 ];
 
-pub(crate) async fn measure(stage: &Stage, size: Size, report: &mut Report) {
+pub(crate) async fn measure(harness: &Harness, size: Size, report: &mut Report) {
     let rounds = size.of(5, 2);
     let mut times: [Vec<f64>; 3] = Default::default();
     for _ in 0..rounds {
         for (at, (_, arguments)) in ROLES.iter().enumerate() {
-            let process = stage.role(arguments).await;
+            let process = harness.role(arguments).await;
             times[at].push(process.ready_after.as_secs_f64());
             process.stop().await;
         }

@@ -7,12 +7,12 @@ use std::fs;
 use serde_json::json;
 use simulators::metakocka::LogEntry;
 
-use crate::output::{line, say};
+use crate::harness::Harness;
+use crate::output::{line, print};
 use crate::publish::Accepted;
 use crate::run::Outcome;
-use crate::stage::Stage;
-use crate::story::{Mark, Story, TENANTS};
 use crate::survey::{Survey, rows};
+use crate::workload::{Mark, TENANTS, Workload};
 
 /// Rows of the records that a mistake is about, or all if none is.
 const TABLES: [(&str, &str); 8] = [
@@ -51,13 +51,13 @@ const TABLES: [(&str, &str); 8] = [
 ];
 
 pub(crate) async fn keep(
-    stage: &Stage,
-    story: &Story,
+    harness: &Harness,
+    workload: &Workload,
     calls: &BTreeMap<u64, LogEntry>,
     accepted: &Accepted,
     outcome: &Outcome,
 ) -> anyhow::Result<()> {
-    let write = |name: &str, text: String| fs::write(stage.folder.join(name), text);
+    let write = |name: &str, text: String| fs::write(harness.folder.join(name), text);
     write("result.json", format!("{:#}\n", line(outcome)))?;
     let mut mistakes = outcome.failed.clone().unwrap_or_default();
     for (name, found) in outcome.verdict.columns() {
@@ -66,14 +66,18 @@ pub(crate) async fn keep(
         }
     }
     write("mistakes.txt", mistakes)?;
-    let mut troubles = String::new();
+    let mut injected_faults = String::new();
     for made in &outcome.made {
         let (at, took) = (made.at.as_secs_f64(), made.took.as_secs_f64());
-        let _ = writeln!(troubles, "{at:8.3} s  took {took:6.3} s  {}", made.step);
+        let _ = writeln!(
+            injected_faults,
+            "{at:8.3} s  took {took:6.3} s  {}",
+            made.step
+        );
     }
-    write("troubles.txt", troubles)?;
+    write("faults.txt", injected_faults)?;
     let mut events = String::new();
-    for (at, event) in story.events.iter().enumerate() {
+    for (at, event) in workload.events.iter().enumerate() {
         let accepted = accepted.times(at);
         let _ = writeln!(
             events,
@@ -91,7 +95,7 @@ pub(crate) async fn keep(
     }
     write("partner_calls.jsonl", log)?;
     for account in TENANTS.iter().flat_map(|tenant| tenant.accounts) {
-        let partners = stage.simulator.partners(account.company)?;
+        let partners = harness.simulator.partners(account.company)?;
         let text: Vec<String> = partners
             .iter()
             .map(|partner| json!(partner).to_string())
@@ -101,13 +105,13 @@ pub(crate) async fn keep(
             text.join("\n"),
         )?;
     }
-    if Survey::patient(stage).await.is_err() {
-        say("  the database does not answer, so its rows are not kept");
+    if Survey::patient(harness).await.is_err() {
+        print("  the database does not answer, so its rows are not kept");
         return Ok(());
     }
     let records: Vec<String> = outcome.verdict.records.iter().cloned().collect();
     for (name, query) in TABLES {
-        write(name, rows(stage, query, &records).await?.join("\n"))?;
+        write(name, rows(harness, query, &records).await?.join("\n"))?;
     }
     Ok(())
 }

@@ -1,46 +1,46 @@
-//! Random trouble of every kind against everything at once, and a verifier that compares every record at the partner with
+//! Random faults of every kind against everything at once, and a verifier that compares every record at the partner with
 //! the newest event of that record. docs/chaos.md says how to run it and how to read it.
 //!
-//! The seed makes events, trouble and faults; the timing of processes is the machine's. Exit: 0 nothing was lost, doubled,
+//! The seed makes events, injected faults and the partner's faults; the timing of processes is the machine's. Exit: 0 nothing was lost, doubled,
 //! stale, misordered, of another tenant or unaccounted for; 1 something was; 2 it could not be run.
 #![allow(
     clippy::unwrap_used,
     reason = "as in the tests whose comparison of records is used here"
 )]
 
-mod crew;
 mod drain;
 mod evidence;
 #[path = "../../services/kurir/tests/it/expected.rs"]
 mod expected;
+mod fault_injection;
+mod faults;
+mod harness;
 mod output;
 mod plan;
+mod processes;
 mod publish;
 mod run;
-mod sabotage;
-mod stage;
-mod story;
 mod survey;
-mod trouble;
 mod verdict;
+mod workload;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::output::{say, show};
+use crate::fault_injection::FaultInjection;
+use crate::output::{print, show};
 use crate::plan::Scenario;
 use crate::run::{Order, check, run};
-use crate::sabotage::Sabotage;
 
 /// Kills, freezes and cuts everything at random, then compares every record with its newest event.
 #[derive(Debug, Parser)]
 #[command(name = "chaos", after_help = "Example:\n  make chaos SEED=7 MINUTES=3")]
 struct Arguments {
-    /// Makes events, trouble and faults; a failing run says which one it had
+    /// Makes events, injected faults and the partner's faults; a failing run says which one it had
     #[arg(long, env = "SEED")]
     seed: Option<u64>,
-    /// How long the trouble lasts; setting up and draining take about a minute more
+    /// How long faults are injected; setting up and draining take about a minute more
     #[arg(long, env = "MINUTES", default_value_t = 1.0)]
     minutes: f64,
     /// So many seeds one after the other, counting up from the first
@@ -49,8 +49,8 @@ struct Arguments {
     #[arg(long, env = "SCENARIO", value_enum, default_value = "everything")]
     scenario: Scenario,
     /// Breaks something at the end, to see that it is found
-    #[arg(long, env = "SABOTAGE", value_enum)]
-    sabotage: Option<Sabotage>,
+    #[arg(long, env = "FAULT_INJECTION", value_enum)]
+    fault_injection: Option<FaultInjection>,
     /// One line of JSON per seed, instead of the table
     #[arg(long)]
     json: bool,
@@ -74,9 +74,9 @@ async fn main() -> ExitCode {
             seed,
             minutes: arguments.minutes,
             scenario: arguments.scenario,
-            sabotage: arguments.sabotage,
+            fault_injection: arguments.fault_injection,
         };
-        say(&format!("seed {seed}"));
+        print(&format!("seed {seed}"));
         let ran = match check(order) {
             Ok(()) => Box::pin(run(order)).await,
             Err(error) => Err(error),
@@ -84,11 +84,11 @@ async fn main() -> ExitCode {
         match ran {
             Ok(outcome) => {
                 let word = if outcome.is_clean() { "ok" } else { "FAILED" };
-                say(&format!("  {word} after {} s", outcome.took.as_secs()));
+                print(&format!("  {word} after {} s", outcome.took.as_secs()));
                 outcomes.push(outcome);
             }
             Err(error) => {
-                say(&format!("could not be run: {error:#}"));
+                print(&format!("could not be run: {error:#}"));
                 return ExitCode::from(2);
             }
         }

@@ -12,7 +12,7 @@ use crate::run::Outcome;
 const NAMED: usize = 5;
 
 #[expect(clippy::print_stderr, reason = "progress of a long run")]
-pub(crate) fn say(text: &str) {
+pub(crate) fn print(text: &str) {
     eprintln!("{text}");
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn show(outcomes: &[Outcome], as_json: bool) {
 fn table(outcomes: &[Outcome]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    let mut heads = vec!["seed", "events", "publishes", "troubles", "faults"];
+    let mut heads = vec!["seed", "events", "publishes", "injected", "faults"];
     if let Some(outcome) = outcomes.first() {
         heads.extend(outcome.verdict.columns().map(|(name, _)| name));
     }
@@ -87,14 +87,17 @@ fn mistakes(outcome: &Outcome) -> String {
 /// The command that repeats it.
 fn again(outcome: &Outcome) -> String {
     let order = &outcome.order;
-    let sabotage = order.sabotage.and_then(|kind| kind.to_possible_value());
-    let sabotage = sabotage.map(|kind| format!(" SABOTAGE={}", kind.get_name()));
+    let fault_injection = order
+        .fault_injection
+        .and_then(|kind| kind.to_possible_value());
+    let fault_injection =
+        fault_injection.map(|kind| format!(" FAULT_INJECTION={}", kind.get_name()));
     format!(
         "make chaos SEED={} MINUTES={} SCENARIO={}{}",
         order.seed,
         order.minutes,
         order.scenario.name(),
-        sabotage.unwrap_or_default()
+        fault_injection.unwrap_or_default()
     )
 }
 
@@ -128,13 +131,13 @@ pub(crate) fn line(outcome: &Outcome) -> Value {
             "dead": counts.dead,
             "unrouted": counts.unrouted,
         },
-        "troubles": outcome.made.len(),
+        "injected_faults": outcome.made.len(),
         "faults": outcome.faults,
         "partner_calls": outcome.calls,
         "partner_writes": outcome.writes,
         "gave_up_at_start": outcome.notes.gave_up,
         "unclean_stops": outcome.notes.unclean_stops,
-        "replayed": outcome.operator.letters,
+        "replayed": outcome.operator.dead_letters,
         "released": outcome.operator.released,
         "repaired_connections": outcome.operator.repaired,
         "hurried": outcome.operator.hurried,

@@ -1,5 +1,5 @@
-//! The trouble of a run: what happens when, made from the seed alone. Several lanes run beside each other; within a lane
-//! one trouble ends before the next begins, however late.
+//! The injected faults of a run: what happens when, made from the seed alone. Several lanes run beside each other; within a lane
+//! one fault ends before the next begins, however late.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::story::TENANTS;
+use crate::workload::TENANTS;
 
 /// The processes that run beside each other.
-pub(crate) const CREW: [Role; 7] = [
+pub(crate) const PROCESSES: [Role; 7] = [
     Role::Worker,
     Role::Worker,
     Role::Worker,
@@ -47,7 +47,7 @@ pub(crate) enum Repair {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum InjectedFault {
     /// `kill -9`, away for so long.
     Kill {
         slot: usize,
@@ -119,7 +119,7 @@ pub(crate) enum Trouble {
     },
     /// An event ends every worker that claims it, until it is held as poison.
     Poison,
-    /// The worker's queue is missing when what waits in its rungs comes back.
+    /// The worker's queue is missing when what waits in its retry tiers comes back.
     TargetMissing,
     /// The database stands still for longer than the broker waits for an acknowledgement.
     ConsumerTimeout,
@@ -133,13 +133,13 @@ pub(crate) enum Trouble {
 pub(crate) struct Step {
     /// Since the begin of publishing.
     pub(crate) at: Duration,
-    pub(crate) trouble: Trouble,
+    pub(crate) injected_fault: InjectedFault,
 }
 
 /// What a run is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Scenario {
-    /// Trouble of every kind at once
+    /// Injected faults of every kind at once
     Everything,
     /// One of the workers is killed every two seconds; nothing else
     Workers,
@@ -147,13 +147,13 @@ pub(crate) enum Scenario {
     Broker,
     /// The database is killed five times
     Database,
-    /// Each event comes five times, in random order; no trouble
+    /// Each event comes five times, in random order; no fault
     Storm,
     /// The broker takes no messages for a minute, then its disk is full for half a minute
     Alarm,
     /// An event ends every worker that claims it; more than a hundred others lie beside it
     Poison,
-    /// The worker's queue is missing when what waits in its rungs comes back; 4 minutes
+    /// The worker's queue is missing when what waits in its retry tiers comes back; 4 minutes
     Target,
     /// No acknowledgement for longer than the broker waits for one; 3 minutes
     Timeout,
@@ -172,7 +172,7 @@ impl Scenario {
     }
 }
 
-/// The first trouble comes when there is work.
+/// The first fault comes when there is work.
 const FIRST: Duration = Duration::from_secs(3);
 const BETWEEN_PROCESSES_MS: std::ops::Range<u64> = 1_500..5_000;
 const BETWEEN_SERVERS_MS: std::ops::Range<u64> = 5_000..13_000;
@@ -199,12 +199,12 @@ pub(crate) fn lanes(seed: u64, scenario: Scenario, publishing: Duration) -> Vec<
         ],
         Scenario::Workers => vec![workers(publishing, &mut dice(1))],
         Scenario::Broker => vec![spread(publishing, &mut dice(3), |dice| {
-            Trouble::BrokerKill {
+            InjectedFault::BrokerKill {
                 away: ms(dice, 0..BROKER_AWAY_MS),
             }
         })],
         Scenario::Database => vec![spread(publishing, &mut dice(4), |dice| {
-            Trouble::DatabaseKill {
+            InjectedFault::DatabaseKill {
                 away: ms(dice, 0..6_000),
             }
         })],
@@ -212,27 +212,27 @@ pub(crate) fn lanes(seed: u64, scenario: Scenario, publishing: Duration) -> Vec<
         Scenario::Alarm => vec![vec![
             Step {
                 at: FIRST,
-                trouble: Trouble::MemoryAlarm {
+                injected_fault: InjectedFault::MemoryAlarm {
                     lasting: MEMORY_ALARM,
                 },
             },
             Step {
                 at: FIRST,
-                trouble: Trouble::DiskAlarm {
+                injected_fault: InjectedFault::DiskAlarm {
                     lasting: DISK_ALARM,
                 },
             },
         ]],
-        Scenario::Poison => once(publishing, Trouble::Poison),
-        Scenario::Target => once(publishing, Trouble::TargetMissing),
-        Scenario::Timeout => once(publishing, Trouble::ConsumerTimeout),
+        Scenario::Poison => once(publishing, InjectedFault::Poison),
+        Scenario::Target => once(publishing, InjectedFault::TargetMissing),
+        Scenario::Timeout => once(publishing, InjectedFault::ConsumerTimeout),
     }
 }
 
-/// One trouble, when half of all is published.
-fn once(publishing: Duration, trouble: Trouble) -> Vec<Vec<Step>> {
+/// One fault, when half of all is published.
+fn once(publishing: Duration, injected_fault: InjectedFault) -> Vec<Vec<Step>> {
     let at = publishing / 2;
-    vec![vec![Step { at, trouble }]]
+    vec![vec![Step { at, injected_fault }]]
 }
 
 /// Troubles from shuffled decks: no kind comes again before all others have come.
@@ -240,7 +240,7 @@ fn lane(
     publishing: Duration,
     between: std::ops::Range<u64>,
     dice: &mut StdRng,
-    deck: fn(&mut StdRng) -> Vec<Trouble>,
+    deck: fn(&mut StdRng) -> Vec<InjectedFault>,
 ) -> Vec<Step> {
     let (mut steps, mut left) = (Vec::new(), Vec::new());
     let mut at = FIRST;
@@ -249,7 +249,7 @@ fn lane(
             left = deck(dice);
             left.shuffle(dice);
         }
-        steps.extend(left.pop().map(|trouble| Step { at, trouble }));
+        steps.extend(left.pop().map(|injected_fault| Step { at, injected_fault }));
         at += ms(dice, between.clone());
     }
     steps
@@ -258,13 +258,13 @@ fn lane(
 fn spread(
     publishing: Duration,
     dice: &mut StdRng,
-    trouble: impl Fn(&mut StdRng) -> Trouble,
+    injected_fault: impl Fn(&mut StdRng) -> InjectedFault,
 ) -> Vec<Step> {
     let each = publishing / (SERVER_KILLS + 1);
     (1..=SERVER_KILLS)
         .map(|nth| Step {
             at: each * nth,
-            trouble: trouble(dice),
+            injected_fault: injected_fault(dice),
         })
         .collect()
 }
@@ -274,14 +274,14 @@ fn workers(publishing: Duration, dice: &mut StdRng) -> Vec<Step> {
     while at < publishing {
         let slot = slot_of(dice, Role::Worker);
         let away = Duration::ZERO;
-        let trouble = Trouble::Kill { slot, away };
-        steps.push(Step { at, trouble });
+        let injected_fault = InjectedFault::Kill { slot, away };
+        steps.push(Step { at, injected_fault });
         at += BETWEEN_WORKERS;
     }
     steps
 }
 
-fn processes(dice: &mut StdRng) -> Vec<Trouble> {
+fn processes(dice: &mut StdRng) -> Vec<InjectedFault> {
     let mut deck = Vec::new();
     for role in [
         Role::Worker,
@@ -290,96 +290,98 @@ fn processes(dice: &mut StdRng) -> Vec<Trouble> {
         Role::Keeper,
         Role::Gateway,
     ] {
-        deck.push(Trouble::Kill {
+        deck.push(InjectedFault::Kill {
             slot: slot_of(dice, role),
             away: ms(dice, 0..1_500),
         });
-        deck.push(Trouble::Freeze {
+        deck.push(InjectedFault::Freeze {
             slot: slot_of(dice, role),
             still: ms(dice, STILL_MS),
         });
     }
     for role in [Role::Worker, Role::Keeper, Role::Gateway] {
         let slot = slot_of(dice, role);
-        deck.push(Trouble::Restart { slot });
+        deck.push(InjectedFault::Restart { slot });
     }
     deck
 }
 
-fn broker(dice: &mut StdRng) -> Vec<Trouble> {
+fn broker(dice: &mut StdRng) -> Vec<InjectedFault> {
     vec![
-        Trouble::BrokerKill {
+        InjectedFault::BrokerKill {
             away: ms(dice, 0..5_000),
         },
-        Trouble::BrokerRestart,
-        Trouble::BrokerPause {
+        InjectedFault::BrokerRestart,
+        InjectedFault::BrokerPause {
             still: ms(dice, 300..6_000),
         },
-        Trouble::CutBroker,
-        Trouble::CutBroker,
-        Trouble::MemoryAlarm {
+        InjectedFault::CutBroker,
+        InjectedFault::CutBroker,
+        InjectedFault::MemoryAlarm {
             lasting: ms(dice, 2_000..8_000),
         },
-        Trouble::DiskAlarm {
+        InjectedFault::DiskAlarm {
             lasting: ms(dice, 2_000..8_000),
         },
-        Trouble::QueueLoss,
+        InjectedFault::QueueLoss,
     ]
 }
 
-fn database(dice: &mut StdRng) -> Vec<Trouble> {
+fn database(dice: &mut StdRng) -> Vec<InjectedFault> {
     vec![
-        Trouble::DatabaseKill {
+        InjectedFault::DatabaseKill {
             away: ms(dice, 0..4_000),
         },
-        Trouble::DatabaseRestart,
-        Trouble::DatabasePause {
+        InjectedFault::DatabaseRestart,
+        InjectedFault::DatabasePause {
             still: ms(dice, 300..6_000),
         },
-        Trouble::CutDatabase,
-        Trouble::CutDatabase,
+        InjectedFault::CutDatabase,
+        InjectedFault::CutDatabase,
     ]
 }
 
-fn partner(dice: &mut StdRng) -> Vec<Trouble> {
+fn partner(dice: &mut StdRng) -> Vec<InjectedFault> {
     let writes = |dice: &mut StdRng| dice.random_range(1..4);
     vec![
-        Trouble::WrongKey {
+        InjectedFault::WrongKey {
             company: company(dice),
             lasting: ms(dice, 2_000..8_000),
             repair: Repair::Test,
         },
-        Trouble::WrongKey {
+        InjectedFault::WrongKey {
             company: company(dice),
             lasting: ms(dice, 2_000..8_000),
             repair: Repair::Update,
         },
-        Trouble::OneRefusedLogin {
+        InjectedFault::OneRefusedLogin {
             company: company(dice),
         },
-        Trouble::Outage {
+        InjectedFault::Outage {
             lasting: ms(dice, 300..4_000),
         },
-        Trouble::Refusals {
+        InjectedFault::Refusals {
             company: company(dice),
             writes: writes(dice),
         },
-        Trouble::LyingRefusals {
+        InjectedFault::LyingRefusals {
             company: company(dice),
             writes: writes(dice),
         },
-        Trouble::Quota {
+        InjectedFault::Quota {
             company: company(dice),
             calls: writes(dice),
         },
-        Trouble::LateCommits {
+        InjectedFault::LateCommits {
             company: company(dice),
         },
     ]
 }
 
 fn slot_of(dice: &mut StdRng, role: Role) -> usize {
-    let slots: Vec<usize> = (0..CREW.len()).filter(|slot| CREW[*slot] == role).collect();
+    let slots: Vec<usize> = (0..PROCESSES.len())
+        .filter(|slot| PROCESSES[*slot] == role)
+        .collect();
     slots.choose(dice).copied().unwrap_or_default()
 }
 

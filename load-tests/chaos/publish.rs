@@ -11,9 +11,9 @@ use testkit::{Answer, Publisher, Route};
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::crew::Crew;
-use crate::stage::Stage;
-use crate::story::{Delivery, Story, Way};
+use crate::harness::Harness;
+use crate::processes::Processes;
+use crate::workload::{Delivery, Way, Workload};
 
 /// Deliveries that wait for a publisher.
 pub(crate) const WAITING: usize = 10_000;
@@ -27,7 +27,7 @@ const PATH: &str = "/v1/events";
 /// What was accepted: confirmed by the broker, or answered with 202.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    /// Of each event of the story, how often.
+    /// Of each event of the workload, how often.
     times: Vec<AtomicUsize>,
     /// Failures that a sender repeats, whole deliveries and all.
     pub(crate) repeats: AtomicU64,
@@ -36,9 +36,13 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    pub(crate) fn nothing(story: &Story) -> Self {
+    pub(crate) fn nothing(workload: &Workload) -> Self {
         Self {
-            times: story.events.iter().map(|_| AtomicUsize::new(0)).collect(),
+            times: workload
+                .events
+                .iter()
+                .map(|_| AtomicUsize::new(0))
+                .collect(),
             repeats: AtomicU64::new(0),
             deliveries: AtomicU64::new(0),
             refused: Mutex::default(),
@@ -64,8 +68,8 @@ impl Accepted {
 }
 
 /// Hands out the deliveries at their times.
-pub(crate) async fn feed(story: &Story, begin: Instant, to: Sender<Delivery>) {
-    for delivery in &story.deliveries {
+pub(crate) async fn feed(workload: &Workload, begin: Instant, to: Sender<Delivery>) {
+    for delivery in &workload.deliveries {
         sleep_until(begin + delivery.at).await;
         if to.send(delivery.clone()).await.is_err() {
             return;
@@ -75,17 +79,17 @@ pub(crate) async fn feed(story: &Story, begin: Instant, to: Sender<Delivery>) {
 
 /// Publishes until nobody hands out any more.
 pub(crate) async fn publish(
-    stage: &Stage,
-    crew: &Crew,
-    story: &Story,
+    harness: &Harness,
+    processes: &Processes,
+    workload: &Workload,
     accepted: &Accepted,
     from: &Arc<tokio::sync::Mutex<Receiver<Delivery>>>,
     number: usize,
 ) -> anyhow::Result<()> {
     let mut sender = SenderOf {
-        stage,
-        crew,
-        story,
+        harness,
+        processes,
+        workload,
         publisher: None,
         turn: number,
     };
@@ -125,9 +129,9 @@ enum Failure {
 }
 
 struct SenderOf<'a> {
-    stage: &'a Stage,
-    crew: &'a Crew,
-    story: &'a Story,
+    harness: &'a Harness,
+    processes: &'a Processes,
+    workload: &'a Workload,
     publisher: Option<Publisher>,
     turn: usize,
 }
@@ -148,10 +152,10 @@ impl SenderOf<'_> {
     async fn by_amqp(&mut self, delivery: &Delivery) -> anyhow::Result<()> {
         let publisher = match self.publisher.take() {
             Some(publisher) => publisher,
-            None => self.stage.broker.publisher().await?,
+            None => self.harness.broker.publisher().await?,
         };
         for event in &delivery.events {
-            if publisher.event(&self.story.events[*event].value).await? == Route::Returned {
+            if publisher.event(&self.workload.events[*event].value).await? == Route::Returned {
                 bail!("returned");
             }
         }
@@ -163,11 +167,11 @@ impl SenderOf<'_> {
         let events: Vec<Value> = delivery
             .events
             .iter()
-            .map(|event| self.story.events[*event].value.clone())
+            .map(|event| self.workload.events[*event].value.clone())
             .collect();
-        let tenant = self.story.events[delivery.events[0]].tenant.name;
-        let token = self.stage.tokens.get(tenant).cloned().unwrap_or_default();
-        let http = self.crew.gateway(self.turn);
+        let tenant = self.workload.events[delivery.events[0]].tenant.name;
+        let token = self.harness.tokens.get(tenant).cloned().unwrap_or_default();
+        let http = self.processes.gateway(self.turn);
         let http = http.ok_or_else(|| Failure::Again(anyhow!("no gateway")))?;
         let http = http.with_token(token);
         let answered = match delivery.way {

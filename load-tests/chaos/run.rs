@@ -1,4 +1,4 @@
-//! One run: the stage is set, events are published while the trouble happens, everything drains, the verdict falls.
+//! One run: the harness starts, events are published while faults are injected, everything drains, the verifier judges.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,17 +13,17 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::crew::{Crew, Notes};
 use crate::drain::{Operator, drain};
 use crate::evidence;
-use crate::output::say;
+use crate::fault_injection::{FaultInjection, fault_injection};
+use crate::faults::{Hand, Made};
+use crate::harness::{self, Harness, QUEUES, caught};
+use crate::output::print;
 use crate::plan::{self, Role, Scenario};
+use crate::processes::{Notes, Processes};
 use crate::publish::{self, Accepted, PUBLISHERS, WAITING};
-use crate::sabotage::{Sabotage, sabotage};
-use crate::stage::{self, QUEUES, Stage, caught};
-use crate::story::{Shape, Story};
-use crate::trouble::{Hand, Made};
 use crate::verdict::{Verdict, judge};
+use crate::workload::{Shape, Workload};
 
 /// What a process may use at most: a leak shows long before.
 const MEMORY_LIMIT_MB: u64 = 250;
@@ -41,7 +41,7 @@ pub(crate) struct Order {
     pub(crate) seed: u64,
     pub(crate) minutes: f64,
     pub(crate) scenario: Scenario,
-    pub(crate) sabotage: Option<Sabotage>,
+    pub(crate) fault_injection: Option<FaultInjection>,
 }
 
 #[derive(Debug)]
@@ -85,52 +85,54 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
         copies: (order.scenario == Scenario::Storm).then_some(STORM_COPIES),
         odd: order.scenario == Scenario::Everything,
     };
-    let story = Story::tell(order.seed, shape);
+    let workload = Workload::generate(order.seed, shape);
     let scenario = order.scenario.name();
-    let folder = stage::folder(&format!("{scenario}-seed-{}", order.seed));
-    let stage = Stage::set(order.seed, folder.clone(), order.scenario.partner_fails()).await?;
-    let crew = Crew::start(&stage).await?;
-    let accepted = Accepted::nothing(&story);
+    let folder = harness::folder(&format!("{scenario}-seed-{}", order.seed));
+    let harness = Harness::set(order.seed, folder.clone(), order.scenario.partner_fails()).await?;
+    let processes = Processes::start(&harness).await?;
+    let accepted = Accepted::nothing(&workload);
     let calls = Mutex::new(BTreeMap::new());
     let end = CancellationToken::new();
     let mut seen = Seen::default();
     let working = async {
-        let worked = work(&stage, &crew, &story, &accepted, order, shape, &mut seen);
+        let worked = work(
+            &harness, &processes, &workload, &accepted, order, shape, &mut seen,
+        );
         let worked = caught(worked).await;
         end.cancel();
         worked
     };
     let (worked, supervised, ()) = tokio::join!(
         working,
-        caught(crew.supervise(&stage, &end)),
-        harvest(&stage, &calls, &end),
+        caught(processes.supervise(&harness, &end)),
+        harvest(&harness, &calls, &end),
     );
     let mut failed = worked.and(supervised).err();
     if failed.is_none() {
-        let ended = end_in_order(&stage, &crew);
+        let ended = end_in_order(&harness, &processes);
         failed = caught(ended).await.err();
     }
     // What went on meanwhile is in the log by now.
-    reap(&stage, &calls).await;
+    reap(&harness, &calls).await;
     let calls = calls.into_inner();
     if failed.is_none() {
-        let judged = judge(&stage, &story, &accepted, &calls);
+        let judged = judge(&harness, &workload, &accepted, &calls);
         match caught(judged).await {
             Ok(verdict) => seen.verdict = verdict,
             Err(error) => failed = Some(error),
         }
     }
-    crew.kill_all(&stage).await;
-    let counts = stage.simulator.counts();
+    processes.kill_all(&harness).await;
+    let counts = harness.simulator.counts();
     let mut outcome = Outcome {
         order,
         verdict: seen.verdict,
         failed: failed.map(|error| format!("{error:#}")),
         operator: seen.operator,
-        notes: crew.notes(),
+        notes: processes.notes(),
         made: seen.made,
-        records: story.records.len(),
-        events: story.events.len(),
+        records: workload.records.len(),
+        events: workload.events.len(),
         deliveries: accepted.deliveries.load(Ordering::Relaxed),
         repeats: accepted.repeats.load(Ordering::Relaxed),
         calls: counts.calls.values().sum(),
@@ -143,9 +145,9 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
     if outcome.is_clean() {
         let _ = std::fs::remove_dir_all(&outcome.folder);
     } else {
-        stage.tidy();
-        if let Err(error) = evidence::keep(&stage, &story, &calls, &accepted, &outcome).await {
-            say(&format!("  not all evidence could be kept: {error:#}"));
+        harness.tidy();
+        if let Err(error) = evidence::keep(&harness, &workload, &calls, &accepted, &outcome).await {
+            print(&format!("  not all evidence could be kept: {error:#}"));
         }
     }
     outcome.took = begin.elapsed();
@@ -153,20 +155,20 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Outcome> {
 }
 
 async fn work(
-    stage: &Stage,
-    crew: &Crew,
-    story: &Story,
+    harness: &Harness,
+    processes: &Processes,
+    workload: &Workload,
     accepted: &Accepted,
     order: Order,
     shape: Shape,
     seen: &mut Seen,
 ) -> anyhow::Result<()> {
-    crew.all_ready().await?;
-    say(&format!(
-        "  {} records, {} events, {} publishes, {} s of trouble",
-        story.records.len(),
-        story.events.len(),
-        story.deliveries.len(),
+    processes.all_ready().await?;
+    print(&format!(
+        "  {} records, {} events, {} publishes, {} s of injected faults",
+        workload.records.len(),
+        workload.events.len(),
+        workload.deliveries.len(),
         shape.publishing.as_secs()
     ));
     let begin = Instant::now();
@@ -176,9 +178,9 @@ async fn work(
         .into_iter()
         .map(|steps| {
             let hand = Hand {
-                stage,
-                crew,
-                story,
+                harness,
+                processes,
+                workload,
                 accepted,
                 publishing: to.clone(),
                 begin,
@@ -187,46 +189,48 @@ async fn work(
             caught(hand.lane(steps))
         })
         .collect();
-    let publishers =
-        (0..PUBLISHERS).map(|number| publish::publish(stage, crew, story, accepted, &from, number));
+    let publishers = (0..PUBLISHERS)
+        .map(|number| publish::publish(harness, processes, workload, accepted, &from, number));
     // A lane that fails must not leave another one's server down: all come to their end.
     let (published, made, ()) = tokio::join!(
         caught(async { try_join_all(publishers).await.map(drop) }),
         join_all(lanes),
-        publish::feed(story, begin, to),
+        publish::feed(workload, begin, to),
     );
     for lane in made {
         seen.made.extend(lane?);
     }
     published?;
     seen.made.sort_by_key(|made| made.at);
-    say(&format!(
-        "  {} publishes accepted and {} troubles made after {} s",
+    print(&format!(
+        "  {} publishes accepted and {} injected faults made after {} s",
         accepted.deliveries.load(Ordering::Relaxed),
         seen.made.len(),
         begin.elapsed().as_secs()
     ));
-    seen.operator = drain(stage, crew, story).await?;
-    if let Some(kind) = order.sabotage {
-        sabotage(stage, story, kind).await?;
+    seen.operator = drain(harness, processes, workload).await?;
+    if let Some(kind) = order.fault_injection {
+        fault_injection(harness, workload, kind).await?;
     }
     Ok(())
 }
 
 /// Who sends ends before those who take; nothing may come back to a queue.
-async fn end_in_order(stage: &Stage, crew: &Crew) -> anyhow::Result<()> {
-    crew.stop_all(stage, &[Role::Gateway, Role::Keeper]).await?;
-    queues_are_empty(stage).await?;
-    crew.stop_all(stage, &[Role::Worker]).await?;
-    queues_are_empty(stage).await
+async fn end_in_order(harness: &Harness, processes: &Processes) -> anyhow::Result<()> {
+    processes
+        .stop_all(harness, &[Role::Gateway, Role::Keeper])
+        .await?;
+    queues_are_empty(harness).await?;
+    processes.stop_all(harness, &[Role::Worker]).await?;
+    queues_are_empty(harness).await
 }
 
-async fn queues_are_empty(stage: &Stage) -> anyhow::Result<()> {
+async fn queues_are_empty(harness: &Harness) -> anyhow::Result<()> {
     let begin = Instant::now();
     loop {
         let mut left = Vec::new();
         for queue in QUEUES {
-            let depth = stage.broker.depth(&stage.broker.queue(queue)).await?;
+            let depth = harness.broker.depth(&harness.broker.queue(queue)).await?;
             if let Some(depth @ 1..) = depth {
                 left.push(format!("{depth} in {queue}"));
             }
@@ -242,13 +246,17 @@ async fn queues_are_empty(stage: &Stage) -> anyhow::Result<()> {
 }
 
 /// Reads the partner's log before its oldest calls fall out.
-async fn harvest(stage: &Stage, calls: &Mutex<BTreeMap<u64, LogEntry>>, end: &CancellationToken) {
+async fn harvest(
+    harness: &Harness,
+    calls: &Mutex<BTreeMap<u64, LogEntry>>,
+    end: &CancellationToken,
+) {
     while timeout(HARVEST, end.cancelled()).await.is_err() {
-        reap(stage, calls).await;
+        reap(harness, calls).await;
     }
 }
 
-async fn reap(stage: &Stage, calls: &Mutex<BTreeMap<u64, LogEntry>>) {
+async fn reap(harness: &Harness, calls: &Mutex<BTreeMap<u64, LogEntry>>) {
     let mut calls = calls.lock().await;
     let last = calls.keys().next_back().copied().unwrap_or_default();
     let recent = LogFilter {
@@ -256,7 +264,7 @@ async fn reap(stage: &Stage, calls: &Mutex<BTreeMap<u64, LogEntry>>) {
         ..LogFilter::default()
     };
     calls.extend(
-        stage
+        harness
             .simulator
             .log(&recent)
             .into_iter()
@@ -279,9 +287,9 @@ fn promises(outcome: &mut Outcome, accepted: &Accepted) {
         }
     }
     if outcome.order.scenario == Scenario::Workers
-        && let Some(letters) = outcome.operator.letters.get("delivery_limit")
+        && let Some(dead_letters) = outcome.operator.dead_letters.get("delivery_limit")
     {
-        broken.push(format!("{letters} events died of the delivery limit"));
+        broken.push(format!("{dead_letters} events died of the delivery limit"));
     }
     let events = u64::try_from(outcome.events).unwrap_or(u64::MAX);
     if outcome.order.scenario == Scenario::Storm && outcome.calls > events * 4 {

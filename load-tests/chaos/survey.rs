@@ -10,8 +10,8 @@ use sqlx::Row as _;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::stage::Stage;
-use crate::story::{Account, Event, Meaning, Story, TENANTS};
+use crate::harness::Harness;
+use crate::workload::{Account, Event, Meaning, TENANTS, Workload};
 
 /// Servers are being restarted.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,10 +78,10 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// Repeated while the database is away.
-    pub(crate) async fn patient(stage: &Stage) -> anyhow::Result<Self> {
+    pub(crate) async fn patient(harness: &Harness) -> anyhow::Result<Self> {
         let begin = Instant::now();
         loop {
-            match Self::read(stage).await {
+            match Self::read(harness).await {
                 Ok(survey) => return Ok(survey),
                 Err(error) if begin.elapsed() > PATIENCE => return Err(error),
                 Err(_) => sleep(AGAIN).await,
@@ -90,8 +90,8 @@ impl Survey {
     }
 
     /// One snapshot, so that an event on its way from one table to the next is seen in one of them.
-    async fn read(stage: &Stage) -> anyhow::Result<Self> {
-        let mut look = stage.database.pool().begin().await?;
+    async fn read(harness: &Harness) -> anyhow::Result<Self> {
+        let mut look = harness.database.pool().begin().await?;
         sqlx::query("set transaction isolation level repeatable read, read only")
             .execute(&mut *look)
             .await?;
@@ -189,17 +189,17 @@ impl Survey {
     }
 
     /// Classes of open dead letters, but those of events that can never be applied.
-    pub(crate) fn dead_classes(&self, story: &Story) -> BTreeMap<&str, usize> {
-        let broken: BTreeSet<&str> = story
+    pub(crate) fn dead_classes(&self, workload: &Workload) -> BTreeMap<&str, usize> {
+        let broken: BTreeSet<&str> = workload
             .events
             .iter()
             .filter(|event| event.meaning == Meaning::Broken)
             .map(Event::id)
             .collect();
         let mut classes = BTreeMap::new();
-        for (event, letters) in &self.dead {
+        for (event, dead_letters) in &self.dead {
             if !broken.contains(event.as_str()) {
-                for (_, _, class) in letters.iter().filter(|(_, state, _)| state == "open") {
+                for (_, _, class) in dead_letters.iter().filter(|(_, state, _)| state == "open") {
                     *classes.entry(class.as_str()).or_default() += 1;
                 }
             }
@@ -209,8 +209,8 @@ impl Survey {
 
     /// Class of the open dead letters of an event that names no account.
     pub(crate) fn classes_of(&self, event: &Event) -> Vec<&str> {
-        let letters = self.dead.get(event.id()).map_or(&[][..], Vec::as_slice);
-        letters
+        let dead_letters = self.dead.get(event.id()).map_or(&[][..], Vec::as_slice);
+        dead_letters
             .iter()
             .filter(|(_, state, _)| state == "open")
             .map(|(_, _, class)| class.as_str())
@@ -220,20 +220,27 @@ impl Survey {
     /// Whether it was a dead letter of this account once, whatever became of it.
     pub(crate) fn has_died(&self, event: &Event, account: &Account) -> bool {
         let key = (event.tenant.name.to_owned(), account.name.to_owned());
-        let letters = self.dead.get(event.id()).map_or(&[][..], Vec::as_slice);
-        self.connections
-            .get(&key)
-            .is_some_and(|connection| letters.iter().any(|(of, _, _)| *of == Some(*connection)))
+        let dead_letters = self.dead.get(event.id()).map_or(&[][..], Vec::as_slice);
+        self.connections.get(&key).is_some_and(|connection| {
+            dead_letters
+                .iter()
+                .any(|(of, _, _)| *of == Some(*connection))
+        })
     }
 
     /// All places of an event at an account: one, if all is well.
-    pub(crate) fn places(&self, story: &Story, event: &Event, account: &Account) -> Vec<Place> {
+    pub(crate) fn places(
+        &self,
+        workload: &Workload,
+        event: &Event,
+        account: &Account,
+    ) -> Vec<Place> {
         let mut places = Vec::new();
         let key = (event.tenant.name.to_owned(), account.name.to_owned());
         let Some(connection) = self.connections.get(&key) else {
             return places;
         };
-        let record = event.record.map(|at| story.records[at].id.as_str());
+        let record = event.record.map(|at| workload.records[at].id.as_str());
         let link = record.and_then(|record| self.link(event.tenant.name, account, record));
         if let Some(applied) = link.and_then(|link| link.applied_k.as_deref()) {
             let own = event.k.as_bytes();
@@ -267,24 +274,24 @@ impl Survey {
     }
 
     /// Whether nothing more has to happen with this event, at any account.
-    pub(crate) fn is_done(&self, story: &Story, event: &Event) -> bool {
+    pub(crate) fn is_done(&self, workload: &Workload, event: &Event) -> bool {
         match event.meaning {
             // Where these end is looked at in their own places.
             Meaning::Unknown => true,
             Meaning::Broken => !self.classes_of(event).is_empty(),
             Meaning::State => event.tenant.accounts.iter().all(|account| {
-                let places = self.places(story, event, account);
+                let places = self.places(workload, event, account);
                 matches!(places.as_slice(), [Place::Applied | Place::Superseded])
             }),
         }
     }
 
     /// Some events that are not done, for people.
-    pub(crate) fn undone(&self, story: &Story) -> Vec<String> {
-        let undone = story
+    pub(crate) fn undone(&self, workload: &Workload) -> Vec<String> {
+        let undone = workload
             .events
             .iter()
-            .filter(|event| !self.is_done(story, event));
+            .filter(|event| !self.is_done(workload, event));
         undone
             .map(|event| {
                 let places: Vec<String> = event
@@ -292,7 +299,7 @@ impl Survey {
                     .accounts
                     .iter()
                     .map(|account| {
-                        let places = self.places(story, event, account);
+                        let places = self.places(workload, event, account);
                         format!("{} {places:?}", account.name)
                     })
                     .collect();
@@ -321,13 +328,13 @@ fn bare(k: &[u8]) -> &[u8] {
 
 /// Rows as JSON, for the evidence.
 pub(crate) async fn rows(
-    stage: &Stage,
+    harness: &Harness,
     query: &'static str,
     records: &[String],
 ) -> anyhow::Result<Vec<String>> {
     sqlx::query_scalar(query)
         .bind(records)
-        .fetch_all(stage.database.pool())
+        .fetch_all(harness.database.pool())
         .await
         .with_context(|| query.to_owned())
 }

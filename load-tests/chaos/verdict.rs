@@ -8,10 +8,10 @@ use simulators::metakocka::{LogEntry, Partner};
 
 use crate::drain::{unknown, unrouted};
 use crate::expected;
+use crate::harness::{Harness, of_company};
 use crate::publish::Accepted;
-use crate::stage::{Stage, of_company};
-use crate::story::{Account, Event, Mark, Meaning, Record, Story, TENANTS};
 use crate::survey::{Place, Survey};
+use crate::workload::{Account, Event, Mark, Meaning, Record, TENANTS, Workload};
 
 /// A fault after which the partner holds what Kurir had to believe refused: falling back to the content before is right.
 const LIE: &str = "lying_refusal";
@@ -64,18 +64,18 @@ impl Verdict {
 }
 
 pub(crate) async fn judge(
-    stage: &Stage,
-    story: &Story,
+    harness: &Harness,
+    workload: &Workload,
     accepted: &Accepted,
     calls: &BTreeMap<u64, LogEntry>,
 ) -> anyhow::Result<Verdict> {
-    let survey = Survey::patient(stage).await?;
+    let survey = Survey::patient(harness).await?;
     let mut verdict = Verdict::default();
     for tenant in TENANTS {
         for account in tenant.accounts {
-            let partners = stage.simulator.partners(account.company)?;
+            let partners = harness.simulator.partners(account.company)?;
             let company = Company {
-                story,
+                workload,
                 account,
                 tenant: tenant.name,
                 partners: &partners,
@@ -83,8 +83,8 @@ pub(crate) async fn judge(
             company.judge(&survey, &mut verdict);
         }
     }
-    order(story, calls, &survey, &mut verdict);
-    audit(stage, story, accepted, &survey, &mut verdict).await?;
+    order(workload, calls, &survey, &mut verdict);
+    audit(harness, workload, accepted, &survey, &mut verdict).await?;
     for (record, link) in survey.links() {
         if !matches!(link.state.as_str(), "linked" | "deleted") {
             verdict.about(record, |verdict| {
@@ -94,7 +94,7 @@ pub(crate) async fn judge(
             });
         }
     }
-    let late = stage.simulator.strict_violations();
+    let late = harness.simulator.strict_violations();
     verdict.other.extend(
         late.iter()
             .map(|violation| format!("not in the contract: {violation:?}")),
@@ -110,7 +110,7 @@ impl Verdict {
 }
 
 struct Company<'a> {
-    story: &'a Story,
+    workload: &'a Workload,
     account: &'static Account,
     tenant: &'static str,
     partners: &'a [Partner],
@@ -136,7 +136,7 @@ impl Company<'_> {
                 )),
             }
         }
-        let records = self.story.records.iter();
+        let records = self.workload.records.iter();
         for record in records.filter(|record| record.tenant.name == self.tenant) {
             let partners = of_record.remove(&record.id).unwrap_or_default();
             self.judge_record(record, &partners, survey, verdict);
@@ -171,7 +171,7 @@ impl Company<'_> {
                 });
             }
         }
-        let newest = self.story.newest(record);
+        let newest = self.workload.newest(record);
         let link = survey.link(self.tenant, self.account, &record.id);
         if newest.deletes() {
             if link.is_none_or(|link| link.state != "deleted") {
@@ -212,11 +212,16 @@ impl Company<'_> {
 
 /// A write of older content must not be stored after one of newer content, but where the newer event died after a part of
 /// its calls: then the record becomes the older one again.
-fn order(story: &Story, calls: &BTreeMap<u64, LogEntry>, survey: &Survey, verdict: &mut Verdict) {
+fn order(
+    workload: &Workload,
+    calls: &BTreeMap<u64, LogEntry>,
+    survey: &Survey,
+    verdict: &mut Verdict,
+) {
     let mut versions: BTreeMap<(&str, &str, u32), &Event> = BTreeMap::new();
-    for event in &story.events {
+    for event in &workload.events {
         if let Some(record) = event.record {
-            let record = story.records[record].id.as_str();
+            let record = workload.records[record].id.as_str();
             versions.insert((event.tenant.name, record, event.version), event);
         }
     }
@@ -274,15 +279,15 @@ fn order(story: &Story, calls: &BTreeMap<u64, LogEntry>, survey: &Survey, verdic
 
 /// Each accepted event is exactly one of: applied, superseded, held, open dead letter, unrouted.
 async fn audit(
-    stage: &Stage,
-    story: &Story,
+    harness: &Harness,
+    workload: &Workload,
     accepted: &Accepted,
     survey: &Survey,
     verdict: &mut Verdict,
 ) -> anyhow::Result<()> {
-    let lying = unrouted(stage).await?;
+    let lying = unrouted(harness).await?;
     let (wanted, found): (BTreeSet<_>, BTreeSet<_>) = (
-        unknown(story).into_iter().collect(),
+        unknown(workload).into_iter().collect(),
         lying.into_iter().collect(),
     );
     verdict.unaccounted.extend(
@@ -296,7 +301,7 @@ async fn audit(
             .map(|id| format!("{id} is still unrouted")),
     );
     verdict.counts.unrouted = wanted.intersection(&found).count();
-    for (at, event) in story.events.iter().enumerate() {
+    for (at, event) in workload.events.iter().enumerate() {
         if accepted.times(at) == 0 {
             verdict
                 .other
@@ -312,7 +317,7 @@ async fn audit(
             },
             Meaning::State => {
                 for account in event.tenant.accounts {
-                    account_for(story, survey, event, account, verdict);
+                    account_for(workload, survey, event, account, verdict);
                 }
             }
         }
@@ -321,13 +326,13 @@ async fn audit(
 }
 
 fn account_for(
-    story: &Story,
+    workload: &Workload,
     survey: &Survey,
     event: &Event,
     account: &Account,
     verdict: &mut Verdict,
 ) {
-    let places = survey.places(story, event, account);
+    let places = survey.places(workload, event, account);
     let count = match places.as_slice() {
         [Place::Applied] => &mut verdict.counts.applied,
         [Place::Superseded] => &mut verdict.counts.superseded,
@@ -335,7 +340,7 @@ fn account_for(
         [Place::Dead] => &mut verdict.counts.dead,
         other => {
             let line = format!("{} at {}: {other:?}", event.id(), account.company);
-            let record = event.record.map(|at| story.records[at].id.clone());
+            let record = event.record.map(|at| workload.records[at].id.clone());
             verdict.records.extend(record);
             return verdict.unaccounted.push(line);
         }

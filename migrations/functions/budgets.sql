@@ -59,20 +59,20 @@ begin
             insert into circuit as c (connection_id, operation, open_until, open_ms, reason)
             values (a.connection, item ->> 'operation', t + (item ->> 'ms')::bigint * interval '1 ms', (item ->> 'ms')::bigint, item ->> 'reason')
             on conflict (connection_id, operation) do update set
-                -- A canary failed: longer. A process that noticed later adds nothing.
+                -- A half-open probe failed: longer. A process that noticed later adds nothing.
                 open_ms = case when c.open_until > t then c.open_ms else least(c.open_ms * 2, longest_open_ms()) end,
                 open_until = case when c.open_until > t then c.open_until
                     else t + least(c.open_ms * 2, longest_open_ms()) * interval '1 ms' end,
-                canary_until = null, reason = excluded.reason;
+                probe_until = null, reason = excluded.reason;
         end loop;
         for op in select * from jsonb_array_elements_text(a.closed) loop
             delete from circuit where connection_id = a.connection and operation = op;
         end loop;
         can := '{}';
-        for op in select * from jsonb_array_elements_text(a.canaries) loop
-            update circuit set canary_until = t + interval '60 seconds'
+        for op in select * from jsonb_array_elements_text(a.probes) loop
+            update circuit set probe_until = t + interval '60 seconds'
                 where connection_id = a.connection and operation = op and open_until <= t
-                  and (canary_until is null or canary_until <= t);
+                  and (probe_until is null or probe_until <= t);
             if found then
                 can := can || op;
             end if;
@@ -131,8 +131,8 @@ begin
         cooldown_reason := case when b.cooldown_until > t then b.cooldown_reason end;
         backlog := exists (select 1 from held where connection_id = a.connection and tenant = a.tenant
             and reason in ('budget', 'suspended', 'circuit'));
-        select coalesce(jsonb_agg(jsonb_build_object('operation', c.operation, 'reason', c.reason, 'canary', c.operation = any (can),
-            'taken', coalesce(c.canary_until > t, false) and not c.operation = any (can),
+        select coalesce(jsonb_agg(jsonb_build_object('operation', c.operation, 'reason', c.reason, 'probe', c.operation = any (can),
+            'taken', coalesce(c.probe_until > t, false) and not c.operation = any (can),
             'left_ms', greatest(0, ceil(extract(epoch from c.open_until - t) * 1000))::bigint) order by c.operation), '[]') into circuits
             from circuit c where c.connection_id = a.connection;
         return next;

@@ -17,22 +17,22 @@ $$;
 
 -- Claim a batch. p_items: array of claim_item; p_bodies[idx + 1] is the envelope. An item with link_id is a request of ours
 -- (resolve, recheck): it raises nothing, is never a duplicate, and counts its claims under claim_as.
-create or replace function claim_links(p_worker text, p_queue text, p_items jsonb, p_bodies bytea[], p_lease interval, p_alone boolean)
+create or replace function claim_links(p_worker text, p_queue text, p_items jsonb, p_bodies bytea[], p_lease interval, p_exclusive boolean)
     returns table (idx int, verdict text, detail jsonb) language plpgsql volatile
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off as $$
 declare
-    i record; l link; n int; own boolean; live boolean; looks boolean; t timestamptz; last_link bigint; letters uuid[]; named jsonb; todo int[]; later int[];
+    i record; l link; n int; own boolean; live boolean; looks boolean; t timestamptz; last_link bigint; dead_letter_ids uuid[]; named jsonb; todo int[]; later int[];
     grants claim_grant[]; wants wanted_keys[] := '{}';
 begin
     perform lock_links(p_items, true, p_worker);
     -- Usually once: what an earlier item of the batch may have changed is read anew in the next turn.
     loop
         t := kurir_now();
-        last_link := null; letters := '{}'; later := '{}'; grants := '{}';
+        last_link := null; dead_letter_ids := '{}'; later := '{}'; grants := '{}';
         for i in
             -- everything is read here, after the lock, in one statement for the whole batch
             with x as materialized (
-                select x.*, decode(x.k, 'hex') as key, letter_of(x.headers, x.dead_id) as letter,
+                select x.*, decode(x.k, 'hex') as key, dead_letter_of(x.headers, x.dead_id) as dead_letter_id,
                     coalesce(x.claim_as, x.event_id) as counted_as,
                     coalesce(x.link_id, (select id from link where tenant = x.tenant and kind = x.kind
                         and source_system = x.source_system and source_account = x.source_account and source_id = x.source_id
@@ -59,21 +59,21 @@ begin
             -- `offset 0`: row by row through the indexes, as above
             left join lateral (select m as link, m.id, m.tenant, m.connection_id, m.kind from link m
                 where m.id = x.locked and m.tenant = x.tenant offset 0) r on true
-            left join lateral (select state, generation, held_for from dead_letter where id = x.letter offset 0) d on true
+            left join lateral (select state, generation, held_for from dead_letter where id = x.dead_letter_id offset 0) d on true
             left join lateral (select effect_json(e) as open from effect e
                 where e.link_id = r.id and e.state in ('sent', 'unknown') offset 0) e on true
             order by x.locked, x.key desc nulls last
         loop
             idx := i.idx;
             detail := '{}';
-            -- Its link, its letter or its held row may be changed below by the item before.
-            if i.locked = last_link or letters && array[i.letter, i.dead_id] then
+            -- Its link, its dead letter or its held row may be changed below by the item before.
+            if i.locked = last_link or dead_letter_ids && array[i.dead_letter_id, i.dead_id] then
                 later := later || i.idx;
                 last_link := i.locked;
                 continue;
             end if;
             last_link := i.locked;
-            letters := letters || array[i.letter, i.dead_id];
+            dead_letter_ids := dead_letter_ids || array[i.dead_letter_id, i.dead_id];
             l := i.link;
             if l.id is null then
                 verdict := 'stale'; return next; continue;
@@ -90,26 +90,26 @@ begin
                 end if;
                 if i.dead_generation = i.generation
                     and (i.dead_state = 'replaying' or i.dead_held_for is not null) then
-                    -- It may have died before it had a link, or with another version: what is applied now closes its letter.
-                    update dead_letter set link_id = l.id, k = i.key where id = i.letter and (link_id is null or k is distinct from i.key);
+                    -- It may have died before it had a link, or with another version: what is applied now closes its dead letter.
+                    update dead_letter set link_id = l.id, k = i.key where id = i.dead_letter_id and (link_id is null or k is distinct from i.key);
                 end if;
                 if i.is_held then
                     verdict := 'already_held'; return next; continue;
                 end if;
                 if i.key <= l.applied_k then
-                    perform close_letter(i.letter, i.generation, 'resolved', null, null, t);
+                    perform close_dead_letter(i.dead_letter_id, i.generation, 'resolved', null, null, t);
                     perform tell_same_version(l, i.key, l.applied_k, i.source, i.event_id, i.generation, i.content, t);
                     verdict := 'duplicate'; return next; continue;
                 end if;
                 if i.key < l.desired_k then
                     perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);
-                    perform close_letter(i.letter, i.generation, 'overtaken', null, 'superseded by ' || key_event(l.desired_k), t);
+                    perform close_dead_letter(i.dead_letter_id, i.generation, 'overtaken', null, 'superseded by ' || key_event(l.desired_k), t);
                     perform tell_same_version(l, i.key, l.desired_k, i.source, i.event_id, i.generation, i.content, t);
                     verdict := 'superseded'; return next; continue;
                 end if;
             else
-                -- A request has no version by which an end could close its letter: who takes it up closes it.
-                perform close_letter(i.letter, i.generation, 'resolved', null, null, t);
+                -- A request has no version by which an end could close its dead letter: who takes it up closes it.
+                perform close_dead_letter(i.dead_letter_id, i.generation, 'resolved', null, null, t);
             end if;
             n := i.unsettled + own::int;
             if n >= 3 and not (own and live) then
@@ -131,7 +131,7 @@ begin
                     do update set generation = excluded.generation, k = excluded.k, body = excluded.body, held_at = excluded.held_at;
                 delete from unsettled_claim where link_id = l.id and source = i.source and event_id = i.counted_as;
                 update link set claim = null where id = l.id and own;
-                perform close_letter(i.letter, i.generation, 'resolved', 'poison', null, t);
+                perform close_dead_letter(i.dead_letter_id, i.generation, 'resolved', 'poison', null, t);
                 perform fall_back(l.id, i.key, p_queue);
                 insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
                 values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{"reason": "poison"}');
@@ -147,7 +147,7 @@ begin
             -- The one conflict that a look can end.
             looks := l.state = 'conflict' and l.conflict_cause = 'gone' and i.key is null and i.claim_as = 'recheck';
             named := case when i.refs is not null then referents(l, i.refs) end;
-            if (l.state = 'conflict' and not looks) or live or (n = 2 and not p_alone) or named ? 'lacks' then
+            if (l.state = 'conflict' and not looks) or live or (n = 2 and not p_exclusive) or named ? 'lacks' then
                 update link set desired_k = i.key, desired_content = i.content, updated_at = t
                     where id = l.id and i.key is not null and desired_k is distinct from i.key;
                 if l.state = 'conflict' and not looks then
@@ -159,7 +159,7 @@ begin
                     verdict := 'busy';
                     detail := jsonb_build_object('left_ms', ceil(extract(epoch from l.lease_until - t) * 1000)::bigint);
                 else
-                    verdict := 'alone';
+                    verdict := 'exclusive';
                 end if;
                 return next; continue;
             end if;
@@ -173,7 +173,7 @@ begin
                     'keys', (select coalesce(jsonb_agg(natural_key order by natural_key), '[]') from natural_key_claim where link_id = l.id));
             end if;
             if i.key is null or l.target_id is null then
-                detail := detail || given_up(l, t);
+                detail := detail || abandoned_effects(l, t);
             end if;
             if named is not null then
                 detail := detail || named;

@@ -52,9 +52,9 @@ begin
                 from seen),
             outcomes as (
                 insert into outbox (tenant, exchange, routing_key, body, properties, headers, created_at, next_try_at)
-                select tenant, p_outcomes, tells ->> 'routing_key', convert_to(tells ->> 'body', 'utf8'), tells -> 'properties',
-                    tells -> 'headers', t, t
-                from seen where other is null and tells is not null)
+                select tenant, p_outcomes, outcome ->> 'routing_key', convert_to(outcome ->> 'body', 'utf8'), outcome -> 'properties',
+                    outcome -> 'headers', t, t
+                from seen where other is null and outcome is not null)
             select x.idx, x.effect, x.link, x.token, x.target_id, x.keys, x.keep_lease, x.answered, x.waits, seen.was, seen.other,
                 seen.effect is not null as confirmed, seen.gone, seen.k, seen.last, seen.source, seen.event_id,
                 -- Rarely anything; what exactly is said where it is removed.

@@ -1,10 +1,10 @@
 -- Endings without a call, and what a look at the partner taught: token mine and (unless p_despite_open) no open effect.
 -- p_end: unchanged | deleted | adopted | noted | missed | seen | conflict | resolved | rechecked. adopted, noted, missed and seen
 -- keep the lease. missed: a look that began at p_begun does not show the record. seen: one does, so what was concluded from
--- such looks is over. p_cause: of a conflict. p_tells: what the ending tells of.
+-- such looks is over. p_cause: of a conflict. p_outcome: what became of the event.
 create or replace function finish_link(p_link bigint, p_token uuid, p_end text, p_k bytea, p_source text, p_event text, p_generation int,
     p_target text, p_base jsonb, p_parts jsonb, p_keys jsonb, p_note jsonb, p_despite_open boolean,
-    p_recheck_ms bigint, p_recheck_step int, p_cause text, p_begun timestamptz, p_tells jsonb, p_outcomes text)
+    p_recheck_ms bigint, p_recheck_step int, p_cause text, p_begun timestamptz, p_outcome jsonb, p_outcomes text)
     returns jsonb language plpgsql volatile as $$
 declare l link; t timestamptz; other bigint; old_target text; over boolean;
 begin
@@ -65,6 +65,6 @@ begin
         insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, target_id, detail)
         values (l.id, l.tenant, t, p_end, p_k, p_source, p_event, p_generation, coalesce(l.target_id, old_target), coalesce(p_note, '{}'));
     end if;
-    perform tell(l.tenant, p_outcomes, p_tells, t);
+    perform write_outcome(l.tenant, p_outcomes, p_outcome, t);
     return jsonb_build_object('guarded', false, 'link', link_json(l), 'open', open_effect(p_link));
 end $$;

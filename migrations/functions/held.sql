@@ -37,7 +37,7 @@ declare t timestamptz;
 begin
     t := kurir_now();
     if p_actor is not null then
-        with given_up as (
+        with abandoned_effects as (
             update effect e set state = 'abandoned', outcome = 'given up by hand', resolved_at = t
             from link l where l.id = any (p_links) and l.state = 'conflict' and l.conflict_cause = 'unclear_create'
                 and e.link_id = l.id and e.state in ('sent', 'unknown') and e.settle_at <= t
@@ -45,7 +45,7 @@ begin
         insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, target_id, detail)
         select link_id, tenant, t, 'abandoned', k, source, event_id, generation, target_id,
             jsonb_build_object('operation', operation, 'outcome', outcome, 'actor', p_actor)
-        from given_up;
+        from abandoned_effects;
     end if;
     update link set state = case when target_id is null then 'pending' else 'linked' end, conflict_cause = null,
         -- Whoever says that it is settled wants it looked at anew.
@@ -107,10 +107,10 @@ begin
         h.generation, h.reason, 'held:' || h.reason, h.detail, h.body, h.properties, h.headers, h.held_at, t, p_actor, t, p_note)
     on conflict (id) do update set state = 'discarded', generation = excluded.generation, last_at = excluded.last_at,
         resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at, note = excluded.note, held_for = null, row_version = v.row_version + 1;
-    -- A replay's letter may have died before it had a connection, and has another id then.
+    -- A replay's dead letter may have died before it had a connection, and has another id then.
     update dead_letter set state = 'discarded', resolved_by = p_actor, resolved_at = t, note = p_note, held_for = null,
         row_version = row_version + 1
-        where id = (h.headers ->> 'x-letter')::uuid and id <> p_dead_id and tenant = h.tenant and worker = h.worker
+        where id = (h.headers ->> 'x-dead-letter')::uuid and id <> p_dead_id and tenant = h.tenant and worker = h.worker
           and generation = h.generation and (state = 'replaying' or held_for is not null);
     insert into audit (actor, what, tenant, detail, at)
     values (p_actor, 'held.discard', h.tenant, jsonb_build_object('held', h.id, 'source', h.source, 'event', h.event_id,

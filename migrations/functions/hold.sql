@@ -7,7 +7,7 @@ $$;
 -- and is held for that link's connection. A budget and a circuit are known from a worker's memory: where the connection is
 -- suspended by now, that is what holds the event. Verdicts: held | cause_gone | covered.
 create or replace function hold_events(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
-declare i record; l link; h held; t timestamptz; key_text text; coalesces boolean; done boolean; n_headers jsonb; letter uuid;
+declare i record; l link; h held; t timestamptz; key_text text; coalesces boolean; done boolean; n_headers jsonb; dead_letter_id uuid;
 begin
     perform lock_links(p_items, true);
     for i in
@@ -19,8 +19,8 @@ begin
     loop
         idx := i.idx; l := null; key_text := null;
         n_headers := fresh_headers(i.headers) || jsonb_build_object('x-generation', i.generation);
-        -- The letter that this event is a replay of.
-        select id into letter from dead_letter where id = (i.headers ->> 'x-letter')::uuid and tenant = i.tenant and worker = i.worker;
+        -- The dead letter that this event is a replay of.
+        select id into dead_letter_id from dead_letter where id = (i.headers ->> 'x-dead-letter')::uuid and tenant = i.tenant and worker = i.worker;
         if i.cause = 'no_connection' then
             -- `connection add` updates the tenant's row first: either it sees our row, or we see its connection.
             perform 1 from tenant where id = i.tenant for share;
@@ -51,7 +51,7 @@ begin
                 and connection_id = i.at_connection;
             t := kurir_now();
             if i.key <= l.applied_k then
-                perform close_letter(letter, i.generation, 'resolved', null, null, t);
+                perform close_dead_letter(dead_letter_id, i.generation, 'resolved', null, null, t);
                 verdict := 'covered'; return next; continue;
             end if;
             if i.cause = 'conflict' and l.state <> 'conflict' then
@@ -65,9 +65,9 @@ begin
             if found and h.k > i.key then
                 if l.id is not null then
                     perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, n_headers);
-                    -- Its letter waits for what the newer one waits for.
-                    perform close_letter(letter, i.generation, 'resolved', h.reason, null, t);
-                    update dead_letter set link_id = l.id, k = i.key where id = letter and generation = i.generation and held_for is not null;
+                    -- Its dead letter waits for what the newer one waits for.
+                    perform close_dead_letter(dead_letter_id, i.generation, 'resolved', h.reason, null, t);
+                    update dead_letter set link_id = l.id, k = i.key where id = dead_letter_id and generation = i.generation and held_for is not null;
                     verdict := 'covered'; return next; continue;
                 end if;
             elsif found and h.k < i.key and l.id is not null then
@@ -116,10 +116,10 @@ begin
             insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
             values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, jsonb_build_object('reason', i.cause, 'detail', i.detail));
         end if;
-        -- Held again for another cause, the letter says the new one. Its link closes it, whatever it knew when it died.
-        perform close_letter(letter, i.generation, 'resolved', i.cause, null, t);
+        -- Held again for another cause, the dead letter says the new one. Its link closes it, whatever it knew when it died.
+        perform close_dead_letter(dead_letter_id, i.generation, 'resolved', i.cause, null, t);
         update dead_letter set link_id = coalesce(l.id, link_id), k = coalesce(i.key, k)
-            where id = letter and generation = i.generation and held_for is not null;
+            where id = dead_letter_id and generation = i.generation and held_for is not null;
         if key_text is not null then
             -- Older ones of this record that gave way here wait for the same.
             update dead_letter set held_for = i.cause, row_version = row_version + 1

@@ -23,7 +23,7 @@ $$;
 
 -- Calls that were given up or refused although they left: the newest, oldest first, and which keys of theirs are another link's
 -- by now. A create counts until something is linked, however long ago it was.
-create or replace function given_up(l link, t timestamptz) returns jsonb language plpgsql volatile as $$
+create or replace function abandoned_effects(l link, t timestamptz) returns jsonb language plpgsql volatile as $$
 declare effects jsonb;
 begin
     select jsonb_agg(effect_json(e) order by e.sent_at, e.id) into effects from (

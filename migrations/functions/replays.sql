@@ -1,4 +1,4 @@
--- A letter that moves takes its items along: the one of this life, and the one that has not been sent yet.
+-- A dead letter that moves takes its items along: the one of this life, and the one that has not been sent yet.
 create or replace function follow_replay() returns trigger language plpgsql as $$
 declare died boolean := new.deaths > old.deaths;
 begin

@@ -1,4 +1,4 @@
-//! The ports as Kurir's own rooms fill them: tokens from Postgres, messages through RabbitMQ.
+//! The ports as Kurir's own crates fill them: tokens from Postgres, messages through RabbitMQ.
 
 use broker::Properties;
 use futures_util::FutureExt as _;

@@ -17,7 +17,7 @@ use inbound::{BearerError, Problem, bearer, discard, read_body};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use crate::measures::Measures;
+use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use crate::ports::{Message, Principal, PublishError};
 use crate::refusal::{
@@ -91,7 +91,7 @@ async fn take(
         .limits
         .admit(&principal.tenant, read.len().saturating_sub(1))
         .map_err(too_many)?;
-    let events = check(&gateway.measures, &principal, &mode, read)?;
+    let events = check(&gateway.metrics, &principal, &mode, read)?;
     publish(gateway, events).await
 }
 
@@ -173,7 +173,7 @@ fn read(
 
 /// All of them, or the answer that lists what is wrong with each.
 fn check(
-    measures: &Measures,
+    metrics: &Metrics,
     principal: &Principal,
     mode: &Mode,
     read: Vec<Result<Canonical, DecodeError>>,
@@ -190,13 +190,13 @@ fn check(
             Ok(canonical) => match objection(principal, &canonical, &at) {
                 None => events.push(canonical),
                 Some(objection) => {
-                    measures.refused(Some(canonical.event.event_type));
+                    metrics.refused(Some(canonical.event.event_type));
                     refused.push(objection);
                 }
             },
             Err(error) => {
                 let kind = error.identity.event_type.as_deref();
-                measures.refused(kind.and_then(EventType::parse));
+                metrics.refused(kind.and_then(EventType::parse));
                 refused.push(Refused::decode(&at, error));
             }
         }
@@ -254,7 +254,7 @@ async fn publish(gateway: &Gateway, events: Vec<Canonical>) -> Result<Accepted, 
                 Ok(Err(PublishError::Never)) => Outcome::Unpublishable,
                 Ok(Err(PublishError::Unknown)) | Err(_) => Outcome::Unknown,
             };
-            gateway.measures.published(event.event_type, outcome);
+            gateway.metrics.published(event.event_type, outcome);
             outcome
         }
     });

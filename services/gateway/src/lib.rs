@@ -10,7 +10,7 @@
 mod adapters;
 mod events;
 mod limits;
-mod measures;
+mod metrics;
 mod outcome;
 mod ports;
 mod refusal;
@@ -26,7 +26,7 @@ use axum::routing::post;
 pub use adapters::{Bus, StoredTokens};
 pub use events::{Accepted, EventStatus};
 pub use limits::{IN_FLIGHT_WAIT, Limits};
-pub use measures::Measures;
+pub use metrics::Metrics;
 pub use outcome::Outcome;
 pub use ports::{Message, Principal, Publish, PublishError, Tokens, TokensAway};
 pub use tokens::{MAX_CACHED_TOKENS, STALE_TOKENS, TokenCache};
@@ -70,14 +70,14 @@ impl Default for Settings {
 pub struct Deps {
     pub tokens: Arc<dyn Tokens>,
     pub publisher: Arc<dyn Publish>,
-    pub measures: Measures,
+    pub metrics: Metrics,
 }
 
 pub(crate) struct Gateway {
     pub(crate) tokens: TokenCache,
     pub(crate) publisher: Arc<dyn Publish>,
     pub(crate) limits: Limits,
-    pub(crate) measures: Measures,
+    pub(crate) metrics: Metrics,
 }
 
 /// The gateway's routes, with 404, 405 and request ids. Health routes are merged by whoever serves it.
@@ -86,14 +86,14 @@ pub fn router(deps: Deps, settings: &Settings) -> Router {
         tokens: TokenCache::new(deps.tokens, settings.token_cache),
         publisher: deps.publisher,
         limits: Limits::new(settings),
-        measures: deps.measures.clone(),
+        metrics: deps.metrics.clone(),
     });
     let routes = Router::new()
         .route(EVENTS, post(events::receive))
         .with_state(gateway);
     inbound::fallbacks(routes)
         .layer(axum::middleware::from_fn_with_state(
-            deps.measures.http,
+            deps.metrics.http,
             inbound::measured,
         ))
         .layer(axum::middleware::from_fn(inbound::with_request_id))

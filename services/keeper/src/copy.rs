@@ -3,8 +3,8 @@
 
 use broker::{Death, RawDelivery};
 use chrono::{DateTime, Utc};
-use event::headers::{CONNECTION, FACET, LETTER, TRACEPARENT};
-use event::{Event, Kind, Outside, Payload, SubjectVersion, TenantId, derived_id};
+use event::headers::{CONNECTION, DEAD_LETTER, FACET, TRACEPARENT};
+use event::{Event, EventKind, Outside, Payload, SubjectVersion, TenantId, derived_id};
 use sha2::{Digest as _, Sha256};
 use store::links::{DeadItem, dead_id};
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::deps::Worker;
 /// Longest text kept of a message.
 const MESSAGE_LIMIT: usize = 1024;
 
-/// A delivery of a dead-letter queue: its trail and note are the broker's readings, empty where not believed.
+/// A delivery of a dead-letter queue: its delivery metadata and note are the broker's readings, empty where not believed.
 #[derive(Clone, Debug)]
 pub(crate) struct DeadCopy {
     pub(crate) raw: RawDelivery,
@@ -113,7 +113,7 @@ impl DeadCopy {
         connection: Option<Uuid>,
     ) -> DeadItem {
         let cause = self.cause();
-        let generation = self.raw.trail.generation;
+        let generation = self.raw.metadata.generation;
         let traceparent = self
             .raw
             .headers
@@ -140,7 +140,7 @@ impl DeadCopy {
             event_type: None,
             subject: None,
             generation,
-            attempt: self.raw.trail.attempt,
+            attempt: self.raw.metadata.attempt,
             class: storable(&cause.class),
             fingerprint: storable(&cause.fingerprint),
             message: Some(storable(&cut(&cause.message))),
@@ -149,11 +149,11 @@ impl DeadCopy {
             body: self.raw.body.to_vec(),
             properties: self.raw.properties.clone(),
             headers: self.raw.headers.clone(),
-            tells: None,
+            outcome: None,
         };
         match event {
             Some(event) => {
-                let facet = facet(worker, event, self.raw.trail.facet.as_deref());
+                let facet = facet(worker, event, self.raw.metadata.facet.as_deref());
                 understood(&mut item, worker, event, version, connection, facet);
             }
             None => glimpsed(&mut item, worker, &self.raw),
@@ -165,8 +165,8 @@ impl DeadCopy {
         }
         let connection = item.connection_id.map(|id| id.to_string());
         name(&mut item.headers, CONNECTION, connection.as_deref());
-        if let Some(letter) = letter(&item.headers) {
-            item.dead_id = letter;
+        if let Some(dead_letter) = dead_letter(&item.headers) {
+            item.dead_id = dead_letter;
         }
         item
     }
@@ -202,9 +202,9 @@ fn understood(
     item.event_type = Some(event.event_type.as_str().to_owned());
     item.subject = Some(event.subject.clone());
     match event.kind() {
-        Kind::State { .. } | Kind::Fact => {
+        EventKind::State { .. } | EventKind::Fact => {
             item.k = match event.kind() {
-                Kind::Fact => Some(event.fact_key(item.generation)),
+                EventKind::Fact => Some(event.fact_key(item.generation)),
                 _ => version.map(|version| event.order_key(version, item.generation)),
             };
             let kind = facet.map(|facet| facet.unwrap_or(event.entity()));
@@ -214,9 +214,9 @@ fn understood(
             item.source_id = Some(event.link_id().to_owned());
             item.connection_id = connection;
         }
-        Kind::Hint => item.connection_id = connection,
+        EventKind::Hint => item.connection_id = connection,
         // It names its link, whichever connection that has.
-        Kind::Request => {
+        EventKind::Request => {
             if let Payload::SyncRequested(request) = &event.payload {
                 item.link_id = Some(request.link);
             }
@@ -251,7 +251,7 @@ fn glimpsed(item: &mut DeadItem, worker: &Worker, raw: &RawDelivery) {
     let outside = Outside {
         routing_key: raw.published_under(),
         message_id: property("message_id"),
-        kind: property("type"),
+        amqp_type: property("type"),
         headers: Some(&raw.headers),
     };
     // Of an event under another tenant's key nothing is believed.
@@ -292,9 +292,9 @@ fn name(headers: &mut serde_json::Value, header: &str, value: Option<&str>) {
     };
 }
 
-/// A replay names its letter, which may have died as something that nobody could read.
-fn letter(headers: &serde_json::Value) -> Option<Uuid> {
-    headers.get(LETTER)?.as_str()?.parse().ok()
+/// A replay names its dead letter, which may have died as something that nobody could read.
+fn dead_letter(headers: &serde_json::Value) -> Option<Uuid> {
+    headers.get(DEAD_LETTER)?.as_str()?.parse().ok()
 }
 
 /// The same bytes that two tenants or two events brought are two letters.

@@ -58,7 +58,7 @@ impl Janitor<'_> {
         for _ in 0..STEPS {
             let removed =
                 pruning::prune_pins(self.pool).await? + pruning::prune_requests(self.pool).await?;
-            self.readiness.measures.pruned.inc_by(removed);
+            self.readiness.metrics.pruned.inc_by(removed);
             if removed < pruning::STEP as u64 {
                 break;
             }
@@ -74,7 +74,7 @@ impl Janitor<'_> {
         enqueue(&mut transaction, &requests).await?;
         transaction.commit().await.map_err(Error::from)?;
         self.readiness
-            .measures
+            .metrics
             .requested
             .inc_by(requests.len() as u64);
         Ok(due.len())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::census::Counting;
+use crate::backlog_statistics::Counting;
 use crate::deps::{Deps, Worker};
 use crate::janitor::Janitor;
 use crate::ledger::Ledger;
@@ -77,13 +77,13 @@ pub async fn run(
     };
     let notices = Notices {
         pool: &deps.pool,
-        measures: &readiness.measures,
+        metrics: &readiness.metrics,
     };
     let counting = Counting {
         pool: &deps.pool,
-        measures: &readiness.measures,
+        metrics: &readiness.metrics,
     };
-    readiness.measures.expect_workers(
+    readiness.metrics.expect_workers(
         settings
             .workers
             .iter()

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::RawDelivery;
-use event::{Event, Kind, SubjectVersion, TenantId};
+use event::{Event, EventKind, SubjectVersion, TenantId};
 use futures_util::future::join_all;
 use store::Error;
 use store::dead_letters::open_since;
-use store::links::{Buried, DeadItem};
+use store::links::{DeadItem, Recorded};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use worker::trace::{self, Relation, spans};
@@ -71,7 +71,7 @@ impl Ledger {
 
     async fn take(&self, worker: &Worker, batch: Vec<RawDelivery>) -> Result<(), Refused> {
         let queue = self.deps.broker.topology().dead(&worker.name);
-        let span = spans::bury(&queue, batch.len());
+        let span = spans::record_dead_letters(&queue, batch.len());
         for raw in &batch {
             trace::join_headers(&span, &raw.headers, Relation::Link);
         }
@@ -135,16 +135,16 @@ impl Ledger {
             .await
             .map_err(Refused::Port)?;
         failpoint::hit("ledger_before_commit");
-        let bare = match self.deps.links.bury(items.clone()).await {
+        let bare = match self.deps.links.record_dead_letters(items.clone()).await {
             Ok(verdicts) => {
-                self.tell(worker, &items, &verdicts);
+                self.log(worker, &items, &verdicts);
                 0
             }
             Err(error) if error.is_transient() => return Err(Refused::Store(error)),
             Err(_) => self.one_by_one(worker, items, copies).await?,
         };
         failpoint::hit("ledger_after_commit");
-        self.readiness.measures.buried(count - bare, bare);
+        self.readiness.metrics.recorded(count - bare, bare);
         Ok(())
     }
 
@@ -157,8 +157,13 @@ impl Ledger {
     ) -> Result<usize, Refused> {
         let mut bare_ones = 0;
         for (item, copy) in items.into_iter().zip(copies) {
-            match self.deps.links.bury(vec![item.clone()]).await {
-                Ok(verdicts) => self.tell(worker, &[item], &verdicts),
+            match self
+                .deps
+                .links
+                .record_dead_letters(vec![item.clone()])
+                .await
+            {
+                Ok(verdicts) => self.log(worker, &[item], &verdicts),
                 Err(error) if error.is_transient() => return Err(Refused::Store(error)),
                 Err(error) => {
                     let why = error.with_causes();
@@ -171,7 +176,7 @@ impl Ledger {
                     let bare = copy.bare_item(worker, &why);
                     self.deps
                         .links
-                        .bury(vec![bare])
+                        .record_dead_letters(vec![bare])
                         .await
                         .map_err(Refused::Store)?;
                     bare_ones += 1;
@@ -181,7 +186,7 @@ impl Ledger {
         Ok(bare_ones)
     }
 
-    fn tell(&self, worker: &Worker, items: &[DeadItem], verdicts: &[Buried]) {
+    fn log(&self, worker: &Worker, items: &[DeadItem], verdicts: &[Recorded]) {
         for (item, verdict) in items.iter().zip(verdicts) {
             tracing::info!(
                 worker = worker.name,
@@ -191,8 +196,8 @@ impl Ledger {
                 verdict = ?verdict,
                 "dead letter committed"
             );
-            if *verdict == Buried::Applied {
-                self.readiness.measures.overtaken.inc();
+            if *verdict == Recorded::Applied {
+                self.readiness.metrics.overtaken.inc();
             }
         }
     }
@@ -206,7 +211,7 @@ impl Ledger {
         let versions = self.versions(copies, events).await?;
         let mut items = Vec::with_capacity(copies.len());
         for ((copy, event), version) in copies.iter().zip(events).zip(versions) {
-            let mut connection = copy.raw.trail.connection;
+            let mut connection = copy.raw.metadata.connection;
             if let (None, Some(event)) = (connection, event) {
                 connection = self.connection(worker, event).await?;
             }
@@ -224,7 +229,7 @@ impl Ledger {
             {
                 item.at = at;
             }
-            item.tells = failed::told(&item, event.as_ref());
+            item.outcome = failed::outcome(&item, event.as_ref());
             items.push(item);
         }
         Ok(items)
@@ -241,7 +246,7 @@ impl Ledger {
         for (place, (copy, event)) in copies.iter().zip(events).enumerate() {
             let state = event
                 .as_ref()
-                .filter(|event| matches!(event.kind(), Kind::State { .. }));
+                .filter(|event| matches!(event.kind(), EventKind::State { .. }));
             versions.push(
                 state.and_then(|event| event.version.as_ref().map(|version| version.value.clone())),
             );
@@ -251,7 +256,7 @@ impl Ledger {
                     tenant: event.tenant.clone(),
                     source: event.source.clone(),
                     event_id: event.id.clone(),
-                    received_at: copy.raw.trail.first_received.unwrap_or(copy.seen_at),
+                    received_at: copy.raw.metadata.first_received.unwrap_or(copy.seen_at),
                 });
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use store::{Error, Pool, notifications};
 use tokio_util::sync::CancellationToken;
 
-use crate::measures::Measures;
+use crate::metrics::Metrics;
 
 /// Notifications of one transaction.
 const BATCH: i64 = 100;
@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) struct Notices<'a> {
     pub(crate) pool: &'a Pool,
-    pub(crate) measures: &'a Measures,
+    pub(crate) metrics: &'a Metrics,
 }
 
 impl Notices<'_> {
@@ -27,13 +27,13 @@ impl Notices<'_> {
                 _ = ticks.tick() => {}
                 () = shutdown.cancelled() => return,
             }
-            if let Err(error) = self.tell().await {
+            if let Err(error) = self.log().await {
                 tracing::warn!(error = %error.with_causes(), "notifications cannot be read");
             }
         }
     }
 
-    async fn tell(&self) -> Result<(), Error> {
+    async fn log(&self) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await.map_err(Error::from)?;
         let mut told = 0;
         for one in notifications::take_unsent(&mut transaction, BATCH).await? {
@@ -47,7 +47,7 @@ impl Notices<'_> {
             told += 1;
         }
         transaction.commit().await.map_err(Error::from)?;
-        self.measures.suspensions.inc_by(told);
+        self.metrics.suspensions.inc_by(told);
         Ok(())
     }
 }

@@ -95,7 +95,7 @@ impl Pace<'_> {
                 released,
                 "held events go back to their worker"
             );
-            self.readiness.measures.released.inc_by(released);
+            self.readiness.metrics.released.inc_by(released);
             failpoint::hit("after_release");
         }
         Ok(())

@@ -8,7 +8,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts};
 
-use crate::measures::Measures;
+use crate::metrics::Metrics;
 
 /// One part of the keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Part {
 pub struct Readiness {
     started: Instant,
     parts: [State; Part::ALL.len()],
-    pub measures: Measures,
+    pub metrics: Metrics,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl Default for Readiness {
         Self {
             started: Instant::now(),
             parts: Default::default(),
-            measures: Measures::default(),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -102,7 +102,7 @@ impl Readiness {
 
     /// All metrics of a keeper, to be registered once per process.
     pub fn collectors(self: &Arc<Self>) -> Vec<Box<dyn Collector>> {
-        let mut all = self.measures.collectors();
+        let mut all = self.metrics.collectors();
         all.push(Box::new(PartsWork::of(Arc::clone(self))));
         all
     }

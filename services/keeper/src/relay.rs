@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use broker::PublishError;
-use event::headers::{GENERATION, LETTER, REPLAY};
+use event::headers::{DEAD_LETTER, GENERATION, REPLAY};
 use futures_util::future::join_all;
 use serde_json::Value;
 use store::{Error, Pool, outbox};
@@ -97,9 +97,9 @@ impl Relay<'_> {
             }
         }
         batch.finish(&confirmed, &failed).await?;
-        let measures = &self.readiness.measures;
-        measures.relayed.inc_by(confirmed.len() as u64);
-        measures.relay_failures.inc_by(failed.len() as u64);
+        let metrics = &self.readiness.metrics;
+        metrics.relayed.inc_by(confirmed.len() as u64);
+        metrics.relay_failures.inc_by(failed.len() as u64);
         Ok(match unsent {
             Some(reason) => Round::Unsent(reason),
             None => Round::Busy,
@@ -163,7 +163,7 @@ fn span(row: &outbox::Due) -> Span {
     } else {
         &row.exchange
     };
-    let span = spans::relay(why, to, row.seq, text(REPLAY), text(LETTER));
+    let span = spans::relay(why, to, row.seq, text(REPLAY), text(DEAD_LETTER));
     let relation = match why {
         Relayed::Row => Relation::Child,
         Relayed::Release | Relayed::Replay => Relation::Link,

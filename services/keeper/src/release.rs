@@ -66,7 +66,7 @@ impl Releaser<'_> {
             walk.after = ended.next;
             if ended.released > 0 {
                 busy += 1;
-                self.told(walk.cause.as_str(), ended.released);
+                self.log_released(walk.cause.as_str(), ended.released);
                 failpoint::hit("after_release");
             } else {
                 idle += 1;
@@ -78,9 +78,9 @@ impl Releaser<'_> {
         Ok(())
     }
 
-    fn told(&self, cause: &str, released: u64) {
+    fn log_released(&self, cause: &str, released: u64) {
         tracing::info!(cause, released, "held events go back to their worker");
-        self.readiness.measures.released.inc_by(released);
+        self.readiness.metrics.released.inc_by(released);
     }
 }
 

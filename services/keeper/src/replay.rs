@@ -1,5 +1,5 @@
 //! Replays at their pace: each running one is taken by one keeper, which gives it a turn every quarter of a second. A
-//! turn is one transaction of the store; the outbox carries the letters away, and their ends come back as rows.
+//! turn is one transaction of the store; the outbox carries the dead letters away, and their ends come back as rows.
 //! Killed at any line, another keeper takes the replay when the lease is over and finds everything in the rows
 //! (docs/tests.md, crash window 18).
 
@@ -17,7 +17,7 @@ use crate::readiness::{Part, Readiness};
 const TICK: Duration = Duration::from_millis(250);
 /// How often neighbours of a crash are looked for.
 const NEIGHBOURS: Duration = Duration::from_secs(5);
-/// How often it is looked for letters that nothing lets go any more.
+/// How often it is looked for dead letters that nothing lets go any more.
 const STANDSTILLS: Duration = Duration::from_secs(1);
 /// How often replays that ended long ago are removed.
 const PRUNE: Duration = Duration::from_secs(3600);
@@ -71,16 +71,16 @@ impl Replays<'_> {
 
     async fn round(&self, owner: Uuid, done: &mut Done) -> Result<(), Error> {
         if due(&mut done.neighbours, NEIGHBOURS)
-            && let Some((replay, letters)) = replay::order_neighbours(self.pool).await?
+            && let Some((replay, dead_letters)) = replay::order_neighbours(self.pool).await?
         {
-            tracing::info!(%replay, letters, "neighbours of a crash are replayed once");
+            tracing::info!(%replay, dead_letters, "neighbours of a crash are replayed once");
         }
         if due(&mut done.standstills, STANDSTILLS) {
             replay::stand_still(self.pool).await?;
         }
         if due(&mut done.pruned, PRUNE) {
             let pruned = replay::prune(self.pool).await?;
-            self.readiness.measures.pruned.inc_by(pruned);
+            self.readiness.metrics.pruned.inc_by(pruned);
         }
         for id in replay::waiting(self.pool, owner).await? {
             let Some(turn) = replay::take_turn(self.pool, self.prefix, owner, id).await? else {
@@ -93,8 +93,8 @@ impl Replays<'_> {
             if moved.sent > 0 {
                 failpoint::hit("replay_after_commit");
             }
-            self.readiness.measures.replayed.inc_by(moved.sent as u64);
-            tell(id, &moved);
+            self.readiness.metrics.replayed.inc_by(moved.sent as u64);
+            log(id, &moved);
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ fn due(last: &mut Option<Instant>, every: Duration) -> bool {
     due
 }
 
-fn tell(replay: Uuid, moved: &Moved) {
+fn log(replay: Uuid, moved: &Moved) {
     if let Some(reason) = &moved.stopped {
         tracing::warn!(
             %replay,

@@ -15,7 +15,7 @@ use crate::fleet;
 /// How long a command tries to reach the database or the broker; roles try for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the rooms that use them know of settings.
+/// What the crates that use them know of settings.
 const CHECKS: &[Check] = &[
     Check {
         path: "amqp.url",
@@ -48,7 +48,7 @@ pub(crate) struct Asked {
 
 impl Context {
     /// # Errors
-    /// Every mistake in the settings at once; nothing was opened.
+    /// Every configuration error at once; nothing was opened.
     pub(crate) fn load(file: Option<PathBuf>, needs: &[Need]) -> Done<Self> {
         Self::from_sources(&Sources::of_process(file), needs)
     }
@@ -94,17 +94,17 @@ impl Context {
 
     /// A pool that has reached the server, trying as long as `patience`.
     pub(crate) async fn pool_within(&self, patience: Duration) -> Done<Pool> {
-        self.pool_telling(patience, |_error| ()).await
+        self.pool_reporting(patience, |_error| ()).await
     }
 
     /// As `pool_within`; `tell` hears of every try that is repeated.
-    pub(crate) async fn pool_telling(
+    pub(crate) async fn pool_reporting(
         &self,
         patience: Duration,
         tell: impl Fn(&store::Error),
     ) -> Done<Pool> {
         let settings = self.store_settings()?;
-        Ok(store::pool::connect_telling(&settings, patience, tell).await?)
+        Ok(store::pool::connect_reporting(&settings, patience, tell).await?)
     }
 
     /// A pool on a database that has this build's schema, and the tenant that is asked for.

@@ -2,9 +2,9 @@
 //! CRM of three tenants publish, breaks things on purpose, waits until everything has come to rest and tells what
 //! happened. What it tells about the outcome is asked of the simulator and of the database, never remembered.
 
+mod check;
 mod day;
 mod failure;
-mod look;
 mod stage;
 mod summary;
 
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::exit::{Done, Exit, Failed};
-use crate::output::say;
+use crate::output::print;
 use stage::Stage;
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -42,7 +42,7 @@ const REST_LIMIT: Duration = Duration::from_secs(240);
 
 pub(crate) async fn run(file: Option<PathBuf>, given: Demo) -> Done {
     let began = Instant::now();
-    say("A day of a CRM, carried to Metakocka. Everything is real but the CRM and Metakocka.\n")?;
+    print("A day of a CRM, carried to Metakocka. Everything is real but the CRM and Metakocka.\n")?;
     let stage = Stage::build(file, given.seed).await?;
     let ended = tokio::select! {
         // First: a stop that `play` itself waits for is its orderly end.
@@ -59,12 +59,12 @@ async fn play(stage: &Stage, given: Demo, began: Instant) -> Done {
         stage.ready().await
     })
     .await?;
-    say(&format!(
+    print(&format!(
         "  started    gateway, keeper, worker and a simulated Metakocka in one process ({})",
         seconds(began)
     ))?;
     let published = stage.publish().await?;
-    say(&format!(
+    print(&format!(
         "  published  {} events, over HTTP and straight to RabbitMQ ({})",
         published.events,
         seconds(began)
@@ -73,36 +73,38 @@ async fn play(stage: &Stage, given: Demo, began: Instant) -> Done {
     let held = wait_for(
         "the events of the tenant without a connection to be held",
         HELD_LIMIT,
-        async || look::held(stage, late).await,
+        async || check::held(stage, late).await,
     )
     .await?;
     let released = stage.connect(late).await?;
-    say(&format!(
+    print(&format!(
         "  connected  the third tenant: {held} events had waited for its connection, {released} went on ({})",
         seconds(began)
     ))?;
     wait_for("everything to come to rest", REST_LIMIT, async || {
-        look::rest(stage, stage.dead_expected()).await
+        check::rest(stage, stage.dead_expected()).await
     })
     .await?;
-    say(&format!(
+    print(&format!(
         "  at rest    nothing is on its way any more ({})",
         seconds(began)
     ))?;
     let refused = stage.refused().await?;
-    let before = stage.story(refused).await?;
+    let before = stage.timeline(refused).await?;
     stage.repair_and_replay(refused).await?;
     wait_for("the replayed event to arrive", REST_LIMIT, async || {
-        look::rest(stage, stage.dead_expected() - 1).await
+        check::rest(stage, stage.dead_expected() - 1).await
     })
     .await?;
-    say(&format!(
+    print(&format!(
         "  replayed   the event that Metakocka had refused, after the cause was repaired ({})\n",
         seconds(began)
     ))?;
-    let outcome = look::outcome(stage).await?;
-    let failure = failure::tell(&before, &stage.story(refused).await?);
-    say(&summary::tell(stage, &published, &outcome, failure, given))?;
+    let outcome = check::outcome(stage).await?;
+    let failure = failure::render(&before, &stage.timeline(refused).await?);
+    print(&summary::render(
+        stage, &published, &outcome, failure, given,
+    ))?;
     if !outcome.in_step() {
         return Err(Failed::new(
             Exit::Failed,
@@ -110,7 +112,7 @@ async fn play(stage: &Stage, given: Demo, began: Instant) -> Done {
         ));
     }
     if given.keep {
-        say(&summary::addresses(stage))?;
+        print(&summary::addresses(stage))?;
         stage.wait_for_stop().await;
     }
     Ok(())

@@ -32,7 +32,7 @@ use crate::management::Management;
 use crate::output::Output;
 use crate::partners;
 use crate::values::tenant;
-use report::told;
+use report::render;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -129,7 +129,7 @@ pub(crate) async fn run(context: &Context, file: Option<&Path>, given: Doctor) -
     let worst = findings.iter().map(|finding| finding.verdict).max();
     given.output.show(
         &json!({ "verdict": worst.unwrap_or(Verdict::Ok), "findings": findings }),
-        |_| told(&findings),
+        |_| render(&findings),
     )?;
     if worst == Some(Verdict::Problem) {
         return Err(Failed::new(Exit::Failed, summary(&findings))

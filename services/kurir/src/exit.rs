@@ -15,7 +15,7 @@ Exit codes:
    4  refused: it contradicts what is stored, or the input is not valid
   64  usage: the command line cannot be understood
   69  unavailable: broker, database, gateway or partner cannot be reached; try again later
-  78  configuration: the settings have mistakes; all of them are listed
+  78  configuration: the settings have errors; all of them are listed
  130  ended by a second Ctrl-C (143: by a second SIGTERM)";
 
 /// As in the table. From 64 on they are those of sysexits.h.
@@ -82,7 +82,7 @@ pub(crate) type Done<T = ()> = Result<T, Failed>;
 /// Writes the failure to standard error.
 pub(crate) fn report(failed: &Failed) -> ExitCode {
     // A closed standard error cannot be told to anybody.
-    let _ = crate::output::say_aside(&failed.to_string());
+    let _ = crate::output::print_aside(&failed.to_string());
     code(failed.exit)
 }
 
@@ -113,9 +113,9 @@ impl From<store::Error> for Failed {
     }
 }
 
-impl From<runtime::Mistakes> for Failed {
-    fn from(mistakes: runtime::Mistakes) -> Self {
-        Self::new(Exit::Configuration, mistakes.to_string())
+impl From<runtime::ConfigurationErrors> for Failed {
+    fn from(errors: runtime::ConfigurationErrors) -> Self {
+        Self::new(Exit::Configuration, errors.to_string())
     }
 }
 

@@ -128,7 +128,7 @@ fn unavailable(why: String) -> Failed {
 }
 
 /// Why the management API did not tell something.
-pub(crate) fn not_told(status: u16) -> String {
+pub(crate) fn no_answer(status: u16) -> String {
     let why = match status {
         401 => "it refuses this user or password",
         403 => "its user may not see that",

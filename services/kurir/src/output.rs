@@ -23,9 +23,9 @@ impl Output {
     /// One value: as JSON, or as `human` writes it.
     pub(crate) fn show<T: Serialize>(self, value: &T, human: impl FnOnce(&T) -> String) -> Done {
         if self.json {
-            say_exactly(&visible::json(&json(value)?))
+            print_exactly(&visible::json(&json(value)?))
         } else {
-            say(&human(value))
+            print(&human(value))
         }
     }
 }
@@ -82,10 +82,10 @@ impl Output {
             .map(|more| format!("there are more: {more}"));
         if self.json {
             self.show(&page.rows, |_| String::new())?;
-            return more.map_or(Ok(()), |more| say_aside(&more));
+            return more.map_or(Ok(()), |more| print_aside(&more));
         }
         let shown = human(&page.rows);
-        say(&more.map_or(shown.clone(), |more| format!("{shown}\n\n{more}")))
+        print(&more.map_or(shown.clone(), |more| format!("{shown}\n\n{more}")))
     }
 }
 
@@ -95,12 +95,12 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Done<String> {
 }
 
 /// Lines for people to standard output; hidden characters are made visible, whoever they come from.
-pub(crate) fn say(text: &str) -> Done {
-    say_exactly(&visible::lines(text))
+pub(crate) fn print(text: &str) -> Done {
+    print_exactly(&visible::lines(text))
 }
 
 /// As [`say`], to standard error: standard output is the answer's.
-pub(crate) fn say_aside(text: &str) -> Done {
+pub(crate) fn print_aside(text: &str) -> Done {
     Ok(writeln!(
         std::io::stderr().lock(),
         "{}",
@@ -109,7 +109,7 @@ pub(crate) fn say_aside(text: &str) -> Done {
 }
 
 /// A reader that went away (`| head`) is no failure.
-fn say_exactly(text: &str) -> Done {
+fn print_exactly(text: &str) -> Done {
     match writeln!(std::io::stdout().lock(), "{}", text) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),

@@ -4,7 +4,7 @@
 mod declare;
 mod gateway;
 mod keeper;
-mod measures;
+mod metrics;
 mod up;
 mod watch;
 mod worker;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Alone, Broker};
+use broker::{Broker, ExclusiveRun};
 use clap::Args;
 use inbound::Readiness;
 use prometheus::Registry;
@@ -39,7 +39,7 @@ use crate::traces;
 
 /// A role waits for its database for ever; this is as good as that and still a duration.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// After their drain workers say goodbye to the broker and give leases back; only then a task counts as stuck.
+/// After their drain workers close the broker's connection and give leases back; only then a task counts as stuck.
 const GOODBYE: Duration = Duration::from_secs(8);
 /// For the database's connections to be closed in order.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -112,8 +112,8 @@ pub(crate) struct Process {
     pub(crate) connections: Arc<ConnectionCache>,
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) pins: Arc<EventPins>,
-    /// One for all workers of the process: a suspect event runs alone in it.
-    pub(crate) alone: Alone,
+    /// One for all workers of the process: a poison candidate runs alone in it.
+    pub(crate) exclusive_run: ExclusiveRun,
     shared: worker::Shared,
     /// Where it listens, by name, for the line that says so.
     pub(crate) listening: Vec<(&'static str, SocketAddr)>,
@@ -145,12 +145,12 @@ impl Process {
         let readiness = Readiness::new();
         // Probes are answered before the parts have named their needs: not ready until all of them have.
         readiness.check(PARTS);
-        let registry = measures::registry()?;
-        measures::register(
+        let registry = metrics::registry()?;
+        metrics::register(
             &registry,
             vec![
-                Box::new(measures::Health::new(readiness.clone())),
-                Box::new(measures::Telemetry::default()),
+                Box::new(metrics::Health::new(readiness.clone())),
+                Box::new(metrics::Telemetry::default()),
             ],
         )?;
         let ended = CancellationToken::new();
@@ -165,19 +165,19 @@ impl Process {
         database.not_ready("connecting");
         let broker = fleet::start_broker(&context, name)?;
         let pool = tokio::select! {
-            pool = context.pool_telling(FOR_EVER, |error| database.not_ready(&error.to_string())) => pool?,
+            pool = context.pool_reporting(FOR_EVER, |error| database.not_ready(&error.to_string())) => pool?,
             () = shutdown.cancelled() => return Err(Failed::new(Exit::Unavailable, "asked to stop before the database could be reached")),
         };
         check_schema(&pool).await?;
-        let ping = measures::Ping::default();
-        measures::register(
+        let ping = metrics::Ping::default();
+        metrics::register(
             &registry,
             vec![
                 ping.collector(),
-                Box::new(measures::DatabasePool::new(pool.clone())),
+                Box::new(metrics::DatabasePool::new(pool.clone())),
             ],
         )?;
-        measures::register(&registry, broker.collectors())?;
+        metrics::register(&registry, broker.collectors())?;
         let settings = context.settings();
         let mut tasks = Tasks::new(shutdown.clone(), DRAIN_LIMIT + GOODBYE);
         tasks.spawn(
@@ -203,7 +203,7 @@ impl Process {
             registry,
             pool,
             broker,
-            alone: Alone::default(),
+            exclusive_run: ExclusiveRun::default(),
             shared: worker::Shared::default(),
             listening,
             health,
@@ -214,15 +214,15 @@ impl Process {
 
     /// Shows what a part counts.
     pub(crate) fn show(&self, collectors: Vec<Box<dyn Collector>>) -> Done {
-        measures::register(&self.registry, collectors)
+        metrics::register(&self.registry, collectors)
     }
 
     pub(crate) fn settings(&self) -> &Settings {
         self.context.settings()
     }
 
-    /// Runs until it is asked to stop or a part of it fails, then drains: probes say so, work in hand ends, the broker
-    /// hears goodbye.
+    /// Runs until it is asked to stop or a part of it fails, then drains: probes say so, work in hand ends, the broker's
+    /// connection is closed in order.
     pub(crate) async fn run(mut self) -> Done {
         self.readiness.check(PARTS).ready("all there");
         let draining = self.readiness.clone();

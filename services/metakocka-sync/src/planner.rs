@@ -7,7 +7,7 @@ use event::Payload;
 use outbound::Client;
 use secrecy::SecretString;
 use sync::{Account, Partner, Plan, Planner, Targets};
-use worker::budget::Purse;
+use worker::budget::PermitPool;
 use worker::{Connection, Job};
 
 use crate::account::CompanyAccount;
@@ -44,12 +44,12 @@ impl Partner for MetakockaSync {
         connection: &Connection,
         credentials: &SecretString,
         epoch: i64,
-        permits: Arc<Purse>,
+        permits: Arc<PermitPool>,
     ) -> Result<Box<dyn Account>, String> {
         let client = self
             .settings
             .company(&self.client, &connection.settings, credentials)?
-            .with_purse(permits);
+            .with_permit_pool(permits);
         Ok(Box::new(CompanyAccount { client, epoch }))
     }
 }

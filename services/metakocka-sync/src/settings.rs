@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use outbound::address::Private;
 use outbound::{Policy, Url};
-use runtime::{Kind, Mistake, Rule, Section};
+use runtime::{ConfigurationError, Kind, Rule, Section};
 use serde::Deserialize;
 use serde_json::Value;
 use worker::budget::{BudgetSpec, Window};
@@ -123,13 +123,13 @@ pub(crate) fn budget(table: &Value) -> Result<BudgetSpec, String> {
     })
 }
 
-fn between(table: &Value) -> Vec<Mistake> {
+fn between(table: &Value) -> Vec<ConfigurationError> {
     const TIMEOUT: &str = "write_timeout_seconds";
     let number = |name: &str| table[name].as_u64().unwrap_or_default();
     ["create_settle_seconds", "update_settle_seconds"]
         .into_iter()
         .filter(|settle| number(settle) <= number(TIMEOUT))
-        .map(|settle| Mistake {
+        .map(|settle| ConfigurationError {
             path: format!("metakocka.{settle}"),
             problem: format!(
                 "must be longer than metakocka.{TIMEOUT}: a call that is still waiting cannot be settled"

@@ -5,8 +5,8 @@ use store::held::Awaited;
 /// Why the record is not at the partner, and what helps. `held`: the event that waits.
 pub(crate) fn why(awaited: &Awaited, held: i64) -> String {
     let said = match (awaited.dead_letter, awaited.held, awaited.link) {
-        (Some(letter), ..) => format!(
-            "its event is dead letter {letter} ({class}): `kurir dead-letters show {letter}`",
+        (Some(dead_letter), ..) => format!(
+            "its event is dead letter {dead_letter} ({class}): `kurir dead-letters show {dead_letter}`",
             class = awaited.dead_class.as_deref().unwrap_or_default(),
         ),
         (None, Some(its), _) => format!(

@@ -1,4 +1,4 @@
-//! Dead letters: one's whole story with what would help, and why an edit or a replay is refused.
+//! Dead letters: one's whole timeline with what would help, and why an edit or a replay is refused.
 
 mod advice;
 
@@ -8,7 +8,7 @@ use registry::Worker;
 use serde::Serialize;
 use serde_json::Value;
 use store::dead_letters::replay::Plan;
-use store::dead_letters::{Edit, Edited, Story};
+use store::dead_letters::{Edit, Edited, Timeline};
 use store::{Pool, Scope};
 use uuid::Uuid;
 
@@ -17,11 +17,11 @@ use crate::{Done, Failed, Kind, count};
 /// The header with what was tried: JSON, written by the consumer loop.
 const ATTEMPTS: &str = "x-history";
 
-/// The story, and what would help.
+/// The timeline, and what would help.
 #[derive(Clone, Debug, Serialize)]
-pub struct Told {
+pub struct AdvisedTimeline {
     #[serde(flatten)]
-    pub story: Story,
+    pub timeline: Timeline,
     pub attempts: Vec<worker::Attempt>,
     pub next: Vec<Step>,
 }
@@ -30,12 +30,17 @@ pub struct Told {
 ///
 /// # Errors
 /// There is none of this id in the scope.
-pub async fn tell(pool: &Pool, scope: Scope<'_>, id: Uuid, workers: &[&Worker]) -> Done<Told> {
-    let story = store::dead_letters::show(pool, scope, id).await?;
-    Ok(Told {
-        attempts: attempts(&story.message.headers),
-        next: advice(&story, workers),
-        story,
+pub async fn timeline(
+    pool: &Pool,
+    scope: Scope<'_>,
+    id: Uuid,
+    workers: &[&Worker],
+) -> Done<AdvisedTimeline> {
+    let timeline = store::dead_letters::show(pool, scope, id).await?;
+    Ok(AdvisedTimeline {
+        attempts: attempts(&timeline.message.headers),
+        next: advice(&timeline, workers),
+        timeline,
     })
 }
 
@@ -48,25 +53,25 @@ fn attempts(headers: &Value) -> Vec<worker::Attempt> {
 
 /// # Errors
 /// Refused: only an open dead letter can be edited.
-pub fn check_open(story: &Story) -> Done {
-    let letter = &story.letter;
-    if letter.state == "open" {
+pub fn check_open(timeline: &Timeline) -> Done {
+    let dead_letter = &timeline.dead_letter;
+    if dead_letter.state == "open" {
         return Ok(());
     }
     let message = format!(
         "it is {}, only an open dead letter can be edited",
-        letter.state
+        dead_letter.state
     );
     Err(Failed::new(Kind::Refused, message).next(format!(
         "`kurir dead-letters reopen {}` opens a closed one again",
-        letter.id
+        dead_letter.id
     )))
 }
 
 /// Stores a repaired event.
 ///
 /// # Errors
-/// It is no event of this letter, or somebody else was faster.
+/// It is no event of this dead letter, or somebody else was faster.
 pub async fn edit(pool: &Pool, scope: Scope<'_>, id: Uuid, edit: Edit<'_>) -> Done<Edited> {
     store::dead_letters::edit(pool, scope, id, edit)
         .await
@@ -80,7 +85,7 @@ pub async fn edit(pool: &Pool, scope: Scope<'_>, id: Uuid, edit: Edit<'_>) -> Do
         })
 }
 
-/// Why a plan has nothing to replay; `named` are the letters that it was made for by their ids.
+/// Why a plan has nothing to replay; `named` are the dead letters that it was made for by their ids.
 pub fn nothing(plan: &Plan, named: &[Uuid]) -> Failed {
     let failed = Failed::new(
         Kind::Refused,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use store::links_read::Change;
 
-use crate::said;
+use crate::render_detail;
 
 /// A row of the history in words; what a later build wrote is shown as it is.
 pub fn happened(what: &str) -> &str {
@@ -17,7 +17,7 @@ pub fn happened(what: &str) -> &str {
 pub fn detail(change: &Change) -> String {
     match change.what.as_str() {
         SAME_VERSION => same_version(&change.detail),
-        _ => said(&change.detail),
+        _ => render_detail(&change.detail),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use store::held::{self, Settled};
 use store::links::ConflictCause;
-use store::links_read::{Filter, LinkSummary, Story};
+use store::links_read::{Filter, LinkSummary, Timeline};
 use store::{Pool, Scope};
 
 use crate::{Done, Failed, Kind, conflicts, waiting};
@@ -37,7 +37,7 @@ pub async fn find(pool: &Pool, scope: Scope<'_>, record: &str) -> Done<i64> {
                 record: Some(record.to_owned()),
                 ..held::Filter::default()
             };
-            let mut next = waiting::told(pool, scope, &waits).await?;
+            let mut next = waiting::render(pool, scope, &waits).await?;
             if next.is_empty() {
                 next.push_str("`kurir links list` shows what there is");
             }
@@ -116,16 +116,16 @@ pub fn state_in_words(link: &LinkSummary) -> &'static str {
 }
 
 /// What a person does about a conflict: by its held event, if there is one.
-pub fn what_helps(story: &Story) -> String {
-    if story.link.state != "conflict" {
+pub fn what_helps(timeline: &Timeline) -> String {
+    if timeline.link.state != "conflict" {
         return String::new();
     }
-    let held = story.held.iter().find(|held| held.reason == "conflict");
+    let held = timeline.held.iter().find(|held| held.reason == "conflict");
     let done = match held {
         Some(held) => format!("kurir held release {}", held.id),
-        None => format!("kurir links settle {}", story.link.id),
+        None => format!("kurir links settle {}", timeline.link.id),
     };
-    conflicts::helps(conflict(&story.link), &done)
+    conflicts::helps(conflict(&timeline.link), &done)
 }
 
 fn conflict(link: &LinkSummary) -> Option<ConflictCause> {

@@ -32,7 +32,7 @@ pub async fn groups(pool: &Pool, scope: Scope<'_>, filter: &Filter, limit: i64) 
 ///
 /// # Errors
 /// The database's.
-pub async fn told(pool: &Pool, scope: Scope<'_>, filter: &Filter) -> Done<String> {
+pub async fn render(pool: &Pool, scope: Scope<'_>, filter: &Filter) -> Done<String> {
     let waiting = groups(pool, scope, filter, NAMED).await?;
     let mut lines: Vec<String> = waiting
         .groups

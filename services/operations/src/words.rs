@@ -13,7 +13,7 @@ pub fn count(number: u64, one: &str) -> String {
 }
 
 /// A small JSON object in one line of words.
-pub fn said(detail: &Value) -> String {
+pub fn render_detail(detail: &Value) -> String {
     let Value::Object(fields) = detail else {
         return detail.to_string();
     };

@@ -8,70 +8,75 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::time::Instant;
-use worker::budget::{Admission, Purse};
+use worker::budget::{Admission, PermitPool};
 use worker::{Claims, Handler, HoldCause, Outcome, decide};
 
 use crate::consuming::Consuming;
-use crate::intake::Work;
+use crate::parse::InFlight;
 use crate::settle::Settling;
 use crate::waiting::{Queue, Recent, WAIT};
 
 /// Events of one connection that wait in memory for its permits; more, where as many begin within [`WAIT`].
 const WAITING_LIMIT: usize = 50;
-/// An open circuit that is shorter is waited for on a rung.
+/// An open circuit that is shorter is waited for on a retry tier.
 const SHORT_CIRCUIT: Duration = Duration::from_secs(30);
 
 enum Verdict {
-    Begins(Work),
-    Waits(Work),
-    Settled(Work, Outcome),
+    Begins(InFlight),
+    Waits(InFlight),
+    Settled(InFlight, Outcome),
 }
 
 impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
     /// An event that passed the rest of the gate.
-    pub(crate) fn ready(&mut self, mut work: Work) {
-        let (Some(budgets), Some(connection)) = (&self.shared.budgets, &work.job.connection) else {
-            return self.unclaimed.push_back(work);
+    pub(crate) fn ready(&mut self, mut in_flight: InFlight) {
+        let (Some(budgets), Some(connection)) = (&self.shared.budgets, &in_flight.job.connection)
+        else {
+            return self.unclaimed.push_back(in_flight);
         };
         let id = connection.id;
-        let purse = budgets.purse(connection);
-        arrived(&mut work, &purse);
+        let permit_pool = budgets.permit_pool(connection);
+        arrived(&mut in_flight, &permit_pool);
         let (waiting, pace) = match self.waiting.0.get_mut(&id) {
-            Some(queue) => (queue.works.len(), queue.pace.count()),
+            Some(queue) => (queue.deliveries.len(), queue.pace.count()),
             None => (0, 0),
         };
         // Nothing overtakes an event of its own connection.
         let verdict = match waiting {
-            0 => self.admit(&purse, work, true),
+            0 => self.admit(&permit_pool, in_flight, true),
             // A backlog that meets a worker whose account has not answered yet, or lends more at once, only waits for that.
-            _ if waiting >= WAITING_LIMIT.max(pace) && purse.scarce() && !self.released(&work) => {
+            _ if waiting >= WAITING_LIMIT.max(pace)
+                && permit_pool.scarce()
+                && !self.released(&in_flight) =>
+            {
                 let outcome = over_budget("many events of this connection wait for its budget");
-                Verdict::Settled(work, outcome)
+                Verdict::Settled(in_flight, outcome)
             }
-            _ => Verdict::Waits(work),
+            _ => Verdict::Waits(in_flight),
         };
         match verdict {
-            Verdict::Begins(work) => self.unclaimed.push_back(work),
-            Verdict::Settled(work, outcome) => self.settle(Settling::of(work, outcome)),
-            Verdict::Waits(work) => {
+            Verdict::Begins(in_flight) => self.unclaimed.push_back(in_flight),
+            Verdict::Settled(in_flight, outcome) => self.settle(Settling::of(in_flight, outcome)),
+            Verdict::Waits(in_flight) => {
                 let queue = self.waiting.0.entry(id).or_insert_with(|| Queue {
-                    purse,
-                    works: VecDeque::new(),
+                    permit_pool,
+                    deliveries: VecDeque::new(),
                     pace: Recent::new(),
                 });
-                queue.works.push_back((work, Instant::now()));
-                queue.purse.waiting(queue.works.len());
+                queue.deliveries.push_back((in_flight, Instant::now()));
+                queue.permit_pool.waiting(queue.deliveries.len());
             }
         }
     }
 
     /// An event that the gate decided about without permits.
-    pub(crate) fn refused(&self, mut work: Work, outcome: Outcome) {
-        if let (Some(budgets), Some(connection)) = (&self.shared.budgets, &work.job.connection) {
-            let purse = budgets.purse(connection);
-            arrived(&mut work, &purse);
+    pub(crate) fn refused(&self, mut in_flight: InFlight, outcome: Outcome) {
+        if let (Some(budgets), Some(connection)) = (&self.shared.budgets, &in_flight.job.connection)
+        {
+            let permit_pool = budgets.permit_pool(connection);
+            arrived(&mut in_flight, &permit_pool);
         }
-        self.settle(Settling::of(work, outcome));
+        self.settle(Settling::of(in_flight, outcome));
     }
 
     /// Those for whom there are permits now begin; those who waited long enough are held.
@@ -81,42 +86,50 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         }
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.0.retain(|_, queue| {
-            while let Some((work, since)) = queue.works.pop_front() {
-                if !work.receipt.valid() {
+            while let Some((in_flight, since)) = queue.deliveries.pop_front() {
+                if !in_flight.ack_handle.valid() {
                     continue;
                 }
                 // It, or the last of those behind it, would wait for longer than it may.
-                let may_wait = since.elapsed() < WAIT || queue.pace.count() > queue.works.len();
-                match self.admit(&queue.purse, work, may_wait) {
-                    Verdict::Begins(work) => {
+                let may_wait =
+                    since.elapsed() < WAIT || queue.pace.count() > queue.deliveries.len();
+                match self.admit(&queue.permit_pool, in_flight, may_wait) {
+                    Verdict::Begins(in_flight) => {
                         queue.pace.add();
-                        self.unclaimed.push_back(work);
+                        self.unclaimed.push_back(in_flight);
                     }
-                    Verdict::Settled(work, outcome) => self.settle(Settling::of(work, outcome)),
-                    Verdict::Waits(work) => {
-                        queue.works.push_front((work, since));
+                    Verdict::Settled(in_flight, outcome) => {
+                        self.settle(Settling::of(in_flight, outcome))
+                    }
+                    Verdict::Waits(in_flight) => {
+                        queue.deliveries.push_front((in_flight, since));
                         break;
                     }
                 }
             }
-            queue.purse.waiting(queue.works.len());
-            !queue.works.is_empty()
+            queue.permit_pool.waiting(queue.deliveries.len());
+            !queue.deliveries.is_empty()
         });
         self.waiting = waiting;
     }
 
-    fn admit(&self, purse: &Arc<Purse>, mut work: Work, may_wait: bool) -> Verdict {
-        let released = self.released(&work);
-        match purse.admit(released) {
+    fn admit(
+        &self,
+        permit_pool: &Arc<PermitPool>,
+        mut in_flight: InFlight,
+        may_wait: bool,
+    ) -> Verdict {
+        let released = self.released(&in_flight);
+        match permit_pool.admit(released) {
             Admission::Go(admitted) => {
-                work.admitted = Some(admitted);
-                Verdict::Begins(work)
+                in_flight.admitted = Some(admitted);
+                Verdict::Begins(in_flight)
             }
             // Without an answer the database is away, and nothing can be held either.
-            Admission::Unknown => Verdict::Waits(work),
-            Admission::Soon if released || may_wait => Verdict::Waits(work),
+            Admission::Unknown => Verdict::Waits(in_flight),
+            Admission::Soon if released || may_wait => Verdict::Waits(in_flight),
             Admission::Soon => Verdict::Settled(
-                work,
+                in_flight,
                 over_budget("the budget of this connection is used up for now"),
             ),
             Admission::Later {
@@ -128,29 +141,29 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                 let outcome = match left > SHORT_CIRCUIT {
                     true => held(HoldCause::Circuit, &reason),
                     false => {
-                        let context = self.shared.context(&work.job);
+                        let context = self.shared.context(&in_flight.job);
                         let left = TimeDelta::from_std(left).unwrap_or_default();
                         decide::wait(context.now + left, &reason, context)
                     }
                 };
-                Verdict::Settled(work, outcome)
+                Verdict::Settled(in_flight, outcome)
             }
-            Admission::Later { reason, .. } => Verdict::Settled(work, over_budget(&reason)),
+            Admission::Later { reason, .. } => Verdict::Settled(in_flight, over_budget(&reason)),
         }
     }
 
     /// Let go by the keeper because there was room, and not too long ago.
-    fn released(&self, work: &Work) -> bool {
-        let permit = work.job.delivery.trail.permit_until;
+    fn released(&self, in_flight: &InFlight) -> bool {
+        let permit = in_flight.job.delivery.metadata.permit_until;
         permit.is_some_and(|until| until > self.shared.now())
     }
 }
 
 /// Whatever becomes of it here, what the keeper let go is not under way any more.
-fn arrived(work: &mut Work, purse: &Purse) {
-    if work.job.delivery.trail.permit_until.is_some() && !work.arrived {
-        work.arrived = true;
-        purse.begun();
+fn arrived(in_flight: &mut InFlight, permit_pool: &PermitPool) {
+    if in_flight.job.delivery.metadata.permit_until.is_some() && !in_flight.arrived {
+        in_flight.arrived = true;
+        permit_pool.begun();
     }
 }
 

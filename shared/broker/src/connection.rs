@@ -22,7 +22,7 @@ use trust::Refusal;
 
 use crate::address::Address;
 use crate::error::Error;
-use crate::measures::{Line, Measures};
+use crate::metrics::{Line, Metrics};
 use crate::pauses::Pauses;
 use crate::topology::Topology;
 use crate::wire;
@@ -158,7 +158,7 @@ struct Inner {
     consume: Current,
     publish: Current,
     status: watch::Sender<Status>,
-    measures: Measures,
+    metrics: Metrics,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -176,7 +176,7 @@ impl Broker {
         let status = watch::Sender::new(Status::default());
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let measures = Measures::default();
+        let metrics = Metrics::default();
         let open = |line: Line| {
             let (sender, receiver) = watch::channel(None);
             let keeper = Keeper {
@@ -186,7 +186,7 @@ impl Broker {
                 line,
                 current: sender,
                 status: status.clone(),
-                measures: measures.clone(),
+                metrics: metrics.clone(),
                 closing: closing.clone(),
             };
             tasks.spawn(keeper.keep_open());
@@ -198,7 +198,7 @@ impl Broker {
             consume,
             publish,
             status,
-            measures,
+            metrics,
             closing,
             tasks,
         })))
@@ -210,11 +210,11 @@ impl Broker {
 
     /// Metrics of both connections and of publishing, to be registered once per process.
     pub fn collectors(&self) -> Vec<Box<dyn prometheus::core::Collector>> {
-        self.0.measures.collectors()
+        self.0.metrics.collectors()
     }
 
-    pub(crate) fn measures(&self) -> &Measures {
-        &self.0.measures
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// Changes as connections and consumers come and go.
@@ -312,7 +312,7 @@ struct Keeper {
     line: Line,
     current: watch::Sender<Option<Arc<Session>>>,
     status: watch::Sender<Status>,
-    measures: Measures,
+    metrics: Metrics,
     closing: CancellationToken,
 }
 
@@ -368,7 +368,7 @@ impl Keeper {
             blocked: blocked_seen,
         });
         self.current.send_replace(Some(Arc::clone(&session)));
-        self.measures.connected(self.line);
+        self.metrics.connected(self.line);
         self.show(Health::Connected);
         tracing::info!(line = ?self.line, epoch, "connected to the broker");
         let reason = loop {
@@ -420,7 +420,7 @@ impl Keeper {
 
     fn show(&self, health: Health) {
         let blocked = matches!(health, Health::Blocked(_));
-        self.measures.is(self.line, health.connected(), blocked);
+        self.metrics.is(self.line, health.connected(), blocked);
         self.status.send_modify(|status| match self.line {
             Line::Consume => status.consume = health,
             Line::Publish => status.publish = health,

@@ -3,7 +3,7 @@
 //! This is the first file of an event's way: receive (here) → `event/decode.rs` (parse, derive) → `worker/gate.rs` (may it
 //! go now?) → `sync/next.rs` with `sync/drive.rs` (claim, resolve, compare, act, complete) and the capability's own
 //! mapping → `worker/decide.rs` (what now?) → `broker/settle.rs` (copy, hold, ack). It hands on a `Job`: the decoded
-//! event with its trail, connection, version and a new token.
+//! event with its delivery metadata, connection, version and a new token.
 //!
 //! The task that selects never waits for a database or a partner; whatever waits is a task of its own and reports
 //! back. Deliveries pass the gate before they take a slot, so the prefetch is how far a worker looks past a tenant in
@@ -19,13 +19,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use worker::{CLAIM_BATCH_LIMIT, Claims, Handler, failpoint};
 
+use crate::ack_handle::AckHandle;
 use crate::consuming::{Consuming, Worker};
 use crate::error::Error;
-use crate::intake::{Read, Reader, read};
 use crate::lease::renew;
 use crate::open::{Open, open};
+use crate::parse::{Parsed, Reader, parse};
 use crate::pauses::Pauses;
-use crate::receipt::Receipt;
 use crate::settle::Settling;
 
 /// The loop turns at least this often, for readiness.
@@ -194,7 +194,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         if delivery.redelivered {
             shared.counters.redelivered.inc();
         }
-        let receipt = Receipt::new(
+        let ack_handle = AckHandle::new(
             delivery.delivery_tag,
             delivery.acker.clone(),
             open.acks.clone(),
@@ -205,12 +205,12 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
             events_exchange: &shared.events_exchange,
             consumes: shared.handler.consumes(),
         };
-        match read(delivery, receipt, reader, shared.now()) {
-            Read::Event(work) => {
-                failpoint::hit_for("after_receive", work.event_id());
-                self.enter(work);
+        match parse(delivery, ack_handle, reader, shared.now()) {
+            Parsed::Event(in_flight) => {
+                failpoint::hit_for("after_receive", in_flight.event_id());
+                self.enter(in_flight);
             }
-            Read::Refused(subject, outcome) => {
+            Parsed::Refused(subject, outcome) => {
                 failpoint::hit_for("after_receive", subject.event_id());
                 self.settle(Settling {
                     subject,

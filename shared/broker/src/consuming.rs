@@ -7,15 +7,15 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use worker::{Budgets, Claims, Connections, Cuts, Handler, Holds, Pins};
+use worker::{Budgets, Claims, Connections, FanOut, Handler, Holds, Pins};
 
-use crate::alone::Alone;
 use crate::claim::Claimed;
 use crate::connection::Broker;
 use crate::counters::Counters;
+use crate::exclusive_run::ExclusiveRun;
 use crate::hold::Holder;
-use crate::intake::Work;
 use crate::lease::Lease;
+use crate::parse::InFlight;
 use crate::pauses::Pauses;
 use crate::prepare::Passed;
 use crate::publish::Publisher;
@@ -52,7 +52,7 @@ pub struct Worker<H: Handler, C: Claims<Grant = H::Grant>> {
     pub handler: Arc<H>,
     pub claims: Arc<C>,
     pub holds: Arc<dyn Holds>,
-    pub cuts: Arc<dyn Cuts>,
+    pub fan_out: Arc<dyn FanOut>,
     pub pins: Arc<dyn Pins>,
     pub connections: Arc<dyn Connections>,
     /// Absent for a worker that calls no partner.
@@ -62,7 +62,7 @@ pub struct Worker<H: Handler, C: Claims<Grant = H::Grant>> {
     pub publisher: Publisher,
     pub settings: ConsumeSettings,
     /// One per process, shared by its workers.
-    pub alone: Alone,
+    pub exclusive_run: ExclusiveRun,
     /// The link of a grant, so that a dead letter names it.
     pub link_of: fn(&H::Grant) -> Option<i64>,
     pub counters: Arc<Counters>,
@@ -72,12 +72,12 @@ pub struct Worker<H: Handler, C: Claims<Grant = H::Grant>> {
 /// What a task reports to the loop.
 pub(crate) enum Report<G> {
     /// With those that the store could not answer for.
-    Prepared(Vec<Passed>, Vec<Work>),
+    Prepared(Vec<Passed>, Vec<InFlight>),
     PrepareNext,
     Claimed(Vec<Claimed<G>>),
     ClaimNext,
     /// To be handled as if just received.
-    Again(Work),
+    Again(InFlight),
 }
 
 /// The loop's own: only the task that selects touches it.
@@ -92,13 +92,13 @@ pub(crate) struct Consuming<H: Handler, C: Claims<Grant = H::Grant>> {
     pub(crate) reports: mpsc::Receiver<Report<H::Grant>>,
     pub(crate) report: mpsc::Sender<Report<H::Grant>>,
     /// Waiting for the store's answers before the gate.
-    pub(crate) unprepared: Vec<Work>,
+    pub(crate) unprepared: Vec<InFlight>,
     /// Through the rest of the gate, waiting for permits.
     pub(crate) waiting: Waiting,
     /// Through the gate, waiting for a claim.
-    pub(crate) unclaimed: VecDeque<Work>,
+    pub(crate) unclaimed: VecDeque<InFlight>,
     /// Claimed, waiting for a slot.
-    pub(crate) granted: VecDeque<(Work, H::Grant, Lease)>,
+    pub(crate) granted: VecDeque<(InFlight, H::Grant, Lease)>,
     pub(crate) preparing: bool,
     pub(crate) claiming: bool,
     /// Grow while the store does not answer.
@@ -117,7 +117,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         let queue = worker.broker.topology().queue(worker.handler.name());
         let shared = Shared {
             holder: Holder::start(worker.holds, Arc::clone(&worker.counters)),
-            cuts: worker.cuts,
+            fan_out: worker.fan_out,
             handler: worker.handler,
             claims: worker.claims,
             pins: worker.pins,
@@ -125,7 +125,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
             budgets: worker.budgets,
             broker: worker.broker.clone(),
             publisher: worker.publisher,
-            alone: worker.alone,
+            exclusive_run: worker.exclusive_run,
             leases: Arc::default(),
             schemes: Schemes::default(),
             topology: worker.broker.topology(),

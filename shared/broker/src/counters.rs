@@ -58,7 +58,7 @@ pub struct Counters {
     pub timeouts: IntCounter,
     /// Handlers stopped by the drain.
     pub aborted: IntCounter,
-    pub ran_alone: IntCounter,
+    pub exclusive_runs: IntCounter,
     /// Consumers opened: 1 more than those that vanished.
     pub consumers_opened: IntCounter,
 }
@@ -196,7 +196,7 @@ impl Counters {
             panics: make.counter("handler_panics_total", "Handlers that panicked: a bug; the event is retried."),
             timeouts: make.counter("handler_timeouts_total", "Handlers that ran past their deadline and were stopped."),
             aborted: make.counter("handler_aborted_total", "Handlers stopped because the process was ending; their events come again."),
-            ran_alone: make.counter("ran_alone_total", "Events handled with nothing beside them, because two claims of them never came back."),
+            exclusive_runs: make.counter("exclusive_runs_total", "Events handled with nothing beside them, because two claims of them never came back."),
             consumers_opened: make.counter("consumers_opened_total", "Consumers opened: one more than those that were lost."),
         }
     }
@@ -217,7 +217,7 @@ impl Counters {
             &self.panics,
             &self.timeouts,
             &self.aborted,
-            &self.ran_alone,
+            &self.exclusive_runs,
             &self.consumers_opened,
         ];
         let vectors = [

@@ -67,8 +67,8 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         self.unprepared.clear();
         self.waiting.clear();
         self.unclaimed.clear();
-        for (work, _grant, lease) in std::mem::take(&mut self.granted) {
-            self.abandon(&work, lease);
+        for (in_flight, _grant, lease) in std::mem::take(&mut self.granted) {
+            self.abandon(&in_flight, lease);
         }
     }
 

@@ -14,7 +14,7 @@ use lapin::types::FieldTable;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use worker::Trail;
+use worker::DeliveryMetadata;
 
 use crate::connection::{Broker, CONNECT_LIMIT, Session};
 use crate::error::Error;
@@ -35,7 +35,7 @@ pub struct RawDelivery {
     pub properties: Value,
     pub headers: Value,
     /// Believed by the same rule as a worker's; of a message that the broker dead-lettered, by where it came from.
-    pub trail: Trail,
+    pub metadata: DeliveryMetadata,
     /// What the worker wrote on its dead-letter copy; absent where the broker made it.
     pub note: Option<DeadNote>,
     /// The broker's own newest dead-lettering, if there was one.
@@ -47,12 +47,12 @@ pub struct RawDelivery {
 
 impl RawDelivery {
     fn of(mut raw: lapin::message::Delivery) -> Self {
-        let (properties, trail, note, death) = dead(&raw);
+        let (properties, metadata, note, death) = dead(&raw);
         Self {
             body: Bytes::from(std::mem::take(&mut raw.data)),
             properties: properties.properties_json(),
             headers: properties.headers_json(),
-            trail,
+            metadata,
             note,
             death,
             exchange: raw.exchange.to_string(),
@@ -188,7 +188,7 @@ impl Batches<'_> {
 
 /// A person's hand in a queue: messages are taken one by one, and each is acknowledged or goes back when the hand is
 /// closed, or when the process ends. What went back may lie in another order.
-pub struct Hand {
+pub struct QueueCursor {
     channel: lapin::Channel,
     queue: String,
 }
@@ -200,7 +200,7 @@ pub struct Taken {
     pub tag: u64,
 }
 
-impl Hand {
+impl QueueCursor {
     pub async fn open(broker: &Broker, queue: &str) -> Result<Self, Error> {
         let session = broker.session_within(CONNECT_LIMIT).await?;
         Ok(Self {

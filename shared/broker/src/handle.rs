@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 use worker::{Claims, DeadClass, Failure, Handled, Handler, Outcome, budget, decide, failpoint};
 
-use crate::intake::{Subject, Work};
 use crate::lease::Lease;
+use crate::parse::{InFlight, Subject};
 use crate::settle::Settling;
 use crate::shared::Shared;
 
@@ -19,31 +19,31 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     /// if just received.
     pub(crate) async fn handle(
         &self,
-        mut work: Work,
+        mut in_flight: InFlight,
         grant: H::Grant,
         lease: Lease,
         slot: OwnedSemaphorePermit,
-    ) -> Option<Work> {
-        failpoint::hit_for("after_claim", work.event_id());
+    ) -> Option<InFlight> {
+        failpoint::hit_for("after_claim", in_flight.event_id());
         let link = (self.link_of)(&grant);
         let began = Instant::now();
         self.counters.slots_used.inc();
-        let outcome = self.answer(&work, grant).await;
+        let outcome = self.answer(&in_flight, grant).await;
         self.counters.slots_used.dec();
         self.counters
-            .handled(work.job.event.event_type, began.elapsed());
-        work.admitted = None;
+            .handled(in_flight.job.event.event_type, began.elapsed());
+        in_flight.admitted = None;
         drop(slot);
         self.slot_freed.notify_one();
         let Some(outcome) = outcome else {
             // The drain is no failure: the next process gets the delivery with its attempt number unchanged.
             self.counters.aborted.inc();
-            self.abandon(lease, work.event_id(), "the process stopped")
+            self.abandon(lease, in_flight.event_id(), "the process stopped")
                 .await;
             return None;
         };
         self.settle(Settling {
-            subject: Subject::Event(work),
+            subject: Subject::Event(in_flight),
             outcome,
             lease: Some(lease),
             link,
@@ -52,20 +52,20 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     }
 
     /// `None`: stopped by the drain.
-    async fn answer(&self, work: &Work, grant: H::Grant) -> Option<Outcome> {
-        let job = &work.job;
+    async fn answer(&self, in_flight: &InFlight, grant: H::Grant) -> Option<Outcome> {
+        let job = &in_flight.job;
         let span = tracing::info_span!(
             "handle",
             event.id = job.event.id,
             event.r#type = %job.event.event_type,
             tenant.id = %job.event.tenant,
             handler = self.handler.name(),
-            attempt = job.delivery.trail.attempt,
+            attempt = job.delivery.metadata.attempt,
         );
         let deadline = self.handler.policy().deadline;
         let handling = self.handler.handle(job, grant, deadline);
         let handling = async {
-            match &work.admitted {
+            match &in_flight.admitted {
                 Some(event) => budget::admitted(event, handling).await,
                 None => handling.await,
             }

@@ -12,8 +12,8 @@ mod tests;
 
 use chrono::{DateTime, Utc};
 use event::headers::{
-    ATTEMPT, CE_PREFIX, CONNECTION, DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_KEY, DEAD_TEXT,
-    DUE, FACET, FIRST_RECEIVED, GENERATION, HISTORY, LETTER, LINK, PERMIT, REPLAY, TRACEPARENT,
+    ATTEMPT, CE_PREFIX, CONNECTION, DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_KEY, DEAD_LETTER,
+    DEAD_TEXT, DUE, FACET, FIRST_RECEIVED, GENERATION, HISTORY, LINK, PERMIT, REPLAY, TRACEPARENT,
     TRACESTATE, WAITS,
 };
 use lapin::BasicProperties;
@@ -21,7 +21,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 use worker::trace::TraceContext;
-use worker::{Attempt, Delivery, Trail};
+use worker::{Attempt, Delivery, DeliveryMetadata};
 
 pub(crate) use death::dead;
 pub use death::{DeadNote, Death};
@@ -45,7 +45,7 @@ const PROPERTY_BYTES: usize = 255;
 const CARRIED: [&str; 7] = [
     GENERATION,
     REPLAY,
-    LETTER,
+    DEAD_LETTER,
     CONNECTION,
     FACET,
     TRACEPARENT,
@@ -72,7 +72,7 @@ pub struct Properties {
     pub content_encoding: Option<String>,
     pub message_id: Option<String>,
     /// The AMQP property `type`.
-    pub kind: Option<String>,
+    pub amqp_type: Option<String>,
     /// Seconds since the epoch.
     pub timestamp: Option<u64>,
     pub correlation_id: Option<String>,
@@ -87,7 +87,7 @@ impl Properties {
         Self {
             content_type: Some("application/cloudevents+json; charset=utf-8".to_owned()),
             message_id: Some(id.to_owned()),
-            kind: Some(event_type.to_owned()),
+            amqp_type: Some(event_type.to_owned()),
             ..Self::default()
         }
     }
@@ -114,7 +114,7 @@ impl Properties {
             content_type: text("content_type"),
             content_encoding: text("content_encoding"),
             message_id: text("message_id"),
-            kind: text("type"),
+            amqp_type: text("type"),
             timestamp: properties.get("timestamp").and_then(Value::as_u64),
             correlation_id: text("correlation_id"),
             app_id: text("app_id"),
@@ -129,7 +129,7 @@ impl Properties {
             ("content_type", &self.content_type),
             ("content_encoding", &self.content_encoding),
             ("message_id", &self.message_id),
-            ("type", &self.kind),
+            ("type", &self.amqp_type),
             ("correlation_id", &self.correlation_id),
             ("app_id", &self.app_id),
         ];
@@ -174,7 +174,7 @@ impl Properties {
         if let Some(value) = short(&self.message_id, "message id")? {
             properties = properties.with_message_id(value);
         }
-        if let Some(value) = short(&self.kind, "type")? {
+        if let Some(value) = short(&self.amqp_type, "type")? {
             properties = properties.with_type(value);
         }
         if let Some(value) = short(&self.correlation_id, "correlation id")? {
@@ -224,7 +224,7 @@ pub(crate) fn received(properties: &BasicProperties, lists: &[&[&str]]) -> Prope
         content_type: text(properties.content_type()),
         content_encoding: text(properties.content_encoding()),
         message_id: text(properties.message_id()),
-        kind: text(properties.kind()),
+        amqp_type: text(properties.kind()),
         timestamp: *properties.timestamp(),
         correlation_id: text(properties.correlation_id()),
         app_id: text(properties.app_id()),
@@ -237,7 +237,7 @@ fn believed(exchange: &str) -> bool {
     exchange.is_empty()
 }
 
-/// A message as a worker received it: `headers` without the counters, which are in the trail, so that a row made
+/// A message as a worker received it: `headers` without the counters, which are in the delivery metadata, so that a row made
 /// of it starts anew when it is published again.
 pub(crate) fn delivery(
     received_now: &lapin::message::Delivery,
@@ -245,10 +245,10 @@ pub(crate) fn delivery(
     now: DateTime<Utc>,
 ) -> Delivery {
     let ours = believed(received_now.exchange.as_str());
-    let trail = if ours {
-        trail(&received(&received_now.properties, &[&CARRIED, &COUNTED]))
+    let metadata = if ours {
+        metadata(&received(&received_now.properties, &[&CARRIED, &COUNTED]))
     } else {
-        Trail::default()
+        DeliveryMetadata::default()
     };
     let kept = received(
         &received_now.properties,
@@ -256,7 +256,7 @@ pub(crate) fn delivery(
     );
     Delivery {
         body,
-        trail,
+        metadata,
         properties: kept.properties_json(),
         headers: Value::Object(kept.headers),
         received: std::time::Instant::now(),
@@ -266,8 +266,8 @@ pub(crate) fn delivery(
 
 /// Every copy and every row made of this delivery is for that connection and facet.
 pub(crate) fn name_destination(delivery: &mut Delivery, connection: Uuid, facet: Option<&str>) {
-    delivery.trail.connection = Some(connection);
-    delivery.trail.facet = facet.map(str::to_owned);
+    delivery.metadata.connection = Some(connection);
+    delivery.metadata.facet = facet.map(str::to_owned);
     let Value::Object(headers) = &mut delivery.headers else {
         return;
     };
@@ -278,7 +278,7 @@ pub(crate) fn name_destination(delivery: &mut Delivery, connection: Uuid, facet:
     };
 }
 
-fn trail(properties: &Properties) -> Trail {
+fn metadata(properties: &Properties) -> DeliveryMetadata {
     let number = |name: &str| properties.headers.get(name).and_then(Value::as_i64);
     let count = |name: &str, least: u32| {
         number(name).map_or(least, |n| {
@@ -290,9 +290,11 @@ fn trail(properties: &Properties) -> Trail {
     let mut history: Vec<Attempt> = text(HISTORY)
         .and_then(|json| serde_json::from_str(json).ok())
         .unwrap_or_default();
-    let surplus = history.len().saturating_sub(Trail::HISTORY_LIMIT);
+    let surplus = history
+        .len()
+        .saturating_sub(DeliveryMetadata::HISTORY_LIMIT);
     history.drain(..surplus);
-    Trail {
+    DeliveryMetadata {
         attempt: count(ATTEMPT, 1),
         waits: count(WAITS, 0),
         due: moment(DUE),

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::{Claims, Leased};
 
-use crate::alone::Presence;
+use crate::exclusive_run::RunGuard;
 
 /// Renewals per lease: one that fails does not lose it.
 const RENEWALS: u32 = 3;
@@ -19,7 +19,7 @@ const RENEW_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Lease {
     pub(crate) token: Uuid,
     pub(crate) link: Option<i64>,
-    pub(crate) presence: Presence,
+    pub(crate) guard: RunGuard,
 }
 
 /// Tokens of granted claims whose handling has not ended, with their links.

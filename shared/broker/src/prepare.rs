@@ -6,22 +6,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use event::{Kind, SubjectVersion, TenantId, VersionScheme};
-use worker::gate::{self, Course, Destination};
+use event::{EventKind, SubjectVersion, TenantId, VersionScheme};
+use worker::gate::{self, Destination, Route};
 use worker::{Claims, ConnectionAnswer, DeadClass, Handler, Outcome, PinItem, PortError, decide};
 
-use crate::intake::Work;
+use crate::parse::InFlight;
 use crate::shared::Shared;
 
 /// What became of an event at the gate.
 pub(crate) enum Passed {
     /// To the claim.
-    Ready(Work),
-    Decided(Work, Outcome),
+    Ready(InFlight),
+    Decided(InFlight, Outcome),
     /// Several connections or facets are to get it.
-    Cut(Work, Vec<Destination>),
+    FanOut(InFlight, Vec<Destination>),
     /// Something is not in memory: the store must be asked.
-    Unknown(Work),
+    Unknown(InFlight),
 }
 
 /// A tenant's connections, and whether the store itself has said so in this round.
@@ -39,126 +39,132 @@ struct Answers {
 
 impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     /// The gate with what is in memory. Never waits.
-    pub(crate) fn pass(&self, work: Work) -> Passed {
-        self.pass_with(work, &Answers::default())
+    pub(crate) fn pass(&self, in_flight: InFlight) -> Passed {
+        self.pass_with(in_flight, &Answers::default())
     }
 
     /// Asks the store for everything that these events lack. What could not be answered is in the second list.
-    pub(crate) async fn prepare(&self, mut works: Vec<Work>) -> (Vec<Passed>, Vec<Work>) {
-        let answers = self.ask(&works).await;
-        self.pin(&mut works, &answers).await;
+    pub(crate) async fn prepare(
+        &self,
+        mut deliveries: Vec<InFlight>,
+    ) -> (Vec<Passed>, Vec<InFlight>) {
+        let answers = self.ask(&deliveries).await;
+        self.pin(&mut deliveries, &answers).await;
         let (mut passed, mut again) = (Vec::new(), Vec::new());
-        for work in works {
-            match self.pass_with(work, &answers) {
-                Passed::Unknown(work) => again.push(work),
+        for in_flight in deliveries {
+            match self.pass_with(in_flight, &answers) {
+                Passed::Unknown(in_flight) => again.push(in_flight),
                 other => passed.push(other),
             }
         }
         (passed, again)
     }
 
-    fn pass_with(&self, mut work: Work, answers: &Answers) -> Passed {
+    fn pass_with(&self, mut in_flight: InFlight, answers: &Answers) -> Passed {
         let now = self.now();
-        if let Some(wait) = gate::due(&work.job, now) {
-            return Passed::Decided(work, wait);
+        if let Some(wait) = gate::due(&in_flight.job, now) {
+            return Passed::Decided(in_flight, wait);
         }
-        let event = Arc::clone(&work.job.event);
-        if event.kind() == Kind::Request {
-            return Passed::Ready(work);
+        let event = Arc::clone(&in_flight.job.event);
+        if event.kind() == EventKind::Request {
+            return Passed::Ready(in_flight);
         }
         let asked = answers.connections.get(&event.tenant);
         let fresh = asked.is_some_and(|answer| answer.fresh);
         let asked = asked.map(|answer| answer.connections.clone());
-        let Some(answer) = asked.or_else(|| self.remembered(&work)) else {
-            return Passed::Unknown(work);
+        let Some(answer) = asked.or_else(|| self.remembered(&in_flight)) else {
+            return Passed::Unknown(in_flight);
         };
         let mut several = Vec::new();
-        let refused = match self.course(&answer, &work) {
-            Course::To(destination) => {
+        let refused = match self.route(&answer, &in_flight) {
+            Route::To(destination) => {
                 let refused = gate::connection(&destination.connection);
-                work.belongs_to(destination);
+                in_flight.belongs_to(destination);
                 refused
             }
-            Course::Cut(destinations) => {
+            Route::FanOut(destinations) => {
                 several = destinations;
                 None
             }
             // It may have been added a moment ago: only the store refuses.
-            Course::Refused(Outcome::DeadLetter {
+            Route::Refused(Outcome::DeadLetter {
                 class: DeadClass::WrongConnection,
                 ..
             }) if !fresh => {
-                work.ask_store = true;
-                return Passed::Unknown(work);
+                in_flight.ask_store = true;
+                return Passed::Unknown(in_flight);
             }
-            Course::Refused(outcome) => Some(outcome),
+            Route::Refused(outcome) => Some(outcome),
         };
         // A tenant that is unknown or switched off pins nothing; what is held needs its version, to give way in order.
         if let Some(outcome @ (Outcome::DeadLetter { .. } | Outcome::Ack(_))) = refused {
-            return Passed::Decided(work, outcome);
+            return Passed::Decided(in_flight, outcome);
         }
-        if matches!(event.kind(), Kind::State { .. }) && work.job.version.is_none() {
+        if matches!(event.kind(), EventKind::State { .. }) && in_flight.job.version.is_none() {
             match &event.version {
-                None => return Passed::Unknown(work),
+                None => return Passed::Unknown(in_flight),
                 Some(version) => {
                     let key = (event.tenant.clone(), event.source.clone());
                     let known = answers.schemes.get(&key).copied();
                     match known.or_else(|| self.schemes.get(&event.tenant, &event.source)) {
-                        None => return Passed::Unknown(work),
+                        None => return Passed::Unknown(in_flight),
                         Some(scheme) if scheme == version.scheme => {}
                         // Memory may be older than a pin that an operator has changed: only the store refuses.
-                        Some(_) if known.is_none() => return Passed::Unknown(work),
+                        Some(_) if known.is_none() => return Passed::Unknown(in_flight),
                         Some(scheme) => {
-                            return Passed::Decided(work, other_scheme(version.scheme, scheme));
+                            return Passed::Decided(
+                                in_flight,
+                                other_scheme(version.scheme, scheme),
+                            );
                         }
                     }
-                    if let Some(outcome) = gate::future_version(&work.job, now) {
-                        return Passed::Decided(work, outcome);
+                    if let Some(outcome) = gate::future_version(&in_flight.job, now) {
+                        return Passed::Decided(in_flight, outcome);
                     }
-                    work.job.version = Some(version.value.clone());
+                    in_flight.job.version = Some(version.value.clone());
                 }
             }
         }
         // Only now: all copies have one version, that of the moment when the event was first seen.
         match refused {
-            Some(outcome) => Passed::Decided(work, outcome),
-            None if several.is_empty() => Passed::Ready(work),
-            None => Passed::Cut(work, several),
+            Some(outcome) => Passed::Decided(in_flight, outcome),
+            None if several.is_empty() => Passed::Ready(in_flight),
+            None => Passed::FanOut(in_flight, several),
         }
     }
 
-    fn course(&self, answer: &ConnectionAnswer, work: &Work) -> Course {
-        let (event, trail) = (&work.job.event, &work.job.delivery.trail);
-        gate::course(answer, event, trail, self.handler.facets())
+    fn route(&self, answer: &ConnectionAnswer, in_flight: &InFlight) -> Route {
+        let (event, metadata) = (&in_flight.job.event, &in_flight.job.delivery.metadata);
+        gate::route(answer, event, metadata, self.handler.facets())
     }
 
     /// What is in memory, unless it was found to be out of date.
-    fn remembered(&self, work: &Work) -> Option<ConnectionAnswer> {
+    fn remembered(&self, in_flight: &InFlight) -> Option<ConnectionAnswer> {
         let system = self.handler.target_system();
-        let cached = || self.connections.cached(&work.job.event.tenant, system);
-        (!work.ask_store).then(cached).flatten()
+        let cached = || self.connections.cached(&in_flight.job.event.tenant, system);
+        (!in_flight.ask_store).then(cached).flatten()
     }
 
     /// One question after the other: a miss is rare, and a tenant is asked for once however many events wait for it.
-    async fn ask(&self, works: &[Work]) -> Answers {
+    async fn ask(&self, deliveries: &[InFlight]) -> Answers {
         let mut answers = Answers::default();
         // A tenant is asked for in earnest if one of its events needs that.
-        let (needy, others): (Vec<&Work>, Vec<&Work>) =
-            works.iter().partition(|work| work.ask_store);
-        let events = needy
+        let (to_ask, others): (Vec<&InFlight>, Vec<&InFlight>) =
+            deliveries.iter().partition(|in_flight| in_flight.ask_store);
+        let events = to_ask
             .into_iter()
             .chain(others)
-            .map(|work| (work, &work.job.event))
-            .filter(|(_, event)| event.kind() != Kind::Request);
-        for (work, event) in events {
+            .map(|in_flight| (in_flight, &in_flight.job.event))
+            .filter(|(_, event)| event.kind() != EventKind::Request);
+        for (in_flight, event) in events {
             let tenant = &event.tenant;
             if !answers.connections.contains_key(tenant) {
-                let Some(answer) = self.connections_of(work).await else {
+                let Some(answer) = self.connections_of(in_flight).await else {
                     continue;
                 };
                 answers.connections.insert(tenant.clone(), answer);
             }
-            let (Kind::State { .. }, Some(version)) = (event.kind(), &event.version) else {
+            let (EventKind::State { .. }, Some(version)) = (event.kind(), &event.version) else {
                 continue;
             };
             let key = (tenant.clone(), event.source.clone());
@@ -174,22 +180,24 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                 .pins
                 .check_scheme(tenant, &event.source, version.scheme)
                 .await;
-            let Some(scheme) = told(scheme) else { continue };
+            let Some(scheme) = or_logged(scheme) else {
+                continue;
+            };
             self.schemes.set(tenant, &event.source, scheme);
             answers.schemes.insert(key, scheme);
         }
         answers
     }
 
-    async fn connections_of(&self, work: &Work) -> Option<Answer> {
-        if let Some(connections) = self.remembered(work) {
+    async fn connections_of(&self, in_flight: &InFlight) -> Option<Answer> {
+        if let Some(connections) = self.remembered(in_flight) {
             return Some(Answer {
                 connections,
                 fresh: false,
             });
         }
-        let (tenant, system) = (&work.job.event.tenant, self.handler.target_system());
-        let connections = told(self.connections.resolve(tenant, system).await)?;
+        let (tenant, system) = (&in_flight.job.event.tenant, self.handler.target_system());
+        let connections = or_logged(self.connections.resolve(tenant, system).await)?;
         Some(Answer {
             connections,
             fresh: true,
@@ -197,37 +205,41 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     }
 
     /// One batched statement for all state events that brought no version.
-    async fn pin(&self, works: &mut [Work], answers: &Answers) {
-        let lacking = |work: &Work| {
-            let event = &work.job.event;
+    async fn pin(&self, deliveries: &mut [InFlight], answers: &Answers) {
+        let lacking = |in_flight: &InFlight| {
+            let event = &in_flight.job.event;
             let answer = answers.connections.get(&event.tenant);
             let wanted =
-                answer.is_some_and(|answer| match self.course(&answer.connections, work) {
-                    Course::To(destination) => destination.connection.enabled,
-                    Course::Cut(_) | Course::Refused(Outcome::Hold { .. }) => true,
-                    Course::Refused(_) => false,
+                answer.is_some_and(|answer| match self.route(&answer.connections, in_flight) {
+                    Route::To(destination) => destination.connection.enabled,
+                    Route::FanOut(_) | Route::Refused(Outcome::Hold { .. }) => true,
+                    Route::Refused(_) => false,
                 });
             wanted
-                && matches!(event.kind(), Kind::State { .. })
+                && matches!(event.kind(), EventKind::State { .. })
                 && event.version.is_none()
-                && work.job.version.is_none()
+                && in_flight.job.version.is_none()
         };
-        let mut unpinned: Vec<&mut Work> = works.iter_mut().filter(|work| lacking(work)).collect();
+        let mut unpinned: Vec<&mut InFlight> = deliveries
+            .iter_mut()
+            .filter(|in_flight| lacking(in_flight))
+            .collect();
         if unpinned.is_empty() {
             return;
         }
         let items: Vec<PinItem> = unpinned
             .iter()
-            .map(|work| PinItem {
-                tenant: work.job.event.tenant.clone(),
-                source: work.job.event.source.clone(),
-                event_id: work.job.event.id.clone(),
-                received_at: work.job.delivery.received_at,
+            .map(|in_flight| PinItem {
+                tenant: in_flight.job.event.tenant.clone(),
+                source: in_flight.job.event.source.clone(),
+                event_id: in_flight.job.event.id.clone(),
+                received_at: in_flight.job.delivery.received_at,
             })
             .collect();
-        let versions: Vec<SubjectVersion> = told(self.pins.pin(items).await).unwrap_or_default();
-        for (work, version) in unpinned.iter_mut().zip(versions) {
-            work.job.version = Some(version);
+        let versions: Vec<SubjectVersion> =
+            or_logged(self.pins.pin(items).await).unwrap_or_default();
+        for (in_flight, version) in unpinned.iter_mut().zip(versions) {
+            in_flight.job.version = Some(version);
         }
     }
 }
@@ -242,7 +254,7 @@ fn other_scheme(given: VersionScheme, pinned: VersionScheme) -> Outcome {
     decide::dead(DeadClass::VersionScheme, reason)
 }
 
-fn told<T>(answer: Result<T, PortError>) -> Option<T> {
+fn or_logged<T>(answer: Result<T, PortError>) -> Option<T> {
     answer
         .inspect_err(|error| tracing::warn!(%error, "the store did not answer before the gate"))
         .ok()

@@ -94,7 +94,7 @@ impl Publisher {
             }
         };
         self.broker
-            .measures()
+            .metrics()
             .published(exchange, &answer, began.elapsed());
         if let Err(error) = &answer {
             spans::failed(&span, error.as_str());

@@ -11,13 +11,13 @@ use worker::{CLAIM_BATCH_LIMIT, Claims, Handler, decide};
 use crate::claim::Claimed;
 use crate::consuming::{Consuming, Report};
 use crate::counters::Stage;
-use crate::intake::{Work, token};
 use crate::lease::Lease;
+use crate::parse::{InFlight, token};
 use crate::prepare::Passed;
 use crate::settle::Settling;
 use crate::shared::Shared;
 
-/// A hold whose cause comes and goes this often waits on a rung instead.
+/// A hold whose cause comes and goes this often waits on a retry tier instead.
 const BOUNCES: u32 = 3;
 const BOUNCED_AWAY: TimeDelta = TimeDelta::seconds(5);
 
@@ -29,12 +29,12 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
             let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
                 break;
             };
-            let Some((work, grant, lease)) = self.granted.pop_front() else {
+            let Some((in_flight, grant, lease)) = self.granted.pop_front() else {
                 break;
             };
-            let span = work.span.clone();
+            let span = in_flight.span.clone();
             self.again_after(
-                move |shared| async move { shared.handle(work, grant, lease, slot).await },
+                move |shared| async move { shared.handle(in_flight, grant, lease, slot).await },
                 span,
             );
         }
@@ -61,20 +61,20 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
     }
 
     /// Where a decoded event begins.
-    pub(crate) fn enter(&mut self, work: Work) {
-        match self.shared.pass(work) {
-            Passed::Ready(work) => self.ready(work),
-            Passed::Decided(work, outcome) => self.refused(work, outcome),
-            Passed::Cut(work, destinations) => self.cut(work, destinations),
-            Passed::Unknown(work) => self.unprepared.push(work),
+    pub(crate) fn enter(&mut self, in_flight: InFlight) {
+        match self.shared.pass(in_flight) {
+            Passed::Ready(in_flight) => self.ready(in_flight),
+            Passed::Decided(in_flight, outcome) => self.refused(in_flight, outcome),
+            Passed::FanOut(in_flight, destinations) => self.fan_out(in_flight, destinations),
+            Passed::Unknown(in_flight) => self.unprepared.push(in_flight),
         }
     }
 
-    fn cut(&self, mut work: Work, destinations: Vec<Destination>) {
-        self.shared.begin(&mut work);
-        let span = work.span.clone();
+    fn fan_out(&self, mut in_flight: InFlight, destinations: Vec<Destination>) {
+        self.shared.begin(&mut in_flight);
+        let span = in_flight.span.clone();
         self.again_after(
-            move |shared| async move { shared.cut(work, destinations).await },
+            move |shared| async move { shared.fan_out(in_flight, destinations).await },
             span,
         );
     }
@@ -89,7 +89,8 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
 
     /// What comes from a channel that is over is dropped: the broker has it back.
     pub(crate) fn take(&mut self, report: Report<H::Grant>) {
-        let dropped = |work: &Work, draining: bool| draining || !work.receipt.valid();
+        let dropped =
+            |in_flight: &InFlight, draining: bool| draining || !in_flight.ack_handle.valid();
         let draining = self.shared.draining.is_cancelled();
         match report {
             Report::Prepared(passed, unanswered) => {
@@ -98,21 +99,23 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                 }
                 for passed in passed {
                     match passed {
-                        Passed::Ready(work)
-                        | Passed::Unknown(work)
-                        | Passed::Decided(work, _)
-                        | Passed::Cut(work, _)
-                            if dropped(&work, draining) => {}
-                        Passed::Ready(work) => self.ready(work),
-                        Passed::Decided(work, outcome) => self.refused(work, outcome),
-                        Passed::Cut(work, destinations) => self.cut(work, destinations),
-                        Passed::Unknown(work) => self.unprepared.push(work),
+                        Passed::Ready(in_flight)
+                        | Passed::Unknown(in_flight)
+                        | Passed::Decided(in_flight, _)
+                        | Passed::FanOut(in_flight, _)
+                            if dropped(&in_flight, draining) => {}
+                        Passed::Ready(in_flight) => self.ready(in_flight),
+                        Passed::Decided(in_flight, outcome) => self.refused(in_flight, outcome),
+                        Passed::FanOut(in_flight, destinations) => {
+                            self.fan_out(in_flight, destinations)
+                        }
+                        Passed::Unknown(in_flight) => self.unprepared.push(in_flight),
                     }
                 }
                 self.unprepared.extend(
                     unanswered
                         .into_iter()
-                        .filter(|work| !dropped(work, draining)),
+                        .filter(|in_flight| !dropped(in_flight, draining)),
                 );
             }
             Report::PrepareNext => self.preparing = false,
@@ -125,53 +128,55 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
                 }
                 for claimed in claimed {
                     match claimed {
-                        Claimed::Granted(work, _, lease) if dropped(&work, draining) => {
-                            self.abandon(&work, lease)
+                        Claimed::Granted(in_flight, _, lease) if dropped(&in_flight, draining) => {
+                            self.abandon(&in_flight, lease)
                         }
-                        Claimed::Granted(work, grant, lease) => {
-                            self.granted.push_back((work, grant, lease))
+                        Claimed::Granted(in_flight, grant, lease) => {
+                            self.granted.push_back((in_flight, grant, lease))
                         }
                         // Already committed as decided.
-                        Claimed::Decided(work, outcome) => self.settle(Settling::of(work, outcome)),
-                        Claimed::Suspect(work) | Claimed::Unanswered(work)
-                            if dropped(&work, draining) => {}
-                        Claimed::Suspect(work) => self.start_alone(work),
-                        Claimed::Unanswered(work) => self.unclaimed.push_front(work),
+                        Claimed::Decided(in_flight, outcome) => {
+                            self.settle(Settling::of(in_flight, outcome))
+                        }
+                        Claimed::PoisonCandidate(in_flight) | Claimed::Unanswered(in_flight)
+                            if dropped(&in_flight, draining) => {}
+                        Claimed::PoisonCandidate(in_flight) => self.start_exclusively(in_flight),
+                        Claimed::Unanswered(in_flight) => self.unclaimed.push_front(in_flight),
                     }
                 }
             }
             Report::ClaimNext => self.claiming = false,
-            Report::Again(work) if dropped(&work, draining) => {}
-            Report::Again(work) => self.again(work),
+            Report::Again(in_flight) if dropped(&in_flight, draining) => {}
+            Report::Again(in_flight) => self.again(in_flight),
         }
     }
 
-    fn again(&mut self, mut work: Work) {
-        work.bounced += 1;
-        work.ask_store = true;
+    fn again(&mut self, mut in_flight: InFlight) {
+        in_flight.bounced += 1;
+        in_flight.ask_store = true;
         // Whoever handled it before may still believe in its token.
-        work.job.token = token();
-        work.job.connection = None;
-        work.admitted = None;
-        if work.bounced < BOUNCES {
-            return self.enter(work);
+        in_flight.job.token = token();
+        in_flight.job.connection = None;
+        in_flight.admitted = None;
+        if in_flight.bounced < BOUNCES {
+            return self.enter(in_flight);
         }
-        let context = self.shared.context(&work.job);
+        let context = self.shared.context(&in_flight.job);
         let outcome = decide::wait(
             context.now + BOUNCED_AWAY,
             "the cause of its hold comes and goes",
             context,
         );
-        self.settle(Settling::of(work, outcome));
+        self.settle(Settling::of(in_flight, outcome));
     }
 
     fn start_prepare(&mut self) {
         self.preparing = true;
-        let works = std::mem::take(&mut self.unprepared);
+        let deliveries = std::mem::take(&mut self.unprepared);
         let pause = self.prepare_pauses.next();
         let (shared, report) = (Arc::clone(&self.shared), self.report.clone());
         self.tasks.spawn(async move {
-            let (passed, unanswered) = shared.prepare(works).await;
+            let (passed, unanswered) = shared.prepare(deliveries).await;
             let failed = !unanswered.is_empty();
             let _ = report.send(Report::Prepared(passed, unanswered)).await;
             if failed {
@@ -185,12 +190,12 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         self.claiming = true;
         // Half a round more than there are free slots: under a backlog one call serves at least half the slots.
         let most = CLAIM_BATCH_LIMIT.min(free + self.slots_in_all / 2).max(1);
-        let mut batch: Vec<Work> = self
+        let mut batch: Vec<InFlight> = self
             .unclaimed
             .drain(..most.min(self.unclaimed.len()))
             .collect();
-        for work in &mut batch {
-            self.shared.begin(work);
+        for in_flight in &mut batch {
+            self.shared.begin(in_flight);
         }
         let pause = self.claim_pauses.next();
         let (shared, report) = (Arc::clone(&self.shared), self.report.clone());
@@ -207,16 +212,16 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
         });
     }
 
-    fn start_alone(&self, work: Work) {
+    fn start_exclusively(&self, in_flight: InFlight) {
         let (shared, report) = (Arc::clone(&self.shared), self.report.clone());
         self.tasks.spawn(async move {
-            let claimed = shared.claim_alone(work).await;
+            let claimed = shared.claim_exclusively(in_flight).await;
             let _ = report.send(Report::Claimed(vec![claimed])).await;
         });
     }
 
-    pub(crate) fn abandon(&self, work: &Work, lease: Lease) {
-        let (shared, event) = (Arc::clone(&self.shared), Arc::clone(&work.job.event));
+    pub(crate) fn abandon(&self, in_flight: &InFlight, lease: Lease) {
+        let (shared, event) = (Arc::clone(&self.shared), Arc::clone(&in_flight.job.event));
         self.tasks
             .spawn(async move { shared.abandon(lease, &event.id, "not started").await });
     }
@@ -224,14 +229,14 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Consuming<H, C> {
     /// The task runs in `span`, so that its log lines name their trace and what it publishes goes on from there.
     fn again_after<F>(&self, task: impl FnOnce(Arc<Shared<H, C>>) -> F, span: Span)
     where
-        F: Future<Output = Option<Work>> + Send + 'static,
+        F: Future<Output = Option<InFlight>> + Send + 'static,
     {
         // Boxed at once: on its way into a task a future is moved four times, and this one is large.
         let running = Box::pin(task(Arc::clone(&self.shared))).instrument(span);
         let report = self.report.clone();
         self.tasks.spawn(async move {
-            if let Some(work) = running.await {
-                let _ = report.send(Report::Again(work)).await;
+            if let Some(in_flight) = running.await {
+                let _ = report.send(Report::Again(in_flight)).await;
             }
         });
     }

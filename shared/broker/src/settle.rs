@@ -13,15 +13,15 @@ use tokio::time::sleep;
 use worker::gate;
 use worker::trace::spans;
 use worker::{
-    AckReason, Claims, CutCopy, CutItem, Handler, HoldItem, HoldVerdict, Outcome, Release,
+    AckReason, Claims, CutCopy, FanOutItem, Handler, HoldItem, HoldVerdict, Outcome, Release,
     failpoint,
 };
 
+use crate::ack_handle::AckHandle;
 use crate::error::PublishError;
 use crate::headers::{Destination, forward};
-use crate::intake::{Subject, Work};
 use crate::lease::Lease;
-use crate::receipt::Receipt;
+use crate::parse::{InFlight, Subject};
 use crate::shared::Shared;
 
 /// Pauses between repeats of a failed step.
@@ -41,17 +41,17 @@ pub(crate) struct Settling {
 
 /// What is counted of a settled delivery.
 #[derive(Clone, Copy)]
-struct Told {
+struct SettledFacts {
     event_type: Option<EventType>,
     since: Option<DateTime<Utc>>,
 }
 
-impl Told {
+impl SettledFacts {
     fn of(subject: &Subject) -> Self {
         match subject {
-            Subject::Event(work) => Self {
-                event_type: Some(work.job.event.event_type),
-                since: work.job.event.time,
+            Subject::Event(in_flight) => Self {
+                event_type: Some(in_flight.job.event.event_type),
+                since: in_flight.job.event.time,
             },
             Subject::Unreadable { .. } => Self {
                 event_type: None,
@@ -62,9 +62,9 @@ impl Told {
 }
 
 impl Settling {
-    pub(crate) fn of(work: Work, outcome: Outcome) -> Self {
+    pub(crate) fn of(in_flight: InFlight, outcome: Outcome) -> Self {
         Self {
-            subject: Subject::Event(work),
+            subject: Subject::Event(in_flight),
             outcome,
             lease: None,
             link: None,
@@ -74,15 +74,15 @@ impl Settling {
 
 impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     /// `Some`: the cause of the hold is gone, and the event is handled as if just received.
-    pub(crate) async fn settle(&self, settling: Settling) -> Option<Work> {
+    pub(crate) async fn settle(&self, settling: Settling) -> Option<InFlight> {
         let Settling {
             subject,
             outcome,
             lease,
             link,
         } = settling;
-        self.tell(&subject, &outcome);
-        let told = Told::of(&subject);
+        self.log(&subject, &outcome);
+        let facts = SettledFacts::of(&subject);
         let since = Instant::now();
         if let Some(lease) = lease {
             match &outcome {
@@ -99,19 +99,19 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         match &outcome {
             Outcome::Ack(_) => failpoint::hit_for("before_ack", subject.event_id()),
             Outcome::RetryLater {
-                rung,
+                retry_tier,
                 counted,
                 due,
                 class,
                 reason,
             } => {
-                let to = Destination::Rung {
+                let to = Destination::RetryTier {
                     counted: *counted,
                     due: *due,
                     class: *class,
                     reason,
                 };
-                let queue = self.topology.rung(self.handler.name(), *rung);
+                let queue = self.topology.retry_tier(self.handler.name(), *retry_tier);
                 Box::pin(self.copy(&subject, &queue, to, since)).await?;
                 failpoint::hit_for("after_retry_copy", subject.event_id());
             }
@@ -136,25 +136,25 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                 failpoint::hit_for("after_dead_copy", subject.event_id());
             }
             Outcome::Hold { .. } => {
-                let Subject::Event(work) = subject else {
+                let Subject::Event(in_flight) = subject else {
                     // Only a decoded event is ever held: what can't be read is a dead letter.
                     return None;
                 };
-                return Box::pin(self.hold(work, &outcome, told, since)).await;
+                return Box::pin(self.hold(in_flight, &outcome, facts, since)).await;
             }
         }
-        self.acknowledge(subject.into_receipt(), &outcome, told)
+        self.acknowledge(subject.into_ack_handle(), &outcome, facts)
             .await
     }
 
     /// The row is committed, then the delivery is done. `Some`: the cause is gone meanwhile.
     async fn hold(
         &self,
-        work: Work,
+        in_flight: InFlight,
         outcome: &Outcome,
-        told: Told,
+        facts: SettledFacts,
         since: Instant,
-    ) -> Option<Work> {
+    ) -> Option<InFlight> {
         let Outcome::Hold {
             cause,
             epoch,
@@ -169,39 +169,41 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
         let item = HoldItem {
             worker: self.handler.name(),
             target_system: self.handler.target_system(),
-            job: work.going_on(),
+            job: in_flight.going_on(),
             cause: *cause,
             epoch: *epoch,
             reason: reason.clone(),
             release_at: *release_at,
             waits_for: waits_for.as_deref().cloned(),
         };
-        failpoint::hit_for("before_hold", work.event_id());
+        failpoint::hit_for("before_hold", in_flight.event_id());
         let hold = || self.holder.hold(item.clone());
-        let (receipt, event) = (&work.receipt, work.event_id());
-        match self.persist("hold", receipt, event, since, hold).await? {
-            HoldVerdict::Held => failpoint::hit_for("after_hold", work.event_id()),
+        let (ack_handle, event) = (&in_flight.ack_handle, in_flight.event_id());
+        match self.persist("hold", ack_handle, event, since, hold).await? {
+            HoldVerdict::Held => failpoint::hit_for("after_hold", in_flight.event_id()),
             HoldVerdict::CauseGone => {
                 self.counters.cause_gone.inc();
-                return Some(work);
+                return Some(in_flight);
             }
             HoldVerdict::Covered => {
                 let superseded = Outcome::Ack(AckReason::Superseded);
-                return self.acknowledge(work.receipt, &superseded, told).await;
+                return self
+                    .acknowledge(in_flight.ack_handle, &superseded, facts)
+                    .await;
             }
         }
-        self.acknowledge(work.receipt, outcome, told).await
+        self.acknowledge(in_flight.ack_handle, outcome, facts).await
     }
 
-    /// The copies are committed first, all or none, then the delivery is done. A crash in between cuts it once more.
-    pub(crate) async fn cut(
+    /// The copies are committed first, all or none, then the delivery is done. A crash in between fans it out once more.
+    pub(crate) async fn fan_out(
         &self,
-        work: Work,
+        in_flight: InFlight,
         destinations: Vec<gate::Destination>,
-    ) -> Option<Work> {
-        let item = CutItem {
+    ) -> Option<InFlight> {
+        let item = FanOutItem {
             worker: self.handler.name(),
-            job: work.going_on(),
+            job: in_flight.going_on(),
             copies: destinations
                 .iter()
                 .map(|destination| CutCopy {
@@ -210,19 +212,25 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                 })
                 .collect(),
         };
-        failpoint::hit_for("before_cut", work.event_id());
-        let cut = || self.cuts.cut(item.clone());
-        let (receipt, event) = (&work.receipt, work.event_id());
-        self.persist("cut", receipt, event, Instant::now(), cut)
+        failpoint::hit_for("before_fan_out", in_flight.event_id());
+        let fan_out = || self.fan_out.fan_out(item.clone());
+        let (ack_handle, event) = (&in_flight.ack_handle, in_flight.event_id());
+        self.persist("fan_out", ack_handle, event, Instant::now(), fan_out)
             .await?;
-        failpoint::hit_for("after_cut", work.event_id());
-        let outcome = Outcome::Ack(AckReason::Cut);
-        self.settle(Settling::of(work, outcome)).await
+        failpoint::hit_for("after_fan_out", in_flight.event_id());
+        let outcome = Outcome::Ack(AckReason::FannedOut);
+        self.settle(Settling::of(in_flight, outcome)).await
     }
 
-    async fn acknowledge(&self, receipt: Receipt, outcome: &Outcome, told: Told) -> Option<Work> {
-        self.counters.settled(outcome, told.event_type, told.since);
-        if !receipt.ack().await {
+    async fn acknowledge(
+        &self,
+        ack_handle: AckHandle,
+        outcome: &Outcome,
+        facts: SettledFacts,
+    ) -> Option<InFlight> {
+        self.counters
+            .settled(outcome, facts.event_type, facts.since);
+        if !ack_handle.ack().await {
             self.counters.settle_lost.inc();
         }
         None
@@ -246,13 +254,13 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             Ok(()) => Some(()),
             // Not ours any more or not now: an unreturned lease expires.
             Err(_) => {
-                let (receipt, event) = (subject.receipt(), subject.event_id());
-                self.persist("release", receipt, event, since, release)
+                let (ack_handle, event) = (subject.ack_handle(), subject.event_id());
+                self.persist("release", ack_handle, event, since, release)
                     .await
             }
         };
         self.leases.remove(lease.token);
-        drop(lease.presence);
+        drop(lease.guard);
         released
     }
 
@@ -274,8 +282,9 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
             }
             sent
         };
-        let (receipt, event) = (subject.receipt(), subject.event_id());
-        self.persist("copy", receipt, event, since, publish).await?;
+        let (ack_handle, event) = (subject.ack_handle(), subject.event_id());
+        self.persist("copy", ack_handle, event, since, publish)
+            .await?;
         failpoint::hit_for("after_copy", subject.event_id());
         Some(())
     }
@@ -296,7 +305,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     async fn persist<T, E, F>(
         &self,
         step: &'static str,
-        receipt: &Receipt,
+        ack_handle: &AckHandle,
         event_id: &str,
         since: Instant,
         mut attempt: impl FnMut() -> F,
@@ -307,7 +316,7 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     {
         let mut pause = FIRST_PAUSE;
         loop {
-            if !receipt.valid() {
+            if !ack_handle.valid() {
                 return None;
             }
             match attempt().await {
@@ -325,12 +334,12 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
                     "given up: the channel is closed"
                 );
                 self.counters.settle_abandoned.inc();
-                receipt.close_channel();
+                ack_handle.close_channel();
                 return None;
             }
             tokio::select! {
                 () = sleep(pause) => {}
-                () = receipt.lost() => return None,
+                () = ack_handle.lost() => return None,
                 () = self.aborting.cancelled() => return None,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -338,31 +347,33 @@ impl<H: Handler, C: Claims<Grant = H::Grant>> Shared<H, C> {
     }
 
     /// One line per decision. Never a body: it holds personal data.
-    fn tell(&self, subject: &Subject, outcome: &Outcome) {
+    fn log(&self, subject: &Subject, outcome: &Outcome) {
         let (detail, reason) = match outcome {
             Outcome::Ack(reason) => (reason.as_str(), ""),
-            Outcome::RetryLater { rung, reason, .. } => (rung.name, reason.as_str()),
+            Outcome::RetryLater {
+                retry_tier, reason, ..
+            } => (retry_tier.name, reason.as_str()),
             Outcome::Hold { cause, reason, .. } => (cause.as_str(), reason.as_str()),
             Outcome::DeadLetter { class, reason, .. } => (class.as_str(), reason.as_str()),
         };
         let (event_type, tenant) = match subject {
-            Subject::Event(work) => (
-                work.job.event.event_type.as_str(),
-                work.job.event.tenant.as_str(),
+            Subject::Event(in_flight) => (
+                in_flight.job.event.event_type.as_str(),
+                in_flight.job.event.tenant.as_str(),
             ),
             Subject::Unreadable { identity, .. } => (
                 identity.event_type.as_deref().unwrap_or_default(),
                 identity.tenant.as_deref().unwrap_or_default(),
             ),
         };
-        let trail = &subject.delivery().trail;
+        let metadata = &subject.delivery().metadata;
         tracing::info!(
             event.id = subject.event_id(),
             event.r#type = event_type,
             tenant.id = tenant,
             handler = self.handler.name(),
-            attempt = trail.attempt,
-            generation = trail.generation,
+            attempt = metadata.attempt,
+            generation = metadata.generation,
             outcome = outcome.as_str(),
             detail,
             reason,

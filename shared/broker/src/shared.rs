@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use worker::{Budgets, Claims, Connections, Cuts, Handler, Job, Pins, Release, decide};
+use worker::{Budgets, Claims, Connections, FanOut, Handler, Job, Pins, Release, decide};
 
-use crate::alone::Alone;
 use crate::connection::Broker;
 use crate::counters::Counters;
+use crate::exclusive_run::ExclusiveRun;
 use crate::hold::Holder;
 use crate::lease::{Lease, Leases};
 use crate::publish::Publisher;
@@ -31,8 +31,8 @@ pub(crate) struct Shared<H: Handler, C: Claims<Grant = H::Grant>> {
     pub(crate) broker: Broker,
     pub(crate) publisher: Publisher,
     pub(crate) holder: Holder,
-    pub(crate) cuts: Arc<dyn Cuts>,
-    pub(crate) alone: Alone,
+    pub(crate) fan_out: Arc<dyn FanOut>,
+    pub(crate) exclusive_run: ExclusiveRun,
     pub(crate) leases: Arc<Leases>,
     pub(crate) schemes: Schemes,
     pub(crate) topology: Topology,

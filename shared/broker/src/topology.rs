@@ -3,7 +3,7 @@
 //! deleted here; a person is told which one, what differs, and the command.
 //!
 //! Why each argument is what it is: docs/decisions, "RabbitMQ". The ones that surprise: `at-least-once` silently
-//! works as at-most-once without `reject-publish`; no length limit anywhere, because a rung returns into its worker's
+//! works as at-most-once without `reject-publish`; no length limit anywhere, because a retry tier returns into its worker's
 //! queue; a delivery limit on every queue, because newer brokers drop at 20 where none is given.
 
 mod check;
@@ -13,7 +13,7 @@ mod object;
 mod tests;
 
 use event::EventType;
-use worker::{RUNGS, Rung};
+use worker::{RETRY_TIERS, RetryTier};
 
 pub use check::Finding;
 use object::{Argument, Binding, Block, Kind, Object};
@@ -69,8 +69,8 @@ impl Topology {
         format!("{}.{worker}", self.prefix)
     }
 
-    pub fn rung(&self, worker: &str, rung: Rung) -> String {
-        format!("{}.{worker}.retry.{}", self.prefix, rung.name)
+    pub fn retry_tier(&self, worker: &str, retry_tier: RetryTier) -> String {
+        format!("{}.{worker}.retry.{}", self.prefix, retry_tier.name)
     }
 
     pub fn dead(&self, worker: &str) -> String {
@@ -166,11 +166,11 @@ impl Topology {
                     .collect(),
             },
         ];
-        objects.extend(RUNGS.map(|rung| {
-            let ttl = i64::try_from(rung.delay.as_millis()).unwrap_or(i64::MAX);
+        objects.extend(RETRY_TIERS.map(|retry_tier| {
+            let ttl = i64::try_from(retry_tier.delay.as_millis()).unwrap_or(i64::MAX);
             Object {
                 kind: Kind::Queue,
-                name: self.rung(worker, rung),
+                name: self.retry_tier(worker, retry_tier),
                 arguments: [quorum(), ("x-message-ttl", Argument::Number(ttl))]
                     .into_iter()
                     .chain(dead_letter_to(&queue))

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
-use worker::budget::Purse;
+use worker::budget::PermitPool;
 
-use crate::intake::Work;
+use crate::parse::InFlight;
 
 /// The longest that one waits, unless all of them begin within such a time. Those that the keeper let go wait until
 /// their permission lapses.
@@ -18,8 +18,8 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Events of one connection that wait for permits, in the order in which they came.
 pub(crate) struct Queue {
-    pub(crate) purse: Arc<Purse>,
-    pub(crate) works: VecDeque<(Work, Instant)>,
+    pub(crate) permit_pool: Arc<PermitPool>,
+    pub(crate) deliveries: VecDeque<(InFlight, Instant)>,
     pub(crate) pace: Recent,
 }
 
@@ -65,18 +65,18 @@ pub(crate) struct Waiting(pub(crate) HashMap<Uuid, Queue>);
 
 impl Waiting {
     pub(crate) fn len(&self) -> usize {
-        self.0.values().map(|queue| queue.works.len()).sum()
+        self.0.values().map(|queue| queue.deliveries.len()).sum()
     }
 
     pub(crate) fn clear(&mut self) {
         for (_, queue) in self.0.drain() {
-            queue.purse.waiting(0);
+            queue.permit_pool.waiting(0);
         }
     }
 
     /// When to look whether the first of them has waited long enough. Those that may wait longer are looked at again.
     pub(crate) fn next(&self) -> Option<Instant> {
-        let oldest = self.0.values().filter_map(|queue| queue.works.front());
+        let oldest = self.0.values().filter_map(|queue| queue.deliveries.front());
         let first = oldest.map(|(_, since)| *since + WAIT).min();
         first.map(|moment| moment.max(Instant::now() + LOOK))
     }

@@ -1,6 +1,6 @@
 //! The AsyncAPI document of the bus: one channel per event type, with the routing key that carries it.
 
-use crate::catalogue::{EventType, Kind, Publisher};
+use crate::catalogue::{EventKind, EventType, Publisher};
 use crate::schema::{envelope_schema, schema};
 
 /// `schemas/asyncapi.yaml`; payloads are references to the schema files beside it. The exchange's name is the default
@@ -38,12 +38,12 @@ fn channel(event_type: EventType) -> String {
     let (name, key) = (camel(event_type), event_type.as_str());
     // A request names its worker in the body and is written straight into that worker's queue.
     let (address, parameters, binding) = match event_type.kind() {
-        Kind::Request => (
+        EventKind::Request => (
             "kurir.{worker}".to_owned(),
             "worker:\n        description: Name of the worker, for example metakocka-sync.",
             "is: queue\n        queue:\n          durable: true\n          exclusive: false\n          autoDelete: false",
         ),
-        Kind::State { .. } | Kind::Fact | Kind::Hint => (
+        EventKind::State { .. } | EventKind::Fact | EventKind::Hint => (
             format!("{key}.{{tenant}}"),
             "tenant:\n        description: The event's tenantid.",
             "is: routingKey\n        exchange:\n          name: kurir.events\n          type: topic\n          durable: true\n          autoDelete: false",

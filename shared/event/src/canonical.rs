@@ -1,4 +1,4 @@
-//! What the gateway puts on the bus: the publisher's event, byte for byte where he gave something, with the derived
+//! What the gateway puts on the bus: the publisher's event, byte for byte where the publisher gave something, with the derived
 //! attributes written down. Decoding the canonical body gives the same [`Event`] as decoding the publisher's own.
 
 use std::collections::BTreeMap;

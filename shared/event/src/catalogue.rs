@@ -10,7 +10,7 @@ use crate::payload::{self, Payload};
 
 /// What may be done with an event when several of one record meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventKind {
     /// Carries the whole record: only the newest counts. A tombstone says that the record is gone.
     State { tombstone: bool },
     /// Happened once and never changes.
@@ -35,7 +35,7 @@ pub enum Publisher {
 /// All there is to say about one event type.
 struct Row {
     name: &'static str,
-    kind: Kind,
+    kind: EventKind,
     /// First part of the subject. None: the payload names the entity.
     entity: Option<&'static str>,
     publisher: Publisher,
@@ -88,7 +88,7 @@ macro_rules! catalogue {
 catalogue! {
     CrmContactCreated {
         name: "crm.contact.created.v1",
-        kind: Kind::State { tombstone: false },
+        kind: EventKind::State { tombstone: false },
         entity: Some("contact"),
         publisher: App,
         payload: ContactSaved,
@@ -96,7 +96,7 @@ catalogue! {
     }
     CrmContactUpdated {
         name: "crm.contact.updated.v1",
-        kind: Kind::State { tombstone: false },
+        kind: EventKind::State { tombstone: false },
         entity: Some("contact"),
         publisher: App,
         payload: ContactSaved,
@@ -104,7 +104,7 @@ catalogue! {
     }
     CrmContactDeleted {
         name: "crm.contact.deleted.v1",
-        kind: Kind::State { tombstone: true },
+        kind: EventKind::State { tombstone: true },
         entity: Some("contact"),
         publisher: App,
         payload: ContactDeleted,
@@ -112,7 +112,7 @@ catalogue! {
     }
     SyncRequested {
         name: "sync.requested.v1",
-        kind: Kind::Request,
+        kind: EventKind::Request,
         entity: Some("link"),
         publisher: Kurir,
         payload: SyncRequested,
@@ -120,7 +120,7 @@ catalogue! {
     }
     SyncCompleted {
         name: "sync.completed.v1",
-        kind: Kind::Fact,
+        kind: EventKind::Fact,
         entity: None,
         publisher: Kurir,
         payload: SyncCompleted,
@@ -128,7 +128,7 @@ catalogue! {
     }
     SyncFailed {
         name: "sync.failed.v1",
-        kind: Kind::Fact,
+        kind: EventKind::Fact,
         entity: None,
         publisher: Kurir,
         payload: SyncFailed,
@@ -154,7 +154,7 @@ impl EventType {
         self.row().description
     }
 
-    pub fn kind(self) -> Kind {
+    pub fn kind(self) -> EventKind {
         self.row().kind
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-use crate::catalogue::{EventType, Kind};
+use crate::catalogue::{EventKind, EventType};
 use crate::headers;
 use crate::order_key::{OrderKey, SubjectVersion};
 use crate::payload::Payload;
@@ -84,14 +84,14 @@ pub struct Event {
 }
 
 impl Event {
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> EventKind {
         self.event_type.kind()
     }
 
     /// What its link is found by: the record's id; of a fact its own, for what happened once is a record of its own.
     pub fn link_id(&self) -> &str {
         match self.kind() {
-            Kind::Fact => &self.id,
+            EventKind::Fact => &self.id,
             _ => self.record_id(),
         }
     }
@@ -110,7 +110,7 @@ impl Event {
     }
 
     pub fn tombstone(&self) -> bool {
-        matches!(self.kind(), Kind::State { tombstone: true })
+        matches!(self.kind(), EventKind::State { tombstone: true })
     }
 
     /// `<type>.<tenant>`: how `kurir.events` routes it.

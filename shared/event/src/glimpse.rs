@@ -33,7 +33,7 @@ pub struct Outside<'a> {
     pub routing_key: Option<&'a str>,
     pub message_id: Option<&'a str>,
     /// The AMQP property `type`.
-    pub kind: Option<&'a str>,
+    pub amqp_type: Option<&'a str>,
     /// An object; `ce-<attribute>` are read.
     pub headers: Option<&'a Value>,
 }
@@ -47,7 +47,7 @@ impl Identity {
         let header = |name: &str| outside.headers?.get(name)?.as_str();
         let text = |said: Option<&str>| said.filter(|said| !said.is_empty()).map(bounded);
         let key = outside.routing_key.and_then(|key| key.rsplit_once('.'));
-        let said_type = key.map(|(of_type, _)| of_type).or(outside.kind);
+        let said_type = key.map(|(of_type, _)| of_type).or(outside.amqp_type);
         let tenant = match (self.tenant, key) {
             (Some(tenant), Some((_, of_key))) if tenant != of_key => None,
             (tenant, key) => tenant.or_else(|| text(key.map(|(_, of_key)| of_key))),

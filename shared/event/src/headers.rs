@@ -25,7 +25,7 @@ pub const HISTORY: &str = "x-history";
 pub const GENERATION: &str = "x-generation";
 pub const REPLAY: &str = "x-replay";
 /// Id of the dead letter that this is a replay of: its row follows what becomes of this copy.
-pub const LETTER: &str = "x-letter";
+pub const DEAD_LETTER: &str = "x-dead-letter";
 /// The connection that a copy is for.
 pub const CONNECTION: &str = "x-connection";
 /// The facet that a copy is for, where its worker makes several things of such an event, or another than its entity.

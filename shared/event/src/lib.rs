@@ -26,7 +26,7 @@ mod visible;
 pub use asyncapi::{asyncapi, documents};
 pub use batch::canonical_batch;
 pub use canonical::{Canonical, canonical, canonical_binary};
-pub use catalogue::{EventType, Kind, Publisher};
+pub use catalogue::{EventKind, EventType, Publisher};
 pub use compose::{Cause, Draft, OWN_SYSTEM, compose, derived_id};
 pub use decode::{decode, unmarked};
 pub use envelope::{MAX_CAUSATION_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, SOURCE_PREFIX};

@@ -1,7 +1,7 @@
 //! JSON Schemas: generated from the payload types, and asked about every event that comes in.
 //!
-//! A schema describes the whole event, envelope and `data`, so that a publisher can check exactly what he sends
-//! and a problem's pointer is the one he knows. `schemas/*.json` are these texts; a test holds them equal.
+//! A schema describes the whole event, envelope and `data`, so that a publisher can check exactly what is sent
+//! and a problem's pointer fits the publisher's own text. `schemas/*.json` are these texts; a test holds them equal.
 
 use std::sync::LazyLock;
 

@@ -16,7 +16,7 @@ mod serve;
 pub use bearer::{BearerError, MAX_TOKEN_BYTES, bearer};
 pub use body::{BODY_TIME_LIMIT, BodyError, discard, read_body};
 pub use health::{Check, CheckState, Readiness, ReadinessReport, health_routes};
-pub use metrics::{HttpMeasures, measured, metrics_routes};
+pub use metrics::{HttpMetrics, measured, metrics_routes};
 pub use problem::{FieldError, PROBLEM_JSON, Problem, fallbacks};
 pub use request::{MAX_REQUEST_ID_BYTES, REQUEST_ID, RequestId, with_request_id};
 pub use serve::{HEADER_TIME_LIMIT, MAX_CONNECTIONS, Served, serve};

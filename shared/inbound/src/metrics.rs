@@ -41,7 +41,7 @@ async fn scrape(State(registry): State<Registry>) -> Response {
 
 /// Rate, errors and duration of requests. Clones count together.
 #[derive(Clone, Debug)]
-pub struct HttpMeasures {
+pub struct HttpMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
 }
@@ -50,7 +50,7 @@ fn made<T>(metric: prometheus::Result<T>) -> T {
     metric.expect("a metric's name, labels and help are well formed")
 }
 
-impl Default for HttpMeasures {
+impl Default for HttpMetrics {
     fn default() -> Self {
         let labels = ["route", "method", "status_class"];
         Self {
@@ -73,7 +73,7 @@ impl Default for HttpMeasures {
     }
 }
 
-impl HttpMeasures {
+impl HttpMetrics {
     /// Series that exist from the start.
     pub fn expect(&self, method: &str, route: &str) {
         for class in ["2xx", "4xx", "5xx"] {
@@ -93,7 +93,7 @@ impl HttpMeasures {
 
 /// Middleware (`axum::middleware::from_fn_with_state`): counts and times every request.
 pub async fn measured(
-    State(measures): State<HttpMeasures>,
+    State(metrics): State<HttpMetrics>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -116,8 +116,8 @@ pub async fn measured(
     };
     let route = matched.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
     let labels = [route, method.as_str(), class];
-    measures.requests.with_label_values(&labels).inc();
-    measures
+    metrics.requests.with_label_values(&labels).inc();
+    metrics
         .seconds
         .with_label_values(&labels)
         .observe(began.elapsed().as_secs_f64());

@@ -13,7 +13,7 @@ use crate::address::{Guarded, NotPublic, Private};
 use crate::call::{Call, Reply};
 use crate::error::{CallError, Error, NotSent, Unknown};
 use crate::gate::Gate;
-use crate::measures::Measures;
+use crate::metrics::Metrics;
 use crate::redact::Redactor;
 use crate::status::retry_after;
 
@@ -72,7 +72,7 @@ impl Policy {
 pub struct Client {
     http: reqwest::Client,
     settings: Arc<Settings>,
-    pub(crate) measures: Measures,
+    pub(crate) metrics: Metrics,
 }
 
 impl Client {
@@ -96,19 +96,19 @@ impl Client {
         Ok(Self {
             http,
             settings: Arc::new(settings),
-            measures: Measures::default(),
+            metrics: Metrics::default(),
         })
     }
 
     /// Metrics of all calls through this client and its clones, to be registered once per process.
     pub fn collectors(&self) -> Vec<Box<dyn prometheus::core::Collector>> {
-        self.measures.collectors()
+        self.metrics.collectors()
     }
 
     /// Calls that will be made: their metrics begin at 0 and not with the first call.
     pub fn expect(&self, system: &str, operations: impl IntoIterator<Item = &'static str>) {
         for operation in operations {
-            self.measures.expect(system, operation);
+            self.metrics.expect(system, operation);
         }
     }
 
@@ -123,7 +123,7 @@ impl Client {
             ..(*self.settings).clone()
         };
         let mut client = Self::new(settings)?;
-        client.measures = self.measures.clone();
+        client.metrics = self.metrics.clone();
         Ok(client)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{Instrument as _, Span};
-use worker::budget::{CallPermit, Lesson, NoRoom, Purse};
+use worker::budget::{CallPermit, NoRoom, Observation, PermitPool};
 use worker::trace::spans;
 
 use crate::call::{Call, Reply, WINDOW};
@@ -16,13 +16,13 @@ use crate::retry::while_unsent;
 /// The longest that a call waits in memory for a permit: a sleeping task holds a prefetch slot.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Without a purse ([`Self::with_purse`]) its calls are bounded by nothing: for a single one, as a connection test makes it.
+/// Without a permit pool ([`Self::with_permit_pool`]) its calls are bounded by nothing: for a single one, as a connection test makes it.
 #[derive(Clone)]
 pub struct Connection {
     client: Client,
     system: &'static str,
     redactor: Redactor,
-    purse: Option<Arc<Purse>>,
+    permit_pool: Option<Arc<PermitPool>>,
 }
 
 impl Connection {
@@ -32,14 +32,14 @@ impl Connection {
             client: client.clone(),
             system,
             redactor,
-            purse: None,
+            permit_pool: None,
         }
     }
 
     /// Each call takes a permit of the fleet-wide budget, which bounds how many there are at once and in any time.
-    pub fn with_purse(self, purse: Arc<Purse>) -> Self {
+    pub fn with_permit_pool(self, permit_pool: Arc<PermitPool>) -> Self {
         Self {
-            purse: Some(purse),
+            permit_pool: Some(permit_pool),
             ..self
         }
     }
@@ -52,7 +52,7 @@ impl Connection {
         let operation = call.operation;
         let came = Instant::now();
         let room = self.permit(&call).await;
-        self.client.measures.waited(self.system, came.elapsed());
+        self.client.metrics.waited(self.system, came.elapsed());
         let left = Instant::now();
         let outcome = match room {
             Ok(_permit) => {
@@ -60,13 +60,13 @@ impl Connection {
                 let attempts =
                     while_unsent(leave_by, || self.client.attempt(&call, &self.redactor));
                 let outcome = attempts.instrument(span.clone()).await;
-                tell(&span, &outcome);
+                record_outcome(&span, &outcome);
                 outcome
             }
             Err(no_room) => Err(no_room),
         };
         self.client
-            .measures
+            .metrics
             .called(self.system, operation, &outcome, left.elapsed());
         match &outcome {
             Ok(reply) => tracing::debug!(
@@ -97,11 +97,11 @@ impl Connection {
     }
 
     async fn permit(&self, call: &Call) -> Result<Option<CallPermit>, CallError> {
-        let Some(purse) = &self.purse else {
+        let Some(permit_pool) = &self.permit_pool else {
             return Ok(None);
         };
         let give_up = call.leave_by.min(Instant::now() + LONGEST_WAIT);
-        match purse
+        match permit_pool
             .enter(call.operation, call.one_at_a_time, give_up)
             .await
         {
@@ -111,9 +111,9 @@ impl Connection {
     }
 
     /// What an answer taught, as the partner's client understands it: for the circuit and the cooldown of all replicas.
-    pub fn learn(&self, operation: &'static str, lesson: Lesson) {
-        if let Some(purse) = &self.purse {
-            purse.learn(operation, lesson);
+    pub fn record(&self, operation: &'static str, observation: Observation) {
+        if let Some(permit_pool) = &self.permit_pool {
+            permit_pool.record(operation, observation);
         }
     }
 
@@ -123,7 +123,7 @@ impl Connection {
     }
 }
 
-fn tell(span: &Span, outcome: &Result<Reply, CallError>) {
+fn record_outcome(span: &Span, outcome: &Result<Reply, CallError>) {
     match outcome {
         Ok(reply) => spans::replied(span, reply.status.as_u16()),
         Err(CallError::NotSent { kind, .. }) => spans::failed(span, format_args!("{kind:?}")),

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::{TestError, Tested};
 use outbound::{
-    Call, CallError, Client, Connection, HeaderValue, Lesson, Method, Purse, Redactor, Reply,
-    StatusClass, Url, WINDOW,
+    Call, CallError, Client, Connection, HeaderValue, Method, Observation, PermitPool, Redactor,
+    Reply, StatusClass, Url, WINDOW,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
@@ -71,9 +71,9 @@ impl Rest {
     }
 
     /// Calls take permits of the fleet-wide budget, and tell it what they learn.
-    pub fn with_purse(self, purse: Arc<Purse>) -> Self {
+    pub fn with_permit_pool(self, permit_pool: Arc<PermitPool>) -> Self {
         Self {
-            connection: self.connection.with_purse(purse),
+            connection: self.connection.with_permit_pool(permit_pool),
             ..self
         }
     }
@@ -142,22 +142,24 @@ impl Rest {
         call.headers.insert("authorization", bearer);
         let operation = call.operation;
         let outcome = self.connection.call(call).await;
-        let lesson = match &outcome {
+        let observation = match &outcome {
             Ok(reply) => match reply.class() {
-                StatusClass::TooMany => Some(Lesson::QuotaUsedUp {
+                StatusClass::TooMany => Some(Observation::QuotaUsedUp {
                     least: reply.retry_after.unwrap_or(WINDOW),
                     named: reply.retry_after.is_some(),
                     reason: "the partner said that its quota is used up".to_owned(),
                 }),
-                StatusClass::Server => Some(Lesson::Failing(format!("status {}", reply.status))),
+                StatusClass::Server => {
+                    Some(Observation::Failing(format!("status {}", reply.status)))
+                }
                 StatusClass::Credentials => None,
-                _ => Some(Lesson::Fine),
+                _ => Some(Observation::Fine),
             },
             Err(CallError::Limited { .. }) => None,
-            Err(error) => Some(Lesson::Failing(error.to_string())),
+            Err(error) => Some(Observation::Failing(error.to_string())),
         };
-        if let Some(lesson) = lesson {
-            self.connection.learn(operation, lesson);
+        if let Some(observation) = observation {
+            self.connection.record(operation, observation);
         }
         outcome
     }

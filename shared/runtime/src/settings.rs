@@ -1,8 +1,8 @@
 //! The settings of all roles, typed. Which values are allowed stands in `rules`, how they are read in `load`.
 
+mod configuration_error;
 mod layers;
 mod load;
-mod mistake;
 mod rule;
 mod rules;
 mod section;
@@ -17,9 +17,9 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+pub use configuration_error::{ConfigurationError, ConfigurationErrors};
 pub use layers::Sources;
 pub use load::{Check, Loaded, load};
-pub use mistake::{Mistake, Mistakes};
 pub use rule::{Kind, Need, Rule};
 pub use section::Section;
 pub use show::{Shown, hide_password};

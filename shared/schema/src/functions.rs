@@ -14,20 +14,20 @@ macro_rules! embedded {
 /// File and text, in any order: bodies are checked when they are called, so a function may stand before what it calls.
 const EMBEDDED: &[(&str, &str)] = embedded![
     "budgets.sql",
-    "bury.sql",
     "claim.sql",
     "clock.sql",
     "complete.sql",
+    "dead_letters.sql",
     "effects.sql",
     "envelopes.sql",
     "finish.sql",
     "held.sql",
     "hold.sql",
     "leases.sql",
-    "letters.sql",
     "link_views.sql",
     "lock.sql",
     "outcomes.sql",
+    "record_dead_letters.sql",
     "references.sql",
     "replays.sql",
 ];

@@ -23,6 +23,11 @@ const EMBEDDED: &[(i64, &str, &str)] = &[
         "many_links",
         include_str!("../../../migrations/0002_many_links.sql"),
     ),
+    (
+        3,
+        "terms",
+        include_str!("../../../migrations/0003_terms.sql"),
+    ),
 ];
 
 /// The caller holds the lock.
@@ -82,7 +87,7 @@ pub fn hash() -> String {
 
 /// Numbers of applied migrations that this build does not have: a newer build has been here. And of those that were begun
 /// and did not end well. Nothing where there is no list of migrations yet.
-pub async fn strange(connection: &mut PgConnection) -> sqlx::Result<(Vec<i64>, Vec<i64>)> {
+pub async fn unknown_versions(connection: &mut PgConnection) -> sqlx::Result<(Vec<i64>, Vec<i64>)> {
     let rows = applied(connection).await?;
     let newer = rows.iter().map(|(version, _)| *version);
     let newer = newer.filter(|version| EMBEDDED.iter().all(|(known, ..)| known != version));

@@ -153,7 +153,7 @@ async fn works(url: &str) {
         .await;
     assert!(matches!(reserved, Ok(Reserved::Yes(_))), "{reserved:?}");
     let completion = Completion {
-        tells: None,
+        outcome: None,
         effect,
         link: granted.link.id,
         token,
@@ -168,11 +168,11 @@ async fn works(url: &str) {
     };
     let completed = links.complete(completion).await;
     assert!(matches!(completed, Ok(Completed::Ended)), "{completed:?}");
-    // The letter that the last release held closes, and takes its item of a replay along.
+    // The dead letter that the last release held closes, and takes its item of a replay along.
     sqlx::query("update dead_letter set held_for = null")
         .execute(&pool)
         .await
-        .expect("one letter");
+        .expect("one dead letter");
     let state: String = sqlx::query_scalar("select state from replay_item")
         .fetch_one(&pool)
         .await

@@ -121,7 +121,7 @@ async fn handle<S: Simulated>(
     (seq, sending)
 }
 
-/// Waits for a time, whether or not the caller does; that he left is seen in the log at once.
+/// Waits for a time, whether or not the caller does; the log shows at once that the caller left.
 async fn wait<S: Simulated>(
     shared: &Shared<S>,
     due: DateTime<Utc>,

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 use worker::Connection;
-use worker::budget::{Answer, Ask, BudgetSpec, CircuitAnswer, CircuitNews, Purse, Signals};
+use worker::budget::{Answer, Ask, BudgetSpec, CircuitAnswer, CircuitNews, PermitPool, Signals};
 
 use crate::{Error, Pool};
 
@@ -47,13 +47,13 @@ const STATEMENTS: usize = 3;
 pub struct Settings {
     /// Per system: what a connection may do that says nothing itself.
     pub defaults: HashMap<String, BudgetSpec>,
-    /// How long a circuit stays open at first; doubled by each canary that fails.
+    /// How long a circuit stays open at first; doubled by each half-open probe that fails.
     pub circuit_open: Duration,
 }
 
-/// A purse with the connection's settings that its limits were read from.
+/// A permit pool with the connection's settings that its limits were read from.
 struct Kept {
-    purse: Arc<Purse>,
+    permit_pool: Arc<PermitPool>,
     settings: Value,
 }
 
@@ -61,7 +61,7 @@ struct Shared {
     pool: Pool,
     holder: Uuid,
     settings: Settings,
-    purses: Mutex<HashMap<Uuid, Kept>>,
+    permit_pools: Mutex<HashMap<Uuid, Kept>>,
     signals: Signals,
 }
 
@@ -79,7 +79,7 @@ impl Budgets {
             pool,
             holder: Uuid::new_v4(),
             settings,
-            purses: Mutex::default(),
+            permit_pools: Mutex::default(),
             signals: Signals::default(),
         });
         let asking = tokio::spawn(ask_for_ever(Arc::clone(&shared)));
@@ -91,8 +91,8 @@ impl Budgets {
 }
 
 impl worker::Budgets for Budgets {
-    fn purse(&self, connection: &Connection) -> Arc<Purse> {
-        self.shared.purse(connection)
+    fn permit_pool(&self, connection: &Connection) -> Arc<PermitPool> {
+        self.shared.permit_pool(connection)
     }
 
     fn moved(&self) -> watch::Receiver<u64> {
@@ -101,29 +101,31 @@ impl worker::Budgets for Budgets {
 }
 
 impl Shared {
-    fn purses(&self) -> MutexGuard<'_, HashMap<Uuid, Kept>> {
-        self.purses.lock().unwrap_or_else(PoisonError::into_inner)
+    fn permit_pools(&self) -> MutexGuard<'_, HashMap<Uuid, Kept>> {
+        self.permit_pools
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn purse(&self, connection: &Connection) -> Arc<Purse> {
-        let mut purses = self.purses();
-        if let Some(kept) = purses.get_mut(&connection.id) {
+    fn permit_pool(&self, connection: &Connection) -> Arc<PermitPool> {
+        let mut permit_pools = self.permit_pools();
+        if let Some(kept) = permit_pools.get_mut(&connection.id) {
             // Settings change a few times a year, events come a thousand times a second.
             if kept.settings != connection.settings {
-                kept.purse.set_spec(&self.spec(connection));
+                kept.permit_pool.set_spec(&self.spec(connection));
                 kept.settings.clone_from(&connection.settings);
             }
-            return Arc::clone(&kept.purse);
+            return Arc::clone(&kept.permit_pool);
         }
-        if purses.len() >= CAPACITY
-            && let Some(idle) = purses
+        if permit_pools.len() >= CAPACITY
+            && let Some(idle) = permit_pools
                 .iter()
-                .find(|(_, kept)| Arc::strong_count(&kept.purse) == 1)
+                .find(|(_, kept)| Arc::strong_count(&kept.permit_pool) == 1)
                 .map(|(id, _)| *id)
         {
-            purses.remove(&idle);
+            permit_pools.remove(&idle);
         }
-        let purse = Arc::new(Purse::new(
+        let permit_pool = Arc::new(PermitPool::new(
             connection.id,
             connection.tenant.clone(),
             self.spec(connection),
@@ -131,11 +133,11 @@ impl Shared {
             self.signals.clone(),
         ));
         let kept = Kept {
-            purse: Arc::clone(&purse),
+            permit_pool: Arc::clone(&permit_pool),
             settings: connection.settings.clone(),
         };
-        purses.insert(connection.id, kept);
-        purse
+        permit_pools.insert(connection.id, kept);
+        permit_pool
     }
 
     /// What is stored was checked when it was written; a budget that cannot be read is the default's.
@@ -157,23 +159,23 @@ impl Shared {
     }
 
     /// What those whose turn has come want to ask now, and when the next turn is.
-    fn asks(&self, schedule: &mut Schedule) -> (Vec<(Arc<Purse>, Ask)>, Instant) {
+    fn asks(&self, schedule: &mut Schedule) -> (Vec<(Arc<PermitPool>, Ask)>, Instant) {
         let now = Instant::now();
-        for connection in self.signals.needy.take() {
+        for connection in self.signals.refill_queue.take() {
             schedule.at(connection, now);
         }
-        let purses = self.purses();
+        let permit_pools = self.permit_pools();
         let mut asks = Vec::new();
         while asks.len() < BATCH
             && let Some(connection) = schedule.next_due(now)
         {
-            let Some(kept) = purses.get(&connection) else {
+            let Some(kept) = permit_pools.get(&connection) else {
                 continue;
             };
             // Also an idle one is looked at: its permits lapse.
-            let later = match kept.purse.ask() {
+            let later = match kept.permit_pool.ask() {
                 Ok(ask) => {
-                    asks.push((Arc::clone(&kept.purse), ask));
+                    asks.push((Arc::clone(&kept.permit_pool), ask));
                     None
                 }
                 Err(later) => later,
@@ -186,7 +188,7 @@ impl Shared {
         (asks, next)
     }
 
-    async fn ask(&self, asks: &[(Arc<Purse>, Ask)]) {
+    async fn ask(&self, asks: &[(Arc<PermitPool>, Ask)]) {
         let answers: HashMap<Uuid, Answer> = match self.lease(asks).await {
             Ok(answers) => answers
                 .into_iter()
@@ -197,19 +199,19 @@ impl Shared {
                 HashMap::new()
             }
         };
-        for (purse, ask) in asks {
+        for (permit_pool, ask) in asks {
             match answers.get(&ask.connection) {
                 Some(answer) => {
-                    purse.answered(ask, answer);
-                    self.signals.needy.add(ask.connection);
+                    permit_pool.answered(ask, answer);
+                    self.signals.refill_queue.add(ask.connection);
                 }
                 // An error, or the connection is gone: nothing is granted, and it asks again a second later.
-                None => purse.unanswered(ask),
+                None => permit_pool.unanswered(ask),
             }
         }
     }
 
-    async fn lease(&self, asks: &[(Arc<Purse>, Ask)]) -> Result<Vec<Answer>, Error> {
+    async fn lease(&self, asks: &[(Arc<PermitPool>, Ask)]) -> Result<Vec<Answer>, Error> {
         let questions: Vec<Value> = asks.iter().map(|(_, ask)| question(ask)).collect();
         let rows: Vec<Row> = sqlx::query_as(
             "select connection, granted, wait_ms, slots, searches, cooldown_ms, cooldown_reason, backlog, circuits, rivals
@@ -231,7 +233,7 @@ async fn ask_for_ever(shared: Arc<Shared>) {
         let (asks, next) = shared.asks(&mut schedule);
         if asks.is_empty() {
             tokio::select! {
-                () = shared.signals.needy.any() => {}
+                () = shared.signals.refill_queue.any() => {}
                 () = tokio::time::sleep_until(next.into()) => {}
             }
         }
@@ -269,7 +271,7 @@ fn question(ask: &Ask) -> Value {
         })
         .collect();
     let mut opened = Vec::new();
-    let (mut closed, mut canaries) = (Vec::new(), Vec::new());
+    let (mut closed, mut probes) = (Vec::new(), Vec::new());
     for news in &ask.circuits {
         match news {
             CircuitNews::Opened {
@@ -279,7 +281,7 @@ fn question(ask: &Ask) -> Value {
             } => opened
                 .push(json!({ "operation": operation, "reason": reason, "ms": millis(*first) })),
             CircuitNews::Closed { operation } => closed.push(*operation),
-            CircuitNews::Canary { operation } => canaries.push(*operation),
+            CircuitNews::Probe { operation } => probes.push(*operation),
         }
     }
     let cool = ask.cool.as_ref().map(
@@ -290,7 +292,7 @@ fn question(ask: &Ask) -> Value {
         "want": ask.want, "back": ask.back, "slots_want": ask.slots_want, "slots_used": ask.slots_used,
         "searches_want": ask.searches_want, "searches_used": ask.searches_used, "in_flight": ask.spec.in_flight,
         "search_lane": ask.spec.searches, "begun": ask.begun, "fine": ask.fine, "cost": ask.cost,
-        "cool": cool, "opened": opened, "closed": closed, "canaries": canaries,
+        "cool": cool, "opened": opened, "closed": closed, "probes": probes,
     })
 }
 
@@ -312,7 +314,7 @@ type Row = (
 struct OpenCircuit {
     operation: String,
     reason: String,
-    canary: bool,
+    probe: bool,
     taken: bool,
     left_ms: u64,
 }
@@ -325,7 +327,7 @@ fn answer(row: Row) -> Answer {
     let circuits = circuits.0.into_iter().map(|open| CircuitAnswer {
         operation: open.operation,
         left: Duration::from_millis(open.left_ms),
-        canary: open.canary,
+        probe: open.probe,
         taken: open.taken,
         reason: open.reason,
     });

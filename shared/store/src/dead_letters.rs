@@ -1,6 +1,6 @@
 //! Dead letters as people find, read, repair and replay them. They are written by the ledger's statement (`links`).
-//! Surprising: what became of a replayed letter is written by nobody here; its item follows the letter's row by a
-//! trigger (`follow_replay`), in the transaction that moves the letter.
+//! Surprising: what became of a replayed dead letter is written by nobody here; its item follows the dead letter's row by a
+//! trigger (`follow_replay`), in the transaction that moves the dead letter.
 
 mod counts;
 mod edit;
@@ -22,7 +22,7 @@ pub use filter::{Filter, IDS_LIMIT};
 pub use groups::{Group, groups};
 pub use list::{After, list};
 pub use resolve::{Change, RESOLVE_STEP, Resolved, matching, reopen, resolve};
-pub use show::{ConnectionNow, HISTORY_LIMIT, Happened, Message, ReplayOf, Story, show};
+pub use show::{ConnectionNow, HISTORY_LIMIT, Happened, Message, ReplayOf, Timeline, show};
 
 use crate::row::{StoredKey, row};
 

@@ -7,14 +7,14 @@
 
 pub mod address;
 pub mod audit;
+pub mod backlog_statistics;
 pub mod budgets;
-pub mod census;
 pub mod connection_cache;
 pub mod connections;
-pub mod cuts;
 pub mod dead_letters;
+pub mod diagnostics;
 mod error;
-pub mod examine;
+pub mod fan_out;
 pub mod held;
 pub mod janitor;
 pub mod links;

@@ -24,11 +24,11 @@ use batch::Batcher;
 
 pub use claim::{ClaimItem, ClaimVerdict, Granted, KeyTaken};
 pub use conflict::ConflictCause;
-pub use dead::{Buried, DeadItem, dead_id};
+pub use dead::{DeadItem, Recorded, dead_id};
 pub use derived::Derived;
 pub use effect::{
-    Completed, Completion, End, Finish, Finished, Reservation, Reserved, Resolution, Resolved,
-    Standing,
+    Completed, Completion, End, Finish, Finished, LinkSnapshot, Reservation, Reserved, Resolution,
+    Resolved,
 };
 pub use hold::{HeldItem, HeldVerdict};
 pub use reference::{Reference, Referent, Refers};
@@ -143,8 +143,8 @@ impl Links {
     }
 
     /// The ledger's transaction: dead copies with their links. One answer per item, in order.
-    pub async fn bury(&self, items: Vec<DeadItem>) -> Result<Vec<Buried>, Error> {
-        dead::bury(self, items).await
+    pub async fn record_dead_letters(&self, items: Vec<DeadItem>) -> Result<Vec<Recorded>, Error> {
+        dead::record_dead_letters(self, items).await
     }
 
     /// One verdict per item, in order.

@@ -1,4 +1,4 @@
-//! Links as people read them: lists, and the whole story of one record. Only reads; what changes a link is in `links`.
+//! Links as people read them: lists, and the whole timeline of one record. Only reads; what changes a link is in `links`.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::row::{StoredKey, row};
 use crate::{Error, Pool, Scope, dead_letters, held};
 
-/// Rows of one list in a story: the newest ones.
-pub const STORY_LIMIT: i64 = 200;
+/// Rows of one list in a timeline: the newest ones.
+pub const TIMELINE_LIMIT: i64 = 200;
 
 /// Which rows; `None` matches all.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -110,7 +110,7 @@ row! {
     pub struct Content {
         /// `{field: {"sent", "stored"?}}`.
         pub base: Value,
-        /// `{part id: {"kind", "signature", "owner", "fields"}}`.
+        /// `{part id: {"part_type", "signature", "owner", "fields"}}`.
         pub target_parts: Value,
         pub lease_until: Option<DateTime<Utc>>,
         pub claim_event: Option<String>,
@@ -175,9 +175,9 @@ row! {
     }
 }
 
-/// Everything known of one record: lists are oldest first and hold the newest [`STORY_LIMIT`].
+/// Everything known of one record: lists are oldest first and hold the newest [`TIMELINE_LIMIT`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Story {
+pub struct Timeline {
     pub link: LinkSummary,
     pub content: Content,
     pub natural_keys: Vec<String>,
@@ -221,7 +221,7 @@ const HISTORY: &str =
          where link_id = $1 order by id desc limit $2";
 
 /// Read in one snapshot, so that its parts agree with each other. Missing outside of the scope.
-pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Error> {
+pub async fn timeline(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Timeline, Error> {
     let mut snapshot = pool.begin().await?;
     sqlx::query("set transaction isolation level repeatable read read only")
         .execute(&mut *snapshot)
@@ -249,7 +249,7 @@ pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Erro
         "select natural_key from natural_key_claim where link_id = $1 order by natural_key limit $2",
     )
     .bind(id)
-    .bind(STORY_LIMIT)
+    .bind(TIMELINE_LIMIT)
     .fetch_all(&mut *snapshot)
     .await?;
     let mut effects: Vec<Effect> = listed(&mut snapshot, id, EFFECTS).await?;
@@ -261,7 +261,7 @@ pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Erro
     let mut history: Vec<Change> = listed(&mut snapshot, id, HISTORY).await?;
     history.reverse();
     snapshot.commit().await?;
-    Ok(Story {
+    Ok(Timeline {
         link,
         content,
         natural_keys,
@@ -274,7 +274,7 @@ pub async fn story(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Story, Erro
     })
 }
 
-/// The newest or oldest [`STORY_LIMIT`] rows of one list; the statement says which.
+/// The newest or oldest [`TIMELINE_LIMIT`] rows of one list; the statement says which.
 async fn listed<Row>(
     snapshot: &mut PgConnection,
     id: i64,
@@ -285,7 +285,7 @@ where
 {
     sqlx::query_as(statement)
         .bind(id)
-        .bind(STORY_LIMIT)
+        .bind(TIMELINE_LIMIT)
         .fetch_all(snapshot)
         .await
 }

@@ -23,6 +23,6 @@ pub async fn pending(pool: &Pool) -> Result<Vec<String>, Error> {
 
 /// Numbers of applied migrations that this build does not have: a newer build has been here. And of those that were begun
 /// and did not end well. Nothing where there is no list of migrations yet.
-pub async fn strange(pool: &Pool) -> Result<(Vec<i64>, Vec<i64>), Error> {
-    Ok(schema::strange(&mut *pool.acquire().await?).await?)
+pub async fn unknown_versions(pool: &Pool) -> Result<(Vec<i64>, Vec<i64>), Error> {
+    Ok(schema::unknown_versions(&mut *pool.acquire().await?).await?)
 }

@@ -69,11 +69,11 @@ pub const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// A pool that has proven one connection. With `patience` an unreachable server is tried again until that time is
 /// over; a wrong password or database is an error at once.
 pub async fn connect(settings: &Settings, patience: Duration) -> Result<Pool, Error> {
-    connect_telling(settings, patience, |_error| ()).await
+    connect_reporting(settings, patience, |_error| ()).await
 }
 
 /// As [`connect`]; `tell` hears of every try that failed and is repeated.
-pub async fn connect_telling(
+pub async fn connect_reporting(
     settings: &Settings,
     patience: Duration,
     tell: impl Fn(&Error),

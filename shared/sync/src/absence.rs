@@ -39,7 +39,7 @@ impl<'a> View<'a> {
     pub(crate) fn shown_again(&self) -> bool {
         let target = self.link.target_id.as_deref();
         self.link.missing_since.is_some()
-            && target.is_some_and(|id| matches!(self.seen.record(id), Some(Some(_))))
+            && target.is_some_and(|id| matches!(self.observations.record(id), Some(Some(_))))
     }
 
     /// Of hits of a search those that a read by id shows, too: an index may still show a record that is gone. `Err`: what
@@ -54,7 +54,7 @@ impl<'a> View<'a> {
         }
         let mut living = Vec::with_capacity(hits.len());
         for hit in hits {
-            match self.seen.record(&hit.id) {
+            match self.observations.record(&hit.id) {
                 None => return Err(Step::Read(hit.id.clone())),
                 Some(Some(record)) => living.push(record),
                 Some(None) => {

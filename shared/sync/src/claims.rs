@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use event::{Cause, Kind, Payload, SyncWhat};
+use event::{Cause, EventKind, Payload, SyncWhat};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use store::links::{ClaimItem, ClaimVerdict, HeldItem, HeldVerdict, LinkKey, Links, Refers};
@@ -13,7 +13,7 @@ use worker::{
 
 use crate::content::{Content, NaturalKey};
 use crate::drive::Grant;
-use crate::step::{Wish, Work};
+use crate::step::{Intent, Work};
 use crate::targets::Targets;
 
 /// What a capability makes of an event, without any I/O.
@@ -82,12 +82,14 @@ impl LinkClaims {
             references: Vec::new(),
             later: false,
         };
-        if let (Kind::Request, Payload::SyncRequested(request)) = (event.kind(), &event.payload) {
+        if let (EventKind::Request, Payload::SyncRequested(request)) =
+            (event.kind(), &event.payload)
+        {
             item.link = Err(request.link);
             item.claim_as = Some(format!("{:?}", request.what).to_lowercase());
             return Ok((item, Prepared::Request(request.what)));
         }
-        let (Kind::State { .. } | Kind::Fact, Some(connection), Some(k)) =
+        let (EventKind::State { .. } | EventKind::Fact, Some(connection), Some(k)) =
             (event.kind(), job.connection.as_ref(), job.order_key())
         else {
             return Err(Refused(
@@ -114,16 +116,16 @@ impl LinkClaims {
         item.link = Ok(key);
         item.k = Some(k.clone());
         item.later = matches!(plan, Plan::Later(_));
-        let wish = match plan {
+        let intent = match plan {
             Plan::Save(content) | Plan::Later(content) => {
                 item.content = Some(content.digest());
                 item.natural_keys = content.keys.iter().map(|key| key.0.clone()).collect();
-                Wish::Content { k, content }
+                Intent::Content { k, content }
             }
-            Plan::Delete => Wish::Deleted { k },
+            Plan::Delete => Intent::Deleted { k },
         };
         let later = item.later;
-        Ok((item, Prepared::Event(wish, later)))
+        Ok((item, Prepared::Event(intent, later)))
     }
 }
 
@@ -131,7 +133,7 @@ struct Refused(DeadClass, String);
 
 enum Prepared {
     /// Its content is made later, where the second says so.
-    Event(Wish, bool),
+    Event(Intent, bool),
     Request(SyncWhat),
 }
 
@@ -141,7 +143,7 @@ impl Claims for LinkClaims {
     fn claim<'a>(
         &'a self,
         jobs: &'a [Job],
-        alone: bool,
+        exclusive: bool,
     ) -> BoxFuture<'a, Result<Vec<Verdict<Grant>>, PortError>> {
         async move {
             let mut verdicts: Vec<Option<Verdict<Grant>>> = Vec::with_capacity(jobs.len());
@@ -160,7 +162,7 @@ impl Claims for LinkClaims {
                 }
             }
             if !items.is_empty() {
-                let answers = self.links.claim(self.worker, items, alone).await?;
+                let answers = self.links.claim(self.worker, items, exclusive).await?;
                 for ((index, prepared), answer) in asked.into_iter().zip(answers) {
                     verdicts[index] = Some(verdict(&jobs[index], prepared, answer));
                 }
@@ -204,10 +206,10 @@ fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant
     match answer {
         ClaimVerdict::Granted(granted) => {
             let later = matches!(prepared, Prepared::Event(_, true));
-            let wish = match prepared {
-                Prepared::Event(wish, _) => wish,
-                Prepared::Request(SyncWhat::Resolve) => Wish::Resolve,
-                Prepared::Request(SyncWhat::Recheck) => Wish::Recheck {
+            let intent = match prepared {
+                Prepared::Event(intent, _) => intent,
+                Prepared::Request(SyncWhat::Resolve) => Intent::Resolve,
+                Prepared::Request(SyncWhat::Recheck) => Intent::Recheck {
                     keys: granted
                         .natural_keys
                         .iter()
@@ -220,7 +222,7 @@ fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant
                 source: job.event.source.clone(),
                 event_id: job.event.id.clone(),
                 generation: job.generation(),
-                wish,
+                intent,
                 cause: job.order_key().map(|_| Cause::from(&*job.event)),
                 refers: granted.referents.iter().map(Refers::from).collect(),
             };
@@ -237,7 +239,7 @@ fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant
         ClaimVerdict::AlreadyHeld => Verdict::Ack(AckReason::AlreadyHeld),
         ClaimVerdict::Held => Verdict::Ack(AckReason::Held),
         ClaimVerdict::Busy { left } => Verdict::Busy { left },
-        ClaimVerdict::Alone => Verdict::Alone,
+        ClaimVerdict::Exclusive => Verdict::Exclusive,
         ClaimVerdict::Lacks(reference) => Verdict::Hold {
             cause: HoldCause::Prerequisite,
             reason: format!(

@@ -31,15 +31,16 @@ impl NaturalKey {
 /// A part of a record that has an id of its own at the partner: an address, a contact.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Part {
-    pub kind: String,
+    #[serde(alias = "kind")]
+    pub part_type: String,
     pub fields: BTreeMap<String, String>,
 }
 
 impl Part {
     /// Its content as the partner stores it; equal signatures are the same part.
     pub fn signature(&self) -> String {
-        let text =
-            serde_json::to_string(&(&self.kind, &self.fields)).expect("maps of text serialise");
+        let text = serde_json::to_string(&(&self.part_type, &self.fields))
+            .expect("maps of text serialise");
         hex::encode(&Sha256::digest(text.as_bytes())[..12])
     }
 }
@@ -179,7 +180,8 @@ pub enum Owner {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownPart {
-    pub kind: String,
+    #[serde(alias = "kind")]
+    pub part_type: String,
     pub signature: String,
     pub owner: Owner,
 }
@@ -192,7 +194,7 @@ pub struct Parts(pub BTreeMap<String, KnownPart>);
 impl Parts {
     pub fn set(&mut self, id: &str, part: &Part, owner: Owner) {
         let known = KnownPart {
-            kind: part.kind.clone(),
+            part_type: part.part_type.clone(),
             signature: part.signature(),
             owner,
         };

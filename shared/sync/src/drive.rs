@@ -2,8 +2,8 @@
 //! failed. Hands its answer to `worker::decide`. No transaction is open during a remote call.
 
 mod call;
+mod ending;
 mod settings;
-mod telling;
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use crate::content::{Base, NaturalKey, Record};
 use crate::effect::Effect;
 use crate::ledger::Ledger;
 use crate::link::Link;
-use crate::measures::{Ending, Measures, Recheck};
+use crate::metrics::{Ending, Metrics, Recheck};
 use crate::next::next;
-use crate::outcome::Teller;
+use crate::outcome::Outcomes;
 use crate::proof;
-use crate::step::{Seen, Step, View, Wish, Work};
+use crate::step::{Intent, Observations, Step, View, Work};
 use crate::target::{LookError, Target};
 
 pub use settings::Settings;
@@ -50,7 +50,7 @@ pub struct Driver<'a> {
     pub target: &'a dyn Target,
     pub clock: &'a dyn Clock,
     pub settings: &'a Settings,
-    pub measures: &'a Measures,
+    pub metrics: &'a Metrics,
     /// Who tells what became of an event.
     pub worker: &'static str,
     /// Makes ids of effects: v7 in production, counted in the schedule tests.
@@ -92,13 +92,13 @@ struct Run<'a, 'b> {
     work: Work,
     link: Link,
     open: Option<Effect>,
-    seen: Seen,
+    observations: Observations,
     claimed_at: DateTime<Utc>,
     kind: String,
     /// None: nothing is told of this link.
-    teller: Option<Teller>,
+    outcomes: Option<Outcomes>,
     keys_taken: Vec<(String, String)>,
-    given_up: Vec<Effect>,
+    abandoned_effects: Vec<Effect>,
     keys_of_others: Vec<String>,
     started: Duration,
     deadline: Duration,
@@ -118,21 +118,21 @@ impl<'b> Driver<'b> {
             token: grant.token,
             work: grant.work,
             kind: granted.link.kind.clone(),
-            teller: Teller::of(self.worker, &granted.link),
+            outcomes: Outcomes::of(self.worker, &granted.link),
             link: Link::read(granted.link).ok_or_else(unreadable)?,
             open: granted
                 .open
                 .map(|row| Effect::read(row).ok_or_else(unreadable))
                 .transpose()?,
-            seen: Seen::default(),
+            observations: Observations::default(),
             claimed_at: granted.now,
             keys_taken: granted
                 .keys_taken
                 .into_iter()
                 .map(|taken| (taken.key, taken.record))
                 .collect(),
-            given_up: granted
-                .given_up
+            abandoned_effects: granted
+                .abandoned_effects
                 .into_iter()
                 .filter_map(Effect::read)
                 .collect(),
@@ -148,10 +148,10 @@ impl<'b> Driver<'b> {
                 link: &run.link,
                 open: run.open.as_ref(),
                 work: &run.work,
-                seen: &run.seen,
+                observations: &run.observations,
                 claimed_at: run.claimed_at,
                 keys_taken: &run.keys_taken,
-                given_up: &run.given_up,
+                abandoned_effects: &run.abandoned_effects,
                 keys_of_others: &run.keys_of_others,
             };
             let step = next(view, self.target);
@@ -179,7 +179,7 @@ impl Run<'_, '_> {
             Step::Find(keys) => self.find(keys).await,
             Step::Read(id) => {
                 let record = self.driver.target.read(&id).await.map_err(look_failed)?;
-                self.seen.read.insert(id, record);
+                self.observations.read.insert(id, record);
                 Ok(Flow::On)
             }
             Step::Confirm(record) => self.confirm(&record).await,
@@ -189,7 +189,7 @@ impl Run<'_, '_> {
                 despite_open,
             } => self.adopt(&record, despite_open).await,
             Step::FormerGone => {
-                self.seen.former_gone = true;
+                self.observations.former_gone = true;
                 Ok(Flow::On)
             }
             Step::Note(parts) => {
@@ -204,7 +204,7 @@ impl Run<'_, '_> {
             } => self.call(*call, *request, last).await,
             Step::Unchanged => self.unchanged().await,
             Step::Deleted => {
-                let finish = self.telling(End::Deleted, "delete");
+                let finish = self.finish_with_outcome(End::Deleted, "delete");
                 self.end(finish, Some(AckReason::Deleted)).await
             }
             Step::AlreadyDone => {
@@ -219,7 +219,7 @@ impl Run<'_, '_> {
                     .await
             }
             Step::Rechecked => {
-                self.measures().rechecked(match self.calls {
+                self.metrics().rechecked(match self.calls {
                     0 => Recheck::Fine,
                     _ => Recheck::Rewritten,
                 });
@@ -227,7 +227,7 @@ impl Run<'_, '_> {
                 self.end(finish, Some(AckReason::Rechecked)).await
             }
             Step::StillGone => {
-                self.measures().rechecked(Recheck::Conflict);
+                self.metrics().rechecked(Recheck::Conflict);
                 let finish = self.rechecked(Some(DAY));
                 self.end(finish, Some(AckReason::Rechecked)).await
             }
@@ -252,7 +252,7 @@ impl Run<'_, '_> {
     async fn abandon(&mut self) -> Result<Flow, Halt> {
         let recheck = self.driver.settings.rechecks.first().copied();
         let effect = self.open.clone().ok_or_else(no_effect)?;
-        self.measures().ended(effect.operation, Ending::Abandoned);
+        self.metrics().ended(effect.operation, Ending::Abandoned);
         self.gave_up = true;
         self.resolve(Resolution::Abandoned {
             effect: effect.id,
@@ -278,7 +278,7 @@ impl Run<'_, '_> {
         } else {
             self.driver.target.find(&keys).await.map_err(look_failed)?
         };
-        self.seen.found.push((keys, hits));
+        self.observations.found.push((keys, hits));
         Ok(Flow::On)
     }
 
@@ -291,12 +291,12 @@ impl Run<'_, '_> {
 
     async fn confirm(&mut self, record: &Record) -> Result<Flow, Halt> {
         let effect = self.open.clone().ok_or_else(no_effect)?;
-        let moved = proof::moved_by_record(&effect, &self.link, record);
-        self.measures().ended(effect.operation, Ending::Found);
-        let own = effect.last && effect.k.is_some() && effect.k.as_ref() == self.work.wish.k();
+        let change = proof::change_by_record(&effect, &self.link, record);
+        self.metrics().ended(effect.operation, Ending::Found);
+        let own = effect.last && effect.k.is_some() && effect.k.as_ref() == self.work.intent.k();
         self.complete(
             &effect,
-            moved,
+            change,
             json!({ "proven": "by look-up" }),
             !own,
             false,
@@ -315,9 +315,9 @@ impl Run<'_, '_> {
         match finished.taken {
             Some(_)
                 if self.link.former_target_id.as_deref() == Some(record.id.as_str())
-                    && !self.seen.former_gone =>
+                    && !self.observations.former_gone =>
             {
-                self.seen.former_gone = true;
+                self.observations.former_gone = true;
                 Ok(Flow::On)
             }
             Some(other) => {
@@ -342,9 +342,9 @@ impl Run<'_, '_> {
         }
         // Several hits are a conflict beside an effect whose outcome is open, too.
         finish.despite_open = self.open.is_some();
-        let requested = self.work.wish.k().is_none();
+        let requested = self.work.intent.k().is_none();
         if requested {
-            self.measures().rechecked(Recheck::Conflict);
+            self.metrics().rechecked(Recheck::Conflict);
         }
         match self.end(finish, Some(AckReason::Rechecked)).await? {
             Flow::End(Handled::Done(_)) if !requested => {
@@ -365,7 +365,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// An ending or a lesson, guarded. A guard that fails is never the end of the event.
+    /// An ending or an observation, guarded. A guard that fails is never the end of the event.
     async fn end(&mut self, finish: Finish, done: Option<AckReason>) -> Result<Flow, Halt> {
         let finished = self
             .driver
@@ -400,7 +400,7 @@ impl Run<'_, '_> {
 
     /// Our token or our effect is somebody else's: the end only if the content is applied.
     fn lost(&self) -> Flow {
-        match self.work.wish.k() {
+        match self.work.intent.k() {
             Some(k) if self.link.covers(k) => {
                 Flow::End(Handled::Done(Done(AckReason::AlreadyDone)))
             }
@@ -412,7 +412,7 @@ impl Run<'_, '_> {
         Flow::End(self.later(cause))
     }
 
-    /// As soon as a rung allows.
+    /// As soon as a retry tier allows.
     fn later(&self, cause: WaitCause) -> Handled {
         Handled::Wait {
             until: self.claimed_at,
@@ -432,20 +432,20 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    fn measures(&self) -> &Measures {
-        self.driver.measures
+    fn metrics(&self) -> &Metrics {
+        self.driver.metrics
     }
 
     fn finish(&self, end: End) -> Finish {
-        let content = match &self.work.wish {
-            Wish::Content { content, .. } => Some(content),
+        let content = match &self.work.intent {
+            Intent::Content { content, .. } => Some(content),
             _ => None,
         };
         Finish {
             link: self.link.id,
             token: self.token,
             end,
-            k: self.work.wish.k().cloned(),
+            k: self.work.intent.k().cloned(),
             source: self.work.source.clone(),
             event_id: self.work.event_id.clone(),
             generation: self.work.generation,
@@ -460,7 +460,7 @@ impl Run<'_, '_> {
             recheck_step: self.link.recheck_step,
             cause: None,
             begun: self.claimed_at,
-            tells: None,
+            outcome: None,
         }
     }
 }

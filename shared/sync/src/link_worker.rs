@@ -24,9 +24,9 @@ use crate::claims::{LinkClaims, Plan};
 use crate::clock::MonotonicClock;
 use crate::drive::{Driver, Grant, Settings};
 use crate::effect::Effect;
-use crate::measures::Measures;
+use crate::metrics::Metrics;
 use crate::partner::{Account, Partner};
-use crate::step::Wish;
+use crate::step::Intent;
 use crate::targets::Targets;
 
 /// Room for a look-up, a write of 120 s and a look at what became of it, twice.
@@ -46,7 +46,7 @@ pub struct Deps {
     pub budgets: Arc<dyn Budgets>,
     pub settings: Settings,
     /// Those of the partner's system; workers of one system share them.
-    pub measures: Arc<Measures>,
+    pub metrics: Arc<Metrics>,
     pub partner: Arc<dyn Partner>,
     /// What is routed to it.
     pub consumes: &'static [EventType],
@@ -63,7 +63,7 @@ pub struct LinkWorker {
     accounts: Accounts,
     settings: Settings,
     policy: RetryPolicy,
-    measures: Arc<Measures>,
+    metrics: Arc<Metrics>,
     partner: Arc<dyn Partner>,
     consumes: &'static [EventType],
     facets: Facets,
@@ -87,7 +87,7 @@ impl LinkWorker {
                 deadline: DEADLINE,
                 ..RetryPolicy::default()
             },
-            measures: deps.measures,
+            metrics: deps.metrics,
             partner: deps.partner,
             consumes: deps.consumes,
             facets: deps.facets,
@@ -140,7 +140,7 @@ impl LinkWorker {
             target: &*target,
             clock: &MonotonicClock::default(),
             settings: &self.settings,
-            measures: &self.measures,
+            metrics: &self.metrics,
             worker: self.worker,
             new_id: &Uuid::now_v7,
         };
@@ -160,7 +160,7 @@ impl LinkWorker {
 
     /// A content that names other records is planned once more, with their ids.
     fn named(&self, job: &Job, mut grant: Grant) -> Result<Grant, Failure> {
-        let Wish::Content { content, .. } = &mut grant.work.wish else {
+        let Intent::Content { content, .. } = &mut grant.work.intent else {
             return Ok(grant);
         };
         let referents = &grant.granted.referents;
@@ -255,7 +255,7 @@ impl Handler for LinkWorker {
 /// What the first call of this event carried, or a new one.
 async fn make(account: &dyn Account, job: &Job, grant: &mut Grant) -> Result<(), Failure> {
     let earlier = grant.granted.earlier.take().and_then(Effect::read);
-    let Wish::Content { content, .. } = &mut grant.work.wish else {
+    let Intent::Content { content, .. } = &mut grant.work.intent else {
         return Ok(());
     };
     let mut made = std::mem::take(content);
@@ -263,7 +263,7 @@ async fn make(account: &dyn Account, job: &Job, grant: &mut Grant) -> Result<(),
         Some(effect) => made.fields.extend(effect.request.fields),
         None => made = account.make(made, grant, job).await?,
     }
-    if let Wish::Content { content, .. } = &mut grant.work.wish {
+    if let Intent::Content { content, .. } = &mut grant.work.intent {
         *content = made;
     }
     Ok(())

@@ -10,11 +10,11 @@ use crate::absence::look_again;
 use crate::content::{Content, Record};
 use crate::effect::{Effect, Operation, Request};
 use crate::link::LinkState;
-use crate::lost_create::{Lost, lost_create};
-use crate::missing::{Missing, missing, wanted};
+use crate::next_call::{NextCall, next_call, wanted};
+use crate::orphaned_create::{Orphaned, orphaned_create};
 use crate::proof;
 use crate::recheck;
-use crate::step::{Step, View, Wish, gone, several_records};
+use crate::step::{Intent, Step, View, gone, several_records};
 use crate::target::{Call, Target};
 
 pub fn next(view: View<'_>, target: &dyn Target) -> Step {
@@ -22,20 +22,20 @@ pub fn next(view: View<'_>, target: &dyn Target) -> Step {
         return Step::Seen;
     }
     if view.link.state == LinkState::Conflict {
-        return match (&view.work.wish, view.link.conflict) {
-            (Wish::Recheck { .. }, Some(ConflictCause::Gone)) => recheck::of_a_gone_record(view),
+        return match (&view.work.intent, view.link.conflict) {
+            (Intent::Recheck { .. }, Some(ConflictCause::Gone)) => recheck::of_a_gone_record(view),
             _ => Step::InConflict,
         };
     }
     if let Some(effect) = view.open {
         return resolve(view, effect, target);
     }
-    match &view.work.wish {
-        Wish::Resolve => Step::Resolved,
-        Wish::Recheck { keys } => recheck::next(view, keys, target.lag()),
-        wish if wish.k().is_some_and(|k| view.link.covers(k)) => Step::AlreadyDone,
-        Wish::Deleted { .. } => delete(view, target),
-        Wish::Content { content, .. } => match view.keys_taken.first() {
+    match &view.work.intent {
+        Intent::Resolve => Step::Resolved,
+        Intent::Recheck { keys } => recheck::next(view, keys, target.lag()),
+        intent if intent.k().is_some_and(|k| view.link.covers(k)) => Step::AlreadyDone,
+        Intent::Deleted { .. } => delete(view, target),
+        Intent::Content { content, .. } => match view.keys_taken.first() {
             Some((key, record)) => Step::Conflict(
                 ConflictCause::KeyTaken,
                 format!("its key {key} belongs to record {record}: two records, one key"),
@@ -56,7 +56,7 @@ fn resolve(view: View<'_>, effect: &Effect, target: &dyn Target) -> Step {
             );
         }
         Operation::Create => {
-            let Some(hits) = view.seen.hits(&effect.request.keys) else {
+            let Some(hits) = view.observations.hits(&effect.request.keys) else {
                 return Step::Find(effect.request.keys.clone());
             };
             match hits {
@@ -74,7 +74,7 @@ fn resolve(view: View<'_>, effect: &Effect, target: &dyn Target) -> Step {
         }
         _ => effect.target_id.clone().unwrap_or_default(),
     };
-    match view.seen.record(&id) {
+    match view.observations.record(&id) {
         None => Step::Read(id),
         Some(None) => hidden(view, effect, id, lag),
         Some(Some(record)) if proof::shows(effect, view.link, record) => {
@@ -140,15 +140,15 @@ fn save(view: View<'_>, content: &Content, target: &dyn Target) -> Step {
     let Some(id) = view.link.target_id.as_deref() else {
         return find_or_create(view, content, target);
     };
-    let read = view.seen.record(id).flatten();
-    if view.seen.record(id) == Some(None) {
+    let read = view.observations.record(id).flatten();
+    if view.observations.record(id) == Some(None) {
         return view.not_shown(target.lag()).unwrap_or_else(|| gone(id));
     }
-    match missing(view.link, id, content, read, view.is_fresh(target.lag())) {
-        Missing::Nothing => Step::Unchanged,
-        Missing::Look => Step::Read(id.to_owned()),
-        Missing::Note(parts) => Step::Note(parts),
-        Missing::Call {
+    match next_call(view.link, id, content, read, view.is_fresh(target.lag())) {
+        NextCall::Nothing => Step::Unchanged,
+        NextCall::Look => Step::Read(id.to_owned()),
+        NextCall::Note(parts) => Step::Note(parts),
+        NextCall::Call {
             call,
             request,
             last,
@@ -168,9 +168,9 @@ fn find_or_create(view: View<'_>, content: &Content, target: &dyn Target) -> Ste
         .link
         .former_target_id
         .as_ref()
-        .filter(|_| !view.seen.former_gone)
+        .filter(|_| !view.observations.former_gone)
     {
-        match view.seen.record(former) {
+        match view.observations.record(former) {
             None => return Step::Read(former.clone()),
             Some(Some(record)) => {
                 return Step::Adopt {
@@ -183,16 +183,16 @@ fn find_or_create(view: View<'_>, content: &Content, target: &dyn Target) -> Ste
             Some(None) => return view.not_shown(lag).unwrap_or(Step::FormerGone),
         }
     }
-    let Some(hits) = view.seen.hits(&content.keys) else {
+    let Some(hits) = view.observations.hits(&content.keys) else {
         return Step::Find(content.keys.clone());
     };
-    let create = || match lost_create(view, &content.keys, lag) {
-        Lost::Look(step) => step,
-        Lost::Found(record) => Step::Adopt {
+    let create = || match orphaned_create(view, &content.keys, lag) {
+        Orphaned::Look(step) => step,
+        Orphaned::Found(record) => Step::Adopt {
             record: Box::new(record.clone()),
             despite_open: false,
         },
-        Lost::Nothing => create(content, target),
+        Orphaned::Nothing => create(content, target),
     };
     match view.living(hits, lag) {
         Err(step) => step,

@@ -8,7 +8,7 @@ use crate::effect::Operation;
 
 /// What a link's outcomes have in common.
 #[derive(Clone, Debug)]
-pub(crate) struct Teller {
+pub(crate) struct Outcomes {
     tenant: TenantId,
     /// The worker that tells.
     worker: &'static str,
@@ -28,7 +28,7 @@ pub(crate) struct Of<'a> {
     pub cause: Option<&'a Cause>,
 }
 
-impl Teller {
+impl Outcomes {
     /// `None`: the row is no tenant's that this build knows.
     pub(crate) fn of(worker: &'static str, link: &LinkRow) -> Option<Self> {
         Some(Self {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
-use worker::budget::Purse;
+use worker::budget::PermitPool;
 use worker::{Connection, DeadClass, Failure, Job};
 
 use crate::claims::Planner;
@@ -24,7 +24,7 @@ pub trait Partner: Planner {
         connection: &Connection,
         credentials: &SecretString,
         epoch: i64,
-        permits: Arc<Purse>,
+        permits: Arc<PermitPool>,
     ) -> Result<Box<dyn Account>, String>;
 }
 

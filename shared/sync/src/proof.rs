@@ -51,14 +51,14 @@ fn appended(effect: &Effect, link: &Link, record: &Record) -> Option<String> {
 
 /// The link's share of a confirmed effect.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Moved {
+pub(crate) struct LinkChange {
     pub target_id: String,
     pub base: Base,
     pub parts: Parts,
 }
 
 /// Confirmed by a clear answer.
-pub(crate) fn moved_by_answer(effect: &Effect, link: &Link, answer: &Answer) -> Moved {
+pub(crate) fn change_by_answer(effect: &Effect, link: &Link, answer: &Answer) -> LinkChange {
     let mut base = if effect.operation == Operation::Create {
         Base::default()
     } else {
@@ -73,7 +73,7 @@ pub(crate) fn moved_by_answer(effect: &Effect, link: &Link, answer: &Answer) -> 
     for (id, part) in &answer.part_ids {
         parts.set(id, part, Owner::Ours);
     }
-    Moved {
+    LinkChange {
         target_id: answer.target_id.clone(),
         base,
         parts,
@@ -81,7 +81,7 @@ pub(crate) fn moved_by_answer(effect: &Effect, link: &Link, answer: &Answer) -> 
 }
 
 /// Confirmed by a look-up that shows what was sent.
-pub(crate) fn moved_by_record(effect: &Effect, link: &Link, record: &Record) -> Moved {
+pub(crate) fn change_by_record(effect: &Effect, link: &Link, record: &Record) -> LinkChange {
     let create = effect.operation == Operation::Create;
     let mut base = if create {
         Base::default()
@@ -121,7 +121,7 @@ pub(crate) fn moved_by_record(effect: &Effect, link: &Link, record: &Record) -> 
         }
         Operation::Delete => {}
     }
-    Moved {
+    LinkChange {
         target_id: record.id.clone(),
         base,
         parts,

@@ -9,7 +9,7 @@ use store::links::ConflictCause;
 use crate::content::{Fields, NaturalKey, Record};
 use crate::effect::{Effect, EffectState, Operation, Request};
 use crate::link::LinkState;
-use crate::lost_create::{Lost, lost_create};
+use crate::orphaned_create::{Orphaned, orphaned_create};
 use crate::step::{Step, View, gone, several_in_words, several_records};
 use crate::target::Call;
 
@@ -19,39 +19,42 @@ pub(crate) fn next(view: View<'_>, keys: &[NaturalKey], lag: Duration) -> Step {
         return Step::Rechecked;
     }
     if !keys.is_empty() {
-        let Some(hits) = view.seen.hits(keys) else {
+        let Some(hits) = view.observations.hits(keys) else {
             return Step::Find(keys.to_vec());
         };
         if let Some(step) = by_key(view, hits, lag) {
             return step;
         }
     }
-    match (lost_create(view, keys, lag), view.link.target_id.as_deref()) {
-        (Lost::Look(step), _) => return step,
-        (Lost::Found(record), Some(target)) => {
+    match (
+        orphaned_create(view, keys, lag),
+        view.link.target_id.as_deref(),
+    ) {
+        (Orphaned::Look(step), _) => return step,
+        (Orphaned::Found(record), Some(target)) => {
             let text = format!(
                 "two records: {target} is linked, {} is what an earlier create made that was refused or given up",
                 record.id
             );
             return Step::Conflict(ConflictCause::SecondRecord, text);
         }
-        (Lost::Found(record), None) if nothing_to_come(view) => return orphan(record),
-        (Lost::Found(_), None) | (Lost::Nothing, _) => {}
+        (Orphaned::Found(record), None) if nothing_to_come(view) => return orphan(record),
+        (Orphaned::Found(_), None) | (Orphaned::Nothing, _) => {}
     }
     let Some(id) = view.link.target_id.as_deref() else {
         return Step::Rechecked;
     };
-    match view.seen.record(id) {
+    match view.observations.record(id) {
         None => Step::Read(id.to_owned()),
         Some(None) => view.not_shown(lag).unwrap_or_else(|| gone(id)),
-        Some(Some(record)) => judge(view, id, record, view.given_up),
+        Some(Some(record)) => judge(view, id, record, view.abandoned_effects),
     }
 }
 
 /// Of a link in conflict because its record is gone. When it is shown again, `next` says so and comes back here no more.
 pub(crate) fn of_a_gone_record(view: View<'_>) -> Step {
     match view.link.target_id.as_deref() {
-        Some(id) if view.seen.record(id).is_none() => Step::Read(id.to_owned()),
+        Some(id) if view.observations.record(id).is_none() => Step::Read(id.to_owned()),
         _ => Step::StillGone,
     }
 }
@@ -100,14 +103,14 @@ fn orphan(record: &Record) -> Step {
     Step::Conflict(ConflictCause::Orphan, text)
 }
 
-fn judge(view: View<'_>, id: &str, record: &Record, given_up: &[Effect]) -> Step {
-    if let Some(signature) = doubled_part(record, given_up) {
+fn judge(view: View<'_>, id: &str, record: &Record, abandoned_effects: &[Effect]) -> Step {
+    if let Some(signature) = doubled_part(record, abandoned_effects) {
         let text = format!(
             "part twice: record {id} has two equal parts ({signature}), one of a call that was given up"
         );
         return Step::Conflict(ConflictCause::PartTwice, text);
     }
-    let older = older_content(view, record, given_up);
+    let older = older_content(view, record, abandoned_effects);
     if older.is_empty() {
         return Step::Rechecked;
     }
@@ -129,9 +132,9 @@ fn judge(view: View<'_>, id: &str, record: &Record, given_up: &[Effect]) -> Step
 }
 
 /// Fields whose value at the partner is what an abandoned update of ours sent, and not what both sides agreed on since.
-fn older_content(view: View<'_>, record: &Record, given_up: &[Effect]) -> Fields {
+fn older_content(view: View<'_>, record: &Record, abandoned_effects: &[Effect]) -> Fields {
     let mut older = Fields::new();
-    for effect in given_up.iter().filter(|effect| {
+    for effect in abandoned_effects.iter().filter(|effect| {
         effect.state == EffectState::Abandoned && effect.operation == Operation::Update
     }) {
         for (name, sent) in &effect.request.fields {
@@ -149,8 +152,8 @@ fn older_content(view: View<'_>, record: &Record, given_up: &[Effect]) -> Fields
     older
 }
 
-fn doubled_part(record: &Record, given_up: &[Effect]) -> Option<String> {
-    let appended = given_up.iter().filter(|effect| {
+fn doubled_part(record: &Record, abandoned_effects: &[Effect]) -> Option<String> {
+    let appended = abandoned_effects.iter().filter(|effect| {
         effect.operation == Operation::AppendPart && effect.state == EffectState::Abandoned
     });
     let signatures: BTreeSet<String> = appended

@@ -17,7 +17,7 @@ pub struct Work {
     pub source: String,
     pub event_id: String,
     pub generation: u32,
-    pub wish: Wish,
+    pub intent: Intent,
     /// The links whose records the content names.
     pub refers: Vec<Refers>,
     /// What an outcome follows from. None: a request of ours.
@@ -25,7 +25,7 @@ pub struct Work {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Wish {
+pub enum Intent {
     /// A state event: the record shall be this.
     Content { k: OrderKey, content: Content },
     /// A tombstone.
@@ -36,7 +36,7 @@ pub enum Wish {
     Recheck { keys: Vec<NaturalKey> },
 }
 
-impl Wish {
+impl Intent {
     pub fn k(&self) -> Option<&OrderKey> {
         match self {
             Self::Content { k, .. } | Self::Deleted { k } => Some(k),
@@ -47,7 +47,7 @@ impl Wish {
 
 /// What was learned at the partner under this lease. Every look began at or after the claim.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Seen {
+pub struct Observations {
     /// Hits of keys that were asked for together.
     pub found: Vec<(Vec<NaturalKey>, Vec<Record>)>,
     /// Record by id; `None` is "no such record".
@@ -56,7 +56,7 @@ pub struct Seen {
     pub former_gone: bool,
 }
 
-impl Seen {
+impl Observations {
     pub(crate) fn hits(&self, keys: &[NaturalKey]) -> Option<&[Record]> {
         self.found
             .iter()
@@ -76,13 +76,13 @@ pub struct View<'a> {
     pub link: &'a Link,
     pub open: Option<&'a Effect>,
     pub work: &'a Work,
-    pub seen: &'a Seen,
+    pub observations: &'a Observations,
     /// The database's clock at the claim: the earliest beginning of any look in `seen`.
     pub claimed_at: DateTime<Utc>,
     /// `key → record` of other links that own one of our natural keys.
     pub keys_taken: &'a [(String, String)],
     /// Calls that were given up or refused and may have happened all the same; for a request, or while nothing is linked.
-    pub given_up: &'a [Effect],
+    pub abandoned_effects: &'a [Effect],
     /// Keys of those calls that are another link's by now.
     pub keys_of_others: &'a [String],
 }

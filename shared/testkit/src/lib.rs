@@ -2,7 +2,7 @@
 //! killed, the `kurir` binary under a fail point, a collector of its traces, a stranger's messages, and waiting with a
 //! named time-out.
 //!
-//! It deliberately does not know what Kurir does: nothing here depends on another room of the house, so that a
+//! It deliberately does not know what Kurir does: nothing here depends on another crate of the workspace, so that a
 //! test sees the product as its operators and publishers do. Whatever a test makes is named after its process
 //! and goes with it; what a killed process left behind is swept by the next one.
 //!

@@ -1,9 +1,9 @@
-//! What a partner allows one connection, as numbers. The permits themselves are in `purse`, the fleet-wide account in the
+//! What a partner allows one connection, as numbers. The permits themselves are in `permit_pool`, the fleet-wide account in the
 //! store.
 
 mod ask;
 mod circuit;
-mod purse;
+mod permit_pool;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +12,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 pub use ask::{Answer, Ask, CircuitAnswer, CircuitNews, CoolNews};
-pub use purse::{Admission, Admitted, CallPermit, Lesson, Needy, NoRoom, Purse, Signals, admitted};
+pub use permit_pool::{
+    Admission, Admitted, CallPermit, NoRoom, Observation, PermitPool, RefillQueue, Signals,
+    admitted,
+};
 
 /// Most windows of one budget.
 pub const WINDOWS_LIMIT: usize = 4;

@@ -1,21 +1,21 @@
-//! What now? Pure: the handler's answer, the trail and the policy go in, an outcome comes out.
+//! What now? Pure: the handler's answer, the delivery metadata and the policy go in, an outcome comes out.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backoff::full_jitter;
+use crate::delivery::{DeliveryMetadata, Job};
 use crate::failure::{Failure, bounded};
 use crate::fingerprint::fingerprint;
 use crate::handler::{Done, Handled, WaitCause};
 use crate::outcome::{AckReason, DeadClass, HoldCause, Outcome};
-use crate::policy::{RetryPolicy, Rung};
-use crate::trail::{Job, Trail};
+use crate::policy::{RetryPolicy, RetryTier};
 
 /// Everything a decision depends on besides the answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    pub trail: &'a Trail,
+    pub metadata: &'a DeliveryMetadata,
     pub policy: &'a RetryPolicy,
     pub now: DateTime<Utc>,
     /// When this event was received for the first time since its publication, replay or release.
@@ -26,12 +26,12 @@ pub struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub fn of(job: &'a Job, policy: &'a RetryPolicy, now: DateTime<Utc>, jitter: f64) -> Self {
-        let trail = &job.delivery.trail;
+        let metadata = &job.delivery.metadata;
         Self {
-            trail,
+            metadata,
             policy,
             now,
-            first_received: trail.first_received.unwrap_or(job.delivery.received_at),
+            first_received: metadata.first_received.unwrap_or(job.delivery.received_at),
             jitter,
         }
     }
@@ -40,7 +40,7 @@ impl<'a> Context<'a> {
 pub fn decide(answer: Result<Handled, Failure>, context: Context<'_>) -> Outcome {
     match answer {
         Ok(Handled::Done(Done(reason))) => Outcome::Ack(reason),
-        // Never a rung for a budget: it would come back at the wrong moment, again and again (rabbitmq.md 6.2).
+        // Never a retry tier for a budget: it would come back at the wrong moment, again and again (rabbitmq.md 6.2).
         Ok(Handled::Wait {
             cause: WaitCause::Limited,
             ..
@@ -85,7 +85,7 @@ pub fn wait(until: DateTime<Utc>, why: &str, context: Context<'_>) -> Outcome {
     }
     let left = (until - context.now).to_std().unwrap_or_default();
     Outcome::RetryLater {
-        rung: Rung::that_fits(left),
+        retry_tier: RetryTier::that_fits(left),
         counted: false,
         due: Some(until),
         class: DeadClass::Unavailable,
@@ -93,9 +93,9 @@ pub fn wait(until: DateTime<Utc>, why: &str, context: Context<'_>) -> Outcome {
     }
 }
 
-/// A busy lease: 1 s at first, 5 s from the tenth wait, 30 s from the thirtieth, never past the lease's end by a rung.
+/// A busy lease: 1 s at first, 5 s from the tenth wait, 30 s from the thirtieth, never past the lease's end by a retry tier.
 pub fn busy(left: Duration, context: Context<'_>) -> Outcome {
-    let pace = match context.trail.waits {
+    let pace = match context.metadata.waits {
         0..10 => Duration::from_secs(1),
         10..30 => Duration::from_secs(5),
         _ => Duration::from_secs(30),
@@ -111,7 +111,7 @@ fn retry(
     message: String,
     context: Context<'_>,
 ) -> Outcome {
-    let failures = context.trail.attempt;
+    let failures = context.metadata.attempt;
     if failures >= context.policy.max_attempts {
         let reason = format!("gave up after {failures} attempts; the last one: {message}");
         return Outcome::DeadLetter {
@@ -122,11 +122,11 @@ fn retry(
     }
     let drawn = full_jitter(context.policy, failures, context.jitter);
     let delay = retry_after.map_or(drawn, |asked| drawn.max(asked));
-    let rung = Rung::at_least(delay);
-    let due =
-        (delay > rung.delay).then(|| context.now + TimeDelta::from_std(delay).unwrap_or_default());
+    let retry_tier = RetryTier::at_least(delay);
+    let due = (delay > retry_tier.delay)
+        .then(|| context.now + TimeDelta::from_std(delay).unwrap_or_default());
     Outcome::RetryLater {
-        rung,
+        retry_tier,
         counted: true,
         due,
         class,
@@ -174,10 +174,10 @@ mod tests {
     use super::*;
     use crate::failure::Blocked;
 
-    fn context<'a>(trail: &'a Trail, policy: &'a RetryPolicy) -> Context<'a> {
+    fn context<'a>(metadata: &'a DeliveryMetadata, policy: &'a RetryPolicy) -> Context<'a> {
         let now = DateTime::from_timestamp(1_800_000_000, 0).expect("a valid instant");
         Context {
-            trail,
+            metadata,
             policy,
             now,
             first_received: now,
@@ -186,24 +186,27 @@ mod tests {
     }
 
     fn outcome(answer: Result<Handled, Failure>, attempt: u32, age_hours: i64) -> String {
-        let trail = Trail {
+        let metadata = DeliveryMetadata {
             attempt,
-            ..Trail::default()
+            ..DeliveryMetadata::default()
         };
         let policy = RetryPolicy::default();
-        let mut context = context(&trail, &policy);
+        let mut context = context(&metadata, &policy);
         context.first_received = context.now - TimeDelta::hours(age_hours);
         match decide(answer, context) {
             Outcome::Ack(reason) => format!("ack {reason}"),
             Outcome::RetryLater {
-                rung, counted, due, ..
+                retry_tier,
+                counted,
+                due,
+                ..
             } => {
                 let due = due
                     .map(|due| format!(" due {}s", (due - context.now).num_seconds()))
                     .unwrap_or_default();
                 format!(
                     "retry {}{}{due}",
-                    rung.name,
+                    retry_tier.name,
                     if counted { " counted" } else { "" }
                 )
             }
@@ -281,17 +284,20 @@ mod tests {
             (10, 3, "1s"),
             (30, 120, "30s"),
         ] {
-            let trail = Trail {
+            let metadata = DeliveryMetadata {
                 waits,
-                ..Trail::default()
+                ..DeliveryMetadata::default()
             };
-            let Outcome::RetryLater { rung, counted, .. } =
-                busy(Duration::from_secs(left), context(&trail, &policy))
+            let Outcome::RetryLater {
+                retry_tier,
+                counted,
+                ..
+            } = busy(Duration::from_secs(left), context(&metadata, &policy))
             else {
                 panic!("a busy lease is a wait");
             };
             assert_eq!(
-                (rung.name, counted),
+                (retry_tier.name, counted),
                 (expected, false),
                 "{waits} waits, {left} s left"
             );

@@ -9,24 +9,24 @@ use event::{Event, VersionScheme};
 use uuid::Uuid;
 
 use crate::connection::{Connection, ConnectionAnswer, ConnectionState};
+use crate::delivery::{DeliveryMetadata, Job};
 use crate::facets::Facets;
 use crate::outcome::{AckReason, DeadClass, HoldCause, Outcome};
-use crate::policy::Rung;
-use crate::trail::{Job, Trail};
+use crate::policy::RetryTier;
 
 /// A version this far ahead of the store's clock is refused before its link is touched (docs/events.md).
 pub const FUTURE_LIMIT: Duration = Duration::from_secs(300);
 
 /// A copy that came back before its time goes on waiting.
 pub fn due(job: &Job, now: DateTime<Utc>) -> Option<Outcome> {
-    let due = job.delivery.trail.due?;
-    // A rung is late by milliseconds, never early: less than this is "now".
+    let due = job.delivery.metadata.due?;
+    // A retry tier is late by milliseconds, never early: less than this is "now".
     let left = (due - now)
         .to_std()
         .ok()
         .filter(|left| *left > Duration::from_millis(50))?;
     Some(Outcome::RetryLater {
-        rung: Rung::that_fits(left),
+        retry_tier: RetryTier::that_fits(left),
         counted: false,
         due: Some(due),
         class: DeadClass::Unavailable,
@@ -43,24 +43,29 @@ pub struct Destination {
 
 /// Where an event goes.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Course {
+pub enum Route {
     To(Destination),
     /// One copy for each; at least two.
-    Cut(Vec<Destination>),
+    FanOut(Vec<Destination>),
     /// Nowhere.
     Refused(Outcome),
 }
 
 /// An event goes to every connection of its tenant that is on, there to every facet that its worker makes of it; a copy only to
-/// the connection and the facet that it names. Only where these are several it must be cut (docs/decisions/0010).
-pub fn course(answer: &ConnectionAnswer, event: &Event, trail: &Trail, facets: Facets) -> Course {
-    let connections = match connections(answer, trail.connection) {
+/// the connection and the facet that it names. Only where these are several it must be fanned out (docs/decisions/0010).
+pub fn route(
+    answer: &ConnectionAnswer,
+    event: &Event,
+    metadata: &DeliveryMetadata,
+    facets: Facets,
+) -> Route {
+    let connections = match connections(answer, metadata.connection) {
         Ok(connections) => connections,
-        Err(outcome) => return Course::Refused(outcome),
+        Err(outcome) => return Route::Refused(outcome),
     };
-    let named = trail.facet.as_deref();
+    let named = metadata.facet.as_deref();
     let Ok(facets) = facets.wanted(event.event_type, event.entity(), named) else {
-        return Course::Refused(unknown_facet(event, named.unwrap_or_default()));
+        return Route::Refused(unknown_facet(event, named.unwrap_or_default()));
     };
     let destination = |connection: &Arc<Connection>, facet| Destination {
         connection: Arc::clone(connection),
@@ -72,8 +77,8 @@ pub fn course(answer: &ConnectionAnswer, event: &Event, trail: &Trail, facets: F
     });
     let all: Vec<_> = all.collect();
     match <[_; 1]>::try_from(all) {
-        Ok([only]) => Course::To(only),
-        Err(several) => Course::Cut(several),
+        Ok([only]) => Route::To(only),
+        Err(several) => Route::FanOut(several),
     }
 }
 

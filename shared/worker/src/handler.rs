@@ -5,11 +5,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 
+use crate::delivery::Job;
 use crate::facets::Facets;
 use crate::failure::Failure;
 use crate::outcome::AckReason;
 use crate::policy::RetryPolicy;
-use crate::trail::Job;
 
 /// Why an event must come back although nothing failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum WaitCause {
     /// Too much of the send window or of the handler's deadline is gone.
     TooLate,
     /// Claimed only alone in its process, and that is not possible now.
-    Alone,
+    Exclusive,
     /// The partner's in-process limits.
     Limited,
     /// The database did not answer; what was called is in the effect row.
@@ -43,7 +43,7 @@ impl WaitCause {
             Self::Reference => "a record that it names has become another one at the partner",
             Self::TokenLost => "the record's lease was taken meanwhile",
             Self::TooLate => "too little time left for the call",
-            Self::Alone => "must run alone in its process",
+            Self::Exclusive => "must run alone in its process",
             Self::Limited => "the partner's limits leave no room now",
             Self::Store => "the database did not answer",
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-use crate::policy::Rung;
+use crate::policy::RetryTier;
 
 macro_rules! names {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
@@ -48,7 +48,7 @@ names! {
         Deleted = "deleted",
         Resolved = "resolved",
         Rechecked = "rechecked",
-        Cut = "cut",
+        FannedOut = "fanned_out",
     }
 }
 
@@ -134,10 +134,10 @@ pub enum WaitsFor {
 pub enum Outcome {
     Ack(AckReason),
     RetryLater {
-        rung: Rung,
+        retry_tier: RetryTier,
         /// A failed call counts as an attempt; a wait does not.
         counted: bool,
-        /// A copy that returns before this goes on to the next fitting rung.
+        /// A copy that returns before this goes on to the next fitting retry tier.
         due: Option<DateTime<Utc>>,
         class: DeadClass,
         reason: String,

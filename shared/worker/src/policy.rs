@@ -1,58 +1,58 @@
-//! Rungs and limits of retrying.
+//! Retry tiers and limits of retrying.
 
 use std::time::Duration;
 
-/// One delay queue per rung and worker; its TTL is part of its name, so a new delay is a new queue.
+/// One delay queue per retry tier and worker; its TTL is part of its name, so a new delay is a new queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Rung {
+pub struct RetryTier {
     pub name: &'static str,
     pub delay: Duration,
 }
 
 /// `kurir.<worker>.retry.<name>`, shortest first.
-pub const RUNGS: [Rung; 6] = [
-    Rung {
+pub const RETRY_TIERS: [RetryTier; 6] = [
+    RetryTier {
         name: "1s",
         delay: Duration::from_secs(1),
     },
-    Rung {
+    RetryTier {
         name: "5s",
         delay: Duration::from_secs(5),
     },
-    Rung {
+    RetryTier {
         name: "30s",
         delay: Duration::from_secs(30),
     },
-    Rung {
+    RetryTier {
         name: "2m",
         delay: Duration::from_secs(120),
     },
-    Rung {
+    RetryTier {
         name: "10m",
         delay: Duration::from_secs(600),
     },
-    Rung {
+    RetryTier {
         name: "1h",
         delay: Duration::from_secs(3600),
     },
 ];
 
-impl Rung {
-    /// The smallest rung of at least `delay`: only backoff rounds up. Above the last one, the last one.
+impl RetryTier {
+    /// The smallest retry tier of at least `delay`: only backoff rounds up. Above the last one, the last one.
     pub fn at_least(delay: Duration) -> Self {
-        RUNGS
+        RETRY_TIERS
             .into_iter()
-            .find(|rung| rung.delay >= delay)
-            .unwrap_or(RUNGS[RUNGS.len() - 1])
+            .find(|retry_tier| retry_tier.delay >= delay)
+            .unwrap_or(RETRY_TIERS[RETRY_TIERS.len() - 1])
     }
 
-    /// The largest rung that fits into the time left, at least the first: a wait for a known moment.
+    /// The largest retry tier that fits into the time left, at least the first: a wait for a known moment.
     pub fn that_fits(left: Duration) -> Self {
-        RUNGS
+        RETRY_TIERS
             .into_iter()
             .rev()
-            .find(|rung| rung.delay <= left)
-            .unwrap_or(RUNGS[0])
+            .find(|retry_tier| retry_tier.delay <= left)
+            .unwrap_or(RETRY_TIERS[0])
     }
 }
 
@@ -91,11 +91,11 @@ mod tests {
     #[test]
     fn backoff_rounds_up_and_a_wait_rounds_down() {
         let secs = Duration::from_secs;
-        assert_eq!(Rung::at_least(secs(6)).name, "30s");
-        assert_eq!(Rung::at_least(secs(5)).name, "5s");
-        assert_eq!(Rung::at_least(secs(90_000)).name, "1h");
-        assert_eq!(Rung::that_fits(secs(29)).name, "5s");
-        assert_eq!(Rung::that_fits(Duration::from_millis(3)).name, "1s");
-        assert_eq!(Rung::that_fits(secs(180)).name, "2m");
+        assert_eq!(RetryTier::at_least(secs(6)).name, "30s");
+        assert_eq!(RetryTier::at_least(secs(5)).name, "5s");
+        assert_eq!(RetryTier::at_least(secs(90_000)).name, "1h");
+        assert_eq!(RetryTier::that_fits(secs(29)).name, "5s");
+        assert_eq!(RetryTier::that_fits(Duration::from_millis(3)).name, "1s");
+        assert_eq!(RetryTier::that_fits(secs(180)).name, "2m");
     }
 }

@@ -9,10 +9,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::budget::Purse;
+use crate::budget::PermitPool;
 use crate::connection::{Connection, ConnectionAnswer};
+use crate::delivery::Job;
 use crate::outcome::{AckReason, HoldCause, WaitsFor};
-use crate::trail::Job;
 
 /// The store could not answer: nothing is decided, the delivery stays unacked and the step is repeated.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ pub trait Connections: Send + Sync + 'static {
 /// The permits of connections. Never waits: what is lacking is asked for in the background.
 pub trait Budgets: Send + Sync + 'static {
     /// The same one for the same connection, with its settings as given.
-    fn purse(&self, connection: &Connection) -> Arc<Purse>;
+    fn permit_pool(&self, connection: &Connection) -> Arc<PermitPool>;
 
     /// Changes whenever an event that waits in memory may be admitted.
     fn moved(&self) -> watch::Receiver<u64>;
@@ -49,7 +49,7 @@ pub enum Verdict<G> {
     /// Another worker has the link; `left` until its lease ends.
     Busy { left: Duration },
     /// Two claims of this event never came back: only alone in its process.
-    Alone,
+    Exclusive,
     /// The event cannot be claimed: its link waits for a person.
     Hold {
         cause: HoldCause,
@@ -83,11 +83,11 @@ pub struct Leased {
 pub trait Claims: Send + Sync + 'static {
     type Grant: Send + 'static;
 
-    /// One verdict per job, in order. `alone`: the caller vouches that nothing else runs in this process.
+    /// One verdict per job, in order. `exclusive`: the caller vouches that nothing else runs in this process.
     fn claim<'a>(
         &'a self,
         jobs: &'a [Job],
-        alone: bool,
+        exclusive: bool,
     ) -> BoxFuture<'a, Result<Vec<Verdict<Self::Grant>>, PortError>>;
 
     /// Returns leases whose handling ended without completing; a token that is not ours any more changes nothing.
@@ -132,7 +132,7 @@ pub trait Holds: Send + Sync + 'static {
 
 /// An event that several links are to get, of several connections or facets.
 #[derive(Clone, Debug)]
-pub struct CutItem {
+pub struct FanOutItem {
     pub worker: &'static str,
     pub job: Job,
     pub copies: Vec<CutCopy>,
@@ -146,10 +146,10 @@ pub struct CutCopy {
     pub facet: Option<&'static str>,
 }
 
-pub trait Cuts: Send + Sync + 'static {
+pub trait FanOut: Send + Sync + 'static {
     /// Commits all copies or none, each on its way to the worker's own queue, with its connection and its facet named. The second time it
     /// commits them once more: who gets the second ones finds the work done.
-    fn cut(&self, item: CutItem) -> BoxFuture<'_, Result<(), PortError>>;
+    fn fan_out(&self, item: FanOutItem) -> BoxFuture<'_, Result<(), PortError>>;
 }
 
 /// A state event that brought neither version nor time.

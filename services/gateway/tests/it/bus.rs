@@ -49,7 +49,7 @@ async fn real(bus: testkit::Broker) -> Real {
     let deps = Deps {
         tokens: Arc::new(StoredTokens(pool)),
         publisher: Arc::new(publisher),
-        measures: gateway::Measures::default(),
+        metrics: gateway::Metrics::default(),
     };
     let (http, _served) = serve(deps, &generous()).await;
     Real {

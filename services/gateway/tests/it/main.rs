@@ -122,7 +122,7 @@ pub(crate) async fn start(settings: &Settings) -> Gateway {
         Deps {
             tokens: tokens.clone(),
             publisher: bus.clone(),
-            measures: gateway::Measures::default(),
+            metrics: gateway::Metrics::default(),
         },
         settings,
     )

@@ -39,12 +39,12 @@ async fn fallen_back(rig: &Rig, newest: &Value) -> Vec<Uuid> {
     .expect("the links")
 }
 
-/// (connection, link, the header) of the only letter.
-async fn letter(rig: &Rig) -> (Option<Uuid>, Option<i64>, Option<String>) {
+/// (connection, link, the header) of the only dead letter.
+async fn dead_letter(rig: &Rig) -> (Option<Uuid>, Option<i64>, Option<String>) {
     sqlx::query_as("select connection_id, link_id, headers ->> 'x-connection' from dead_letter")
         .fetch_one(&rig.pool)
         .await
-        .expect("one letter")
+        .expect("one dead letter")
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_copy_that_dies_at_the_broker_is_its_accounts() {
     rig.start(LEDGER);
     rig.until_dead(1).await;
     assert_eq!(fallen_back(&rig, &newer).await, [second]);
-    let (connection, link, named) = letter(&rig).await;
+    let (connection, link, named) = dead_letter(&rig).await;
     assert_eq!(
         (connection, link.is_some(), named),
         (Some(second), true, Some(second.to_string()))
@@ -66,7 +66,7 @@ async fn a_copy_that_dies_at_the_broker_is_its_accounts() {
 
 /// Nobody knew yet for which it was, so nothing of either is undone.
 #[tokio::test]
-async fn what_dies_before_it_is_cut_is_nobodys() {
+async fn what_dies_before_the_fan_out_is_nobodys() {
     let mut rig = Rig::new().await;
     let first = rig.tenant_with_connection("shop").await;
     let second = rig.account("shop", "croatia").await;
@@ -75,7 +75,7 @@ async fn what_dies_before_it_is_cut_is_nobodys() {
     rig.start(LEDGER);
     rig.until_dead(1).await;
     assert!(fallen_back(&rig, &newer).await.is_empty());
-    assert_eq!(letter(&rig).await, (None, None, None));
+    assert_eq!(dead_letter(&rig).await, (None, None, None));
 }
 
 /// Its replay must be that account's too, when another one has been added.
@@ -88,7 +88,7 @@ async fn a_death_at_the_only_account_names_it() {
     rig.start(LEDGER);
     rig.until_dead(1).await;
     assert_eq!(
-        letter(&rig).await,
+        dead_letter(&rig).await,
         (Some(only), None, Some(only.to_string()))
     );
 }
@@ -106,5 +106,5 @@ async fn a_copy_for_a_wrong_connection_touches_nothing() {
     rig.start(LEDGER);
     rig.until_dead(1).await;
     assert!(fallen_back(&rig, &newer).await.is_empty());
-    assert_eq!(letter(&rig).await, (None, None, None));
+    assert_eq!(dead_letter(&rig).await, (None, None, None));
 }

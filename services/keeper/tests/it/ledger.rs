@@ -53,37 +53,40 @@ async fn what_a_worker_gave_up_is_committed_with_its_reasons() {
         .fetch_one(rig.database.pool())
         .await
         .expect("the row");
-    let story = show(&rig.pool, Scope::Everything, id)
+    let timeline = show(&rig.pool, Scope::Everything, id)
         .await
         .expect("a story");
-    let letter = &story.letter;
-    assert_eq!(letter.worker, WORKER);
-    assert_eq!(letter.tenant.as_deref(), Some("shop"));
-    assert_eq!(letter.connection_id, Some(connection));
-    assert_eq!(letter.source.as_deref(), event["source"].as_str());
-    assert_eq!(letter.event_id.as_deref(), event["id"].as_str());
-    assert_eq!(letter.event_type.as_deref(), Some("crm.contact.created.v1"));
-    assert_eq!(letter.class, "refused");
-    assert_eq!(letter.fingerprint, "refused:shape");
-    assert_eq!(letter.message.as_deref(), Some("the partner said no"));
+    let dead_letter = &timeline.dead_letter;
+    assert_eq!(dead_letter.worker, WORKER);
+    assert_eq!(dead_letter.tenant.as_deref(), Some("shop"));
+    assert_eq!(dead_letter.connection_id, Some(connection));
+    assert_eq!(dead_letter.source.as_deref(), event["source"].as_str());
+    assert_eq!(dead_letter.event_id.as_deref(), event["id"].as_str());
     assert_eq!(
-        letter.trace_id.as_deref(),
+        dead_letter.event_type.as_deref(),
+        Some("crm.contact.created.v1")
+    );
+    assert_eq!(dead_letter.class, "refused");
+    assert_eq!(dead_letter.fingerprint, "refused:shape");
+    assert_eq!(dead_letter.message.as_deref(), Some("the partner said no"));
+    assert_eq!(
+        dead_letter.trace_id.as_deref(),
         Some("0af7651916cd43dd8448eb211c80319c")
     );
-    assert_eq!(letter.last_at.timestamp_millis(), 1_800_000_000_123);
+    assert_eq!(dead_letter.last_at.timestamp_millis(), 1_800_000_000_123);
     assert!(
-        letter.k.is_some(),
+        dead_letter.k.is_some(),
         "a state event with a time has an order key"
     );
-    assert_eq!(story.message.body.0, bytes(&event));
-    assert_eq!(story.history.len(), 1);
+    assert_eq!(timeline.message.body.0, bytes(&event));
+    assert_eq!(timeline.history.len(), 1);
     assert_eq!(
-        letter.id,
+        dead_letter.id,
         store::links::dead_id(
             WORKER,
-            letter.tenant.as_deref().unwrap_or_default(),
-            letter.source.as_deref().unwrap_or_default(),
-            letter.event_id.as_deref().unwrap_or_default(),
+            dead_letter.tenant.as_deref().unwrap_or_default(),
+            dead_letter.source.as_deref().unwrap_or_default(),
+            dead_letter.event_id.as_deref().unwrap_or_default(),
             Some(connection),
             None
         )
@@ -280,9 +283,9 @@ async fn an_event_that_expired_under_another_tenants_key_is_nobodys() {
     );
 }
 
-/// A platform that both use counts its events for each of them; with two accounts nothing else tells the letters apart.
+/// A platform that both use counts its events for each of them; with two accounts nothing else tells the dead letters apart.
 #[tokio::test]
-async fn two_tenants_with_one_source_and_one_id_have_a_letter_each() {
+async fn two_tenants_with_one_source_and_one_id_have_a_dead_letter_each() {
     let mut rig = Rig::new().await;
     for tenant in ["other", "shop"] {
         rig.tenant_with_connection(tenant).await;
@@ -456,20 +459,20 @@ async fn a_broker_made_copy_that_comes_again_is_the_same_death() {
     for round in 0..2 {
         die_by_the_broker(&rig, &event).await;
         // Somebody had it before and did not acknowledge it.
-        let hand = broker::Hand::open(&rig.ours, &rig.dead_queue())
+        let cursor = broker::QueueCursor::open(&rig.ours, &rig.dead_queue())
             .await
             .expect("a look");
-        let seen = hand.take().await.expect("a look");
+        let seen = cursor.take().await.expect("a look");
         assert!(seen.is_some(), "round {round}");
-        hand.close().await;
+        cursor.close().await;
         rig.start(LEDGER);
         let queue = rig.dead_queue();
         let readiness = rig.readiness.clone();
         wait_until(
             "it is committed",
             SOON,
-            async || readiness.measures.buried_in_all(),
-            |buried| *buried == round + 1,
+            async || readiness.metrics.recorded_in_all(),
+            |recorded| *recorded == round + 1,
         )
         .await;
         rig.until_empty(&queue).await;
@@ -545,14 +548,14 @@ async fn an_event_without_version_and_time_dies_under_its_pinned_version() {
     rig.die(bytes(&event), note("refused", 5)).await;
     rig.start(LEDGER);
     rig.until_dead(1).await;
-    let story_of: Uuid = sqlx::query_scalar("select id from dead_letter")
+    let timeline_of: Uuid = sqlx::query_scalar("select id from dead_letter")
         .fetch_one(rig.database.pool())
         .await
         .expect("the row");
-    let story = show(&rig.pool, Scope::Everything, story_of)
+    let timeline = show(&rig.pool, Scope::Everything, timeline_of)
         .await
         .expect("a story");
-    let key = story.letter.k.expect("a key").to_string();
+    let key = timeline.dead_letter.k.expect("a key").to_string();
     assert!(key.starts_with("1700000000000000 "), "{key}");
 }
 

@@ -130,7 +130,7 @@ async fn replicas_share_the_rows() {
         (1500, 1500),
         "nobody crashed, so none is doubled"
     );
-    assert_eq!(rig.readiness.measures.relayed.get(), 1500);
+    assert_eq!(rig.readiness.metrics.relayed.get(), 1500);
 }
 
 #[tokio::test]

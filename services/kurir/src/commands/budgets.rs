@@ -85,7 +85,7 @@ pub(crate) async fn run(context: &Context, given: Budgets) -> Done {
                 true => "no connection has been called yet".to_owned(),
                 false => rows
                     .iter()
-                    .map(|row| told(row, now))
+                    .map(|row| render(row, now))
                     .collect::<Vec<_>>()
                     .join("\n\n"),
             })
@@ -127,7 +127,7 @@ pub(crate) async fn run(context: &Context, given: Budgets) -> Done {
     }
 }
 
-fn told(row: &Budget, now: DateTime<Utc>) -> String {
+fn render(row: &Budget, now: DateTime<Utc>) -> String {
     let id: Uuid = row.connection_id;
     let ago = |moment: DateTime<Utc>| lasting(now - moment);
     let cooldown = row.cooldown_until.map(|until| {

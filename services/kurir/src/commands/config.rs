@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::context::Context;
 use crate::exit::Done;
 use crate::fleet;
-use crate::output::{Output, say, table};
+use crate::output::{Output, print, table};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -38,7 +38,7 @@ pub(crate) fn run(file: Option<PathBuf>, given: Config) -> Done {
             .chain(of_sections)
             .map(str::trim_end)
             .collect();
-        return say(&tables.join("\n\n"));
+        return print(&tables.join("\n\n"));
     }
     let shown = Context::load(file, &[])?.loaded.shown;
     let by_path: Map<String, Value> = shown

@@ -45,7 +45,7 @@ What failed alike has one fingerprint; `replay --group` takes all of one.
 Example:
   kurir dead-letters groups --since 1d")]
     Groups(Groups),
-    /// Tells one dead letter's whole story: what was tried, what the partner said, what would help
+    /// Prints one dead letter's whole timeline: what was tried, what the partner said, what would help
     #[command(
         after_help = "Example:\n  kurir dead-letters show 3f0f6c0e-6c1b-5a54-9f56-0f6d9d8c8c11"
     )]
@@ -64,7 +64,7 @@ Examples:
     #[command(after_help = "\
 Repair the cause first; `show` names it. A plan comes first: how many, whose, how long. The keeper sends one per second,
 then 2, 5, 20 ... while all goes well, and stops by itself when more than half of the last 20 fail. The command waits for
-the end; Ctrl-C leaves the replay running in the keeper. Exit code 0 only if every letter's content is at its partner.
+the end; Ctrl-C leaves the replay running in the keeper. Exit code 0 only if every dead letter's content is at its partner.
 
 Examples:
   kurir dead-letters replay 3f0f6c0e-6c1b-5a54-9f56-0f6d9d8c8c11
@@ -181,7 +181,7 @@ fn in_state(given: &Filters, state: String) -> Filter {
     }
 }
 
-/// The letters that a change is for: named, filtered, or all of them, which must be said.
+/// The dead letters that a change is for: named, filtered, or all of them, which must be said.
 fn chosen(ids: Vec<Uuid>, given: &Filters, all: bool) -> Done<Filter> {
     if ids.len() > IDS_LIMIT {
         let message = format!("at most {IDS_LIMIT} ids at once");
@@ -199,7 +199,7 @@ fn chosen(ids: Vec<Uuid>, given: &Filters, all: bool) -> Done<Filter> {
     Ok(filter)
 }
 
-fn letter(text: &str) -> Result<Uuid, String> {
+fn dead_letter(text: &str) -> Result<Uuid, String> {
     number(text, "a dead letter's id", "kurir dead-letters list")
 }
 

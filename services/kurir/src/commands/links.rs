@@ -1,4 +1,4 @@
-//! `kurir links`: records, their copies at partners, and their whole story.
+//! `kurir links`: records, their copies at partners, and their whole timeline.
 
 mod list;
 mod show;
@@ -17,7 +17,7 @@ use list::List;
 pub(crate) enum Links {
     /// Lists records and their copies
     List(List),
-    /// Tells one record's whole story: versions, calls to the partner, what waits, what happened
+    /// Prints one record's whole timeline: versions, calls to the partner, what waits, what happened
     #[command(
         after_help = "Example:\n  kurir links show 12\n  kurir links show contact/512 --tenant acme"
     )]
@@ -62,8 +62,8 @@ pub(crate) async fn run(context: &Context, command: Links) -> Done {
         } => {
             let scope = scope(tenant.as_ref());
             let id = operations::links::find(&pool, scope, &record).await?;
-            let story = store::links_read::story(&pool, scope, id).await?;
-            output.show(&story, show::tell)
+            let timeline = store::links_read::timeline(&pool, scope, id).await?;
+            output.show(&timeline, show::render)
         }
         Links::Settle {
             record,

@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context, command: Notifications) -> Done {
             let scope = scope(tenant.as_ref());
             let rows = list(&pool, scope, one_more(limit)).await?;
             let held =
-                operations::waiting::told(&pool, scope, &store::held::Filter::default()).await?;
+                operations::waiting::render(&pool, scope, &store::held::Filter::default()).await?;
             output.page(&Page::whole(rows, limit), |rows| {
                 let heads = ["id", "tenant", "at", "told", "what"];
                 let list = table(&heads, rows.iter().map(row).collect(), "nothing to tell");

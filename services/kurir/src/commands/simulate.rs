@@ -117,8 +117,8 @@ pub(crate) async fn run(given: Simulate) -> Done {
         };
         Failed::new(Exit::Refused, refused)
     })?;
-    given.output.show(&told(kind, simulator.as_ref()), |_| {
-        tell(kind, simulator.as_ref())
+    given.output.show(&as_json(kind, simulator.as_ref()), |_| {
+        render(kind, simulator.as_ref())
     })?;
     shutdown.cancelled().await;
     simulator.stop().await;
@@ -145,17 +145,17 @@ fn start(given: &Simulate) -> Done<Start> {
     })
 }
 
-fn told(kind: &Kind, simulator: &dyn Running) -> Value {
-    let mut told = json!({
+fn as_json(kind: &Kind, simulator: &dyn Running) -> Value {
+    let mut as_json = json!({
         "url": simulator.base_url(),
         "control": simulator.control_url(),
         "went_on": simulator.went_on(),
     });
-    told[kind.accounts] = json!(simulator.accounts());
-    told
+    as_json[kind.accounts] = json!(simulator.accounts());
+    as_json
 }
 
-fn tell(kind: &Kind, simulator: &dyn Running) -> String {
+fn render(kind: &Kind, simulator: &dyn Running) -> String {
     let state = match simulator.went_on() {
         None => "",
         Some(true) => "\nit goes on from its state file",

@@ -1,11 +1,11 @@
 //! `kurir unrouted`: events that no worker's queue took, in the queue where they are kept. The queue is the only copy: what
 //! is not routed or dropped goes back when the command ends, however it ends.
 
+mod inspection;
 mod removal;
 mod route;
-mod seen;
 
-use broker::{Broker, Hand};
+use broker::{Broker, QueueCursor};
 use clap::Subcommand;
 use event::TenantId;
 use operations::count;
@@ -16,9 +16,9 @@ use crate::context::Context;
 use crate::exit::Done;
 use crate::fleet::{broker, topology};
 use crate::output::{Output, Page, table};
+use inspection::{Seen, UnroutedFilter, Why, fits, see};
 use removal::Removal;
 use route::{Routed, route};
-use seen::{Seen, UnroutedFilter, Why, fits, see};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Unrouted {
@@ -137,7 +137,7 @@ pub(crate) async fn run(context: &Context, command: Unrouted) -> Done {
                 )
                 .await?;
             }
-            output.show(&routed, told)
+            output.show(&routed, render)
         }
         Unrouted::Drop {
             id,
@@ -173,10 +173,10 @@ async fn look(
     limit: usize,
 ) -> Done<(Vec<Seen>, bool)> {
     let (ready, _consumers) = broker::depth(broker, queue).await?.unwrap_or_default();
-    let hand = Hand::open(broker, queue).await?;
+    let cursor = QueueCursor::open(broker, queue).await?;
     let mut found = Vec::new();
     for _ in 0..limit {
-        let Some(taken) = hand.take().await? else {
+        let Some(taken) = cursor.take().await? else {
             break;
         };
         let seen = see(&taken.message);
@@ -184,7 +184,7 @@ async fn look(
             found.push(seen);
         }
     }
-    hand.close().await;
+    cursor.close().await;
     Ok((found, ready as usize > limit))
 }
 
@@ -228,7 +228,7 @@ fn looks(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("a number from 1 to {MOST}"))
 }
 
-fn told(routed: &Routed) -> String {
+fn render(routed: &Routed) -> String {
     let left = match routed.left {
         0 => "none is left".to_owned(),
         left => format!(

@@ -2,15 +2,15 @@
 //! the database, as `kurir dead-letters show` reads it.
 
 use operations::dead_letters::advice;
-use store::dead_letters::Story;
+use store::dead_letters::Timeline;
 
 use crate::fleet::workers;
 use crate::output::{at, short};
 
 const MESSAGE_WIDTH: usize = 90;
 
-pub(super) fn tell(before: &Story, after: &Story) -> String {
-    let letter = &before.letter;
+pub(super) fn render(before: &Timeline, after: &Timeline) -> String {
+    let dead_letter = &before.dead_letter;
     let steps: Vec<String> = advice(before, workers())
         .iter()
         .take(2)
@@ -24,17 +24,20 @@ pub(super) fn tell(before: &Story, after: &Story) -> String {
             "it happened",
             format!(
                 "{} of {} was refused at {}: {}",
-                letter.subject.as_deref().unwrap_or_default(),
-                letter.tenant.as_deref().unwrap_or_default(),
-                at(letter.last_at),
-                short(letter.message.as_deref().unwrap_or_default(), MESSAGE_WIDTH)
+                dead_letter.subject.as_deref().unwrap_or_default(),
+                dead_letter.tenant.as_deref().unwrap_or_default(),
+                at(dead_letter.last_at),
+                short(
+                    dead_letter.message.as_deref().unwrap_or_default(),
+                    MESSAGE_WIDTH
+                )
             ),
         ),
         (
             "is kept",
             format!(
                 "{} ({}), as dead letter {}",
-                letter.state, letter.class, letter.id
+                dead_letter.state, dead_letter.class, dead_letter.id
             ),
         ),
         ("explained", steps.join("\n               ")),
@@ -47,7 +50,7 @@ pub(super) fn tell(before: &Story, after: &Story) -> String {
             "replayed",
             format!(
                 "the same event once more, straight to its worker: now {}{}",
-                after.letter.state,
+                after.dead_letter.state,
                 match &after.link {
                     Some(link) => format!(
                         ", Metakocka has it as {}",
@@ -64,7 +67,7 @@ pub(super) fn tell(before: &Story, after: &Story) -> String {
         .collect();
     format!(
         "One failure from end to end (`kurir dead-letters show {}` tells all of it):\n\n{}",
-        letter.id,
+        dead_letter.id,
         told.join("\n")
     )
 }

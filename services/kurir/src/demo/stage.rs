@@ -320,7 +320,7 @@ impl Stage {
     }
 
     /// Of a dead letter, as it is now.
-    pub(super) async fn story(&self, id: uuid::Uuid) -> Done<store::dead_letters::Story> {
+    pub(super) async fn timeline(&self, id: uuid::Uuid) -> Done<store::dead_letters::Timeline> {
         let tenant = &self.tenants[1].id;
         Ok(store::dead_letters::show(&self.pool, Scope::Tenant(tenant), id).await?)
     }

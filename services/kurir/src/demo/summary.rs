@@ -5,14 +5,14 @@ use simulators::metakocka::Counts;
 use store::dead_letters::DeadLetter;
 
 use super::Demo;
-use super::look::{Outcome, Seen};
+use super::check::{Outcome, Seen};
 use super::stage::{Published, Stage};
 use crate::output::{short, table};
 
 const MESSAGE_WIDTH: usize = 64;
 const NEXT: &str = "Next: `make demo KEEP=1` leaves all of it running and says where to look; `DEMO_SEED=2 make demo` is another day.";
 
-pub(super) fn tell(
+pub(super) fn render(
     stage: &Stage,
     published: &Published,
     outcome: &Outcome,
@@ -51,7 +51,7 @@ pub(super) fn tell(
         failure,
         format!(
             "Dead letters that are left, kept until a person decides:\n\n{}",
-            indented(&letters(dead)),
+            indented(&dead_letters(dead)),
         ),
         if keep { String::new() } else { NEXT.to_owned() },
     ]
@@ -105,13 +105,13 @@ fn wrong(tenants: &[Seen]) -> String {
         .join("\n")
 }
 
-fn letters(dead: &[DeadLetter]) -> String {
-    let row = |letter: &DeadLetter| {
-        let message = letter.message.as_deref().unwrap_or_default();
-        let subject = letter.subject.clone().unwrap_or_default();
+fn dead_letters(dead: &[DeadLetter]) -> String {
+    let row = |dead_letter: &DeadLetter| {
+        let message = dead_letter.message.as_deref().unwrap_or_default();
+        let subject = dead_letter.subject.clone().unwrap_or_default();
         vec![
-            letter.id.to_string(),
-            letter.class.clone(),
+            dead_letter.id.to_string(),
+            dead_letter.class.clone(),
             subject,
             short(message, MESSAGE_WIDTH),
         ]

@@ -4,7 +4,7 @@ use operations::doctor::{Finding, Subject, listed};
 use serde_json::Value;
 
 use super::Ground;
-use crate::management::not_told;
+use crate::management::no_answer;
 
 const SUBJECT: Subject = Subject::Broker;
 /// The oldest version whose quorum queues dead-letter at least once.
@@ -109,7 +109,7 @@ fn recent(version: &str) -> Finding {
 }
 
 fn refused(check: &str, status: u16, next: &str) -> Finding {
-    Finding::not_checked(SUBJECT, check, not_told(status)).next(next)
+    Finding::not_checked(SUBJECT, check, no_answer(status)).next(next)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use operations::count;
 use operations::doctor::{Finding, Subject, listed};
 use regex::Regex;
 use serde_json::Value;
-use worker::RUNGS;
+use worker::RETRY_TIERS;
 
 use super::Ground;
 use crate::exit::Failed;
@@ -59,8 +59,8 @@ fn of_publishers(topology: &broker::Topology) -> Vec<(Right, String)> {
 /// And what its queues ask for: their dead letters go through the default exchange, as copies do.
 fn of_consumer(topology: &broker::Topology, worker: &str) -> Vec<(Right, String)> {
     let mut needed = of_publishers(topology);
-    let rungs = RUNGS.map(|rung| topology.rung(worker, rung));
-    let queues = rungs
+    let retry_tiers = RETRY_TIERS.map(|retry_tier| topology.retry_tier(worker, retry_tier));
+    let queues = retry_tiers
         .into_iter()
         .chain([topology.queue(worker), topology.dead(worker)]);
     for queue in queues {
@@ -174,7 +174,10 @@ async fn of_role(ground: &Ground<'_>) -> Finding {
         Ok(pool) => pool,
         Err(because) => return Finding::not_checked(SUBJECT, CHECK, because),
     };
-    let looked = tokio::try_join!(store::examine::server(pool), store::examine::lacking(pool));
+    let looked = tokio::try_join!(
+        store::diagnostics::server(pool),
+        store::diagnostics::lacking(pool)
+    );
     match looked {
         Err(error) => Finding::failed(SUBJECT, CHECK, &Failed::from(error)),
         Ok((server, lacking)) if lacking.is_empty() => Finding::ok(

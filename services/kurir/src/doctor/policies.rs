@@ -3,11 +3,11 @@
 use operations::doctor::{Finding, Subject};
 use regex::Regex;
 use serde_json::Value;
-use worker::RUNGS;
+use worker::RETRY_TIERS;
 
 use super::Ground;
 use crate::fleet::{self, queues};
-use crate::management::not_told;
+use crate::management::no_answer;
 
 const SUBJECT: Subject = Subject::Policies;
 
@@ -32,7 +32,7 @@ pub(super) async fn check(ground: &Ground<'_>) -> Vec<Finding> {
             }
             Ok(answer) => {
                 findings.push(
-                    Finding::not_checked(SUBJECT, kind, not_told(answer.status))
+                    Finding::not_checked(SUBJECT, kind, no_answer(answer.status))
                         .next(format!("rabbitmqctl list_{}", kind.replace('-', "_"))),
                 );
             }
@@ -57,8 +57,8 @@ pub(super) async fn check(ground: &Ground<'_>) -> Vec<Finding> {
 fn names(ground: &Ground<'_>) -> (Vec<String>, Vec<String>) {
     let topology = fleet::topology(ground.context);
     let of_workers = queues().into_iter().flat_map(|(worker, _)| {
-        let rungs = RUNGS.map(|rung| topology.rung(worker, rung));
-        rungs
+        let retry_tiers = RETRY_TIERS.map(|retry_tier| topology.retry_tier(worker, retry_tier));
+        retry_tiers
             .into_iter()
             .chain([topology.queue(worker), topology.dead(worker)])
     });

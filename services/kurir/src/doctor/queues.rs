@@ -6,7 +6,7 @@ use broker::Finding as Seen;
 use operations::count;
 use operations::doctor::{Finding, Subject, listed};
 use tokio::time::sleep;
-use worker::RUNGS;
+use worker::RETRY_TIERS;
 
 use super::Ground;
 use crate::exit::Failed;
@@ -210,8 +210,8 @@ async fn stuck(ground: &Ground<'_>) -> Finding {
     let names: Vec<String> = queues()
         .into_iter()
         .flat_map(|(worker, _)| {
-            let rungs = RUNGS.map(|rung| topology.rung(worker, rung));
-            rungs.into_iter().chain([topology.queue(worker)])
+            let retry_tiers = RETRY_TIERS.map(|retry_tier| topology.retry_tier(worker, retry_tier));
+            retry_tiers.into_iter().chain([topology.queue(worker)])
         })
         .collect();
     let looked = match neither(management, &names).await {

@@ -6,7 +6,7 @@ use operations::doctor::{Finding, summary};
 use runtime::visible;
 
 /// Grouped by subject; below each line that is not well, what to do.
-pub(super) fn told(findings: &[Finding]) -> String {
+pub(super) fn render(findings: &[Finding]) -> String {
     let width = |of: fn(&Finding) -> usize| findings.iter().map(of).max().unwrap_or_default();
     let verdicts = width(|one| one.verdict.as_str().len());
     let checks = width(|one| one.check.chars().count());

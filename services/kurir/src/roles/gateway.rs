@@ -27,9 +27,9 @@ pub(super) async fn add(process: &mut Process) -> Done {
     let deps = Deps {
         tokens: Arc::new(StoredTokens(process.pool.clone())),
         publisher: Arc::new(bus),
-        measures: gateway::Measures::default(),
+        metrics: gateway::Metrics::default(),
     };
-    process.show(deps.measures.collectors())?;
+    process.show(deps.metrics.collectors())?;
     let routes = gateway::router(deps, &settings);
     let shutdown = process.shutdown.clone();
     process.tasks.spawn("gateway", async move {

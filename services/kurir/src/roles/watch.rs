@@ -10,7 +10,7 @@ use store::Pool;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::measures::Ping;
+use super::metrics::Ping;
 
 /// How often parts are asked that are well.
 const TURN: Duration = Duration::from_millis(500);

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use broker::{ConsumeSettings, Counters, Readiness};
 use outbound::Client;
 use registry::{System, Worker};
-use store::cuts::Cutter;
-use sync::{Deps, Grant, LinkHolds, LinkWorker, Measures};
+use store::fan_out::OutboxFanOut;
+use sync::{Deps, Grant, LinkHolds, LinkWorker, Metrics};
 use worker::Handler as _;
 
 use super::{Process, watch};
@@ -25,13 +25,13 @@ pub(super) struct Shared {
 struct Reached {
     /// Under the system's policy.
     client: Client,
-    measures: Arc<Measures>,
+    metrics: Arc<Metrics>,
 }
 
 pub(super) async fn add(process: &mut Process, registered: &'static Worker) -> Done {
     let system = registered.system;
     reach(process, system)?;
-    let Reached { client, measures } = &process.shared.systems[system.name];
+    let Reached { client, metrics } = &process.shared.systems[system.name];
     let settings = process.context.settings();
     let partner = (registered.partner)(client, settings.section(system.name))
         .map_err(partners::unreadable)?;
@@ -47,7 +47,7 @@ pub(super) async fn add(process: &mut Process, registered: &'static Worker) -> D
             send_window: settings.sync.send_window,
             rechecks: settings.sync.recheck_after.clone(),
         },
-        measures: Arc::clone(measures),
+        metrics: Arc::clone(metrics),
         partner,
         consumes: registered.consumes,
         facets: registered.facets,
@@ -70,9 +70,9 @@ fn reach(process: &mut Process, system: &'static System) -> Done {
     };
     let client = operations::connections::under(&client, system, process.context.settings())?;
     client.expect(system.name, (system.operations)());
-    let measures = Arc::new(Measures::new(system.name));
-    process.show(measures.collectors())?;
-    let reached = Reached { client, measures };
+    let metrics = Arc::new(Metrics::new(system.name));
+    process.show(metrics.collectors())?;
+    let reached = Reached { client, metrics };
     process.shared.systems.insert(system.name, reached);
     Ok(())
 }
@@ -85,7 +85,10 @@ fn run(process: &mut Process, handler: LinkWorker) -> Done {
     let worker = broker::Worker {
         claims: Arc::new(handler.claims()),
         holds: Arc::new(LinkHolds::new(process.links.clone())),
-        cuts: Arc::new(Cutter::new(process.pool.clone(), process.context.prefix())),
+        fan_out: Arc::new(OutboxFanOut::new(
+            process.pool.clone(),
+            process.context.prefix(),
+        )),
         pins: Arc::clone(&process.pins) as _,
         connections: Arc::clone(&process.connections) as _,
         budgets: Some(Arc::clone(&process.budgets) as _),
@@ -96,7 +99,7 @@ fn run(process: &mut Process, handler: LinkWorker) -> Done {
             prefetch: settings.worker.prefetch,
             lease: settings.sync.lease,
         },
-        alone: process.alone.clone(),
+        exclusive_run: process.exclusive_run.clone(),
         link_of: |grant: &Grant| Some(grant.granted.link.id),
         counters,
         readiness,

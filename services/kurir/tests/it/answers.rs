@@ -11,7 +11,7 @@ use crate::run::{Ran, kurir};
 
 const CONNECTION: &str = "11111111-2222-4333-8444-555555555555";
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-const LETTER: &str = "3f0f6c0e-6c1b-5a54-9f56-0f6d9d8c8c11";
+const DEAD_LETTER: &str = "3f0f6c0e-6c1b-5a54-9f56-0f6d9d8c8c11";
 /// Clears a terminal, sets its title, turns around and hides what follows, and forges a line.
 const POISON: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\u{9b}31m\u{202e}gpj\u{2066}\u{200f}\u{61c}\u{200b}\u{feff}\u{ad}\r\nerror: forged";
 
@@ -55,7 +55,7 @@ impl House {
         kurir(arguments, &environment, "")
     }
 
-    async fn letter(&self, id: &str, died: &str) {
+    async fn dead_letter(&self, id: &str, died: &str) {
         self.sql(&format!(
             "insert into dead_letter (id, worker, tenant, source, event_id, type, subject, state, class, fingerprint, message, body,
                properties, headers, first_at, last_at)
@@ -103,7 +103,7 @@ impl House {
         for statement in statements {
             sqlx::query(statement)
                 .bind(POISON)
-                .bind(LETTER)
+                .bind(DEAD_LETTER)
                 .execute(self.database.pool())
                 .await
                 .unwrap_or_else(|error| panic!("{statement}: {error}"));
@@ -133,7 +133,7 @@ async fn strangers_text_is_harmless_on_a_terminal_and_exact_in_json() {
     let commands: [&[&str]; 11] = [
         &["dead-letters", "list"],
         &["dead-letters", "groups"],
-        &["dead-letters", "show", LETTER],
+        &["dead-letters", "show", DEAD_LETTER],
         &["held", "list"],
         &["held", "show", "1"],
         &["links", "list"],
@@ -226,7 +226,7 @@ async fn every_time_that_a_list_prints_is_read_back_in_every_zone() {
     ];
     for (place, died) in deaths.iter().enumerate() {
         let id = format!("aaaaaaaa-0000-4000-8000-00000000000{place}");
-        house.letter(&id, died).await;
+        house.dead_letter(&id, died).await;
     }
     for zone in [
         "UTC",
@@ -256,7 +256,7 @@ async fn every_time_that_a_list_prints_is_read_back_in_every_zone() {
             }
         }
     }
-    // A day is this machine's: the second letter of the double hour died on the 25th everywhere here, the first not.
+    // A day is this machine's: the second dead letter of the double hour died on the 25th everywhere here, the first not.
     let of_day = |zone: &str, day: &str| {
         let ran = house.run_with(
             &["dead-letters", "list", "--since", day, "--json"],
@@ -265,7 +265,7 @@ async fn every_time_that_a_list_prints_is_read_back_in_every_zone() {
         ran.json().as_array().unwrap().len()
     };
     house
-        .letter(
+        .dead_letter(
             "bbbbbbbb-0000-4000-8000-000000000001",
             "2026-11-29T23:30:00Z",
         )
@@ -274,7 +274,7 @@ async fn every_time_that_a_list_prints_is_read_back_in_every_zone() {
     assert_eq!(of_day("UTC", "2026-11-30"), 0);
     // Where the clock goes back at midnight, the day begins at the first one.
     house
-        .letter(
+        .dead_letter(
             "bbbbbbbb-0000-4000-8000-000000000002",
             "2026-11-01T04:30:00Z",
         )
@@ -324,7 +324,7 @@ fn no_color_is_honoured_by_log_lines_on_a_terminal() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_that_does_not_exist_is_told_by_every_command() {
     let house = House::new().await;
-    house.letter(LETTER, "2026-06-17T08:00Z").await;
+    house.dead_letter(DEAD_LETTER, "2026-06-17T08:00Z").await;
     let commands: [&[&str]; 13] = [
         &["links", "list"],
         &["links", "show", "1"],
@@ -350,12 +350,12 @@ async fn a_tenant_that_does_not_exist_is_told_by_every_command() {
         );
     }
     house.run(&["links", "list", "--tenant", "mill"]).ok();
-    // A letter of a tenant that is missing is just what somebody looks for.
+    // A dead letter of a tenant that is missing is just what somebody looks for.
     house
         .sql("update dead_letter set tenant = 'stranger'")
         .await;
     let found = house.run(&["dead-letters", "list", "--tenant", "stranger"]);
-    assert!(found.ok().contains(LETTER));
+    assert!(found.ok().contains(DEAD_LETTER));
     assert_eq!(
         house.run(&["links", "list", "--tenant", "stranger"]).code,
         3
@@ -368,7 +368,7 @@ async fn a_list_that_is_cut_says_how_to_see_the_rest() {
     for number in 0..3 {
         let id = format!("aaaaaaaa-0000-4000-8000-00000000000{number}");
         house
-            .letter(&id, &format!("2026-06-17T08:0{number}Z"))
+            .dead_letter(&id, &format!("2026-06-17T08:0{number}Z"))
             .await;
         house.held("acme", &format!("h{number}"), "poison").await;
         house.link(&format!("r{number}")).await;

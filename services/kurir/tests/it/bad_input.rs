@@ -674,7 +674,7 @@ async fn hostile_headers_rule_nothing() {
     let house = House::start().await;
     let fleet = &house.fleet;
     let good = event(TENANT, "hostile");
-    // Its first attempt fails, so that copies of it go over a rung: there a believed header would show.
+    // Its first attempt fails, so that copies of it go over a retry tier: there a believed header would show.
     fleet.fault_on(Call::AddPartner, Fault::Error { status: 503 });
     let mut strange = Strange::event("hostile", &good);
     strange.properties = hostile(fleet, &good);
@@ -963,7 +963,7 @@ async fn a_byte_order_mark_is_taken_from_the_broker_too() {
     let house = House::start().await;
     let fleet = &house.fleet;
     let event = event(TENANT, "marked");
-    // Its first attempt fails: a copy of it goes over a rung, mark and all.
+    // Its first attempt fails: a copy of it goes over a retry tier, mark and all.
     fleet.fault_on(Call::AddPartner, Fault::Error { status: 503 });
     let mut strange = Strange::event("marked", &event);
     strange.body = format!("\u{feff}{event}").into_bytes();
@@ -975,7 +975,7 @@ async fn a_byte_order_mark_is_taken_from_the_broker_too() {
 
 /// What an operator asks for: the record, the event, the tenant; and nobody else is shown it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_letter_that_cannot_be_read_is_found_by_what_its_message_says() {
+async fn a_dead_letter_that_cannot_be_read_is_found_by_what_its_message_says() {
     let house = House::start().await;
     let fleet = &house.fleet;
     let event = with("512", "/data/contact/name", json!("Mizar\u{fffd}stvo"));

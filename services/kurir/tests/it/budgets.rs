@@ -166,7 +166,7 @@ async fn a_quota_answer_is_obeyed_by_all_replicas() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_circuit_lets_one_canary_through() {
+async fn an_open_circuit_lets_one_probe_through() {
     let fleet = Fleet::start().await;
     let mut running = vec![fleet.keeping().await];
     for _ in 0..2 {
@@ -186,8 +186,8 @@ async fn an_open_circuit_lets_one_canary_through() {
         }
     })
     .await;
-    // Longer than one round of it: the canary fails, and doubles the time.
-    wait_for("the canary failed", SOON, async || {
+    // Longer than one round of it: the half-open probe fails, and doubles the time.
+    wait_for("the half-open probe failed", SOON, async || {
         match fleet
             .count("select count(*) from circuit where open_ms > 3000")
             .await
@@ -201,7 +201,7 @@ async fn an_open_circuit_lets_one_canary_through() {
         .simulator
         .log(&LogFilter::call(Call::GetPartner))
         .len();
-    // Five open it, and a few more were under way in two processes; then one canary.
+    // Five open it, and a few more were under way in two processes; then one half-open probe.
     assert!(
         calls <= 5 * 2 + 16,
         "{calls} calls of an operation that is broken"

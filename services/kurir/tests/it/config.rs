@@ -52,7 +52,7 @@ fn a_role_with_wrong_settings_names_all_of_them_and_opens_nothing() {
     exit 78
     --- out
     --- err
-    error: 3 mistakes in the settings:
+    error: 3 configuration errors:
       database.url: must be postgres://user:password@host:port/database; the value (from KURIR_DATABASE_URL) is not shown here
       worker.slots: must be a whole number from 1 to 1024, not 0 (from KURIR_WORKER__SLOTS)
       workr.slots: is no setting; did you mean worker.slots? (from KURIR_WORKR__SLOTS)

@@ -150,7 +150,7 @@ async fn all_linked(fleet: &Fleet, account: &str, contacts: &[Contact]) {
 }
 
 /// (account, state, class) of the dead letters of an event, in the order of accounts; without an account first.
-async fn letters(fleet: &Fleet, event: &Value) -> Vec<(String, String, String)> {
+async fn dead_letters(fleet: &Fleet, event: &Value) -> Vec<(String, String, String)> {
     sqlx::query_as(
         "select coalesce(c.account, ''), d.state, d.class from dead_letter d
            left join connection c on c.id = d.connection_id
@@ -162,12 +162,12 @@ async fn letters(fleet: &Fleet, event: &Value) -> Vec<(String, String, String)> 
     .unwrap()
 }
 
-async fn letters_are(fleet: &Fleet, event: &Value, wanted: &[(&str, &str)]) {
+async fn dead_letters_are(fleet: &Fleet, event: &Value, wanted: &[(&str, &str)]) {
     wait_for(
         &format!("the dead letters are {wanted:?}"),
         SOON,
         async || {
-            let found = letters(fleet, event).await;
+            let found = dead_letters(fleet, event).await;
             let states: Vec<(&str, &str)> = found
                 .iter()
                 .map(|(account, state, _)| (account.as_str(), state.as_str()))
@@ -183,13 +183,17 @@ async fn letters_are(fleet: &Fleet, event: &Value, wanted: &[(&str, &str)]) {
 
 /// The only dead letter of an event is sent once more.
 async fn replay(fleet: &Fleet, event: &Value, arguments: &[&str]) {
-    let letter: Uuid = sqlx::query_scalar("select id from dead_letter where event_id = $1")
+    let dead_letter: Uuid = sqlx::query_scalar("select id from dead_letter where event_id = $1")
         .bind(id_of(event))
         .fetch_one(fleet.database.pool())
         .await
         .unwrap();
-    let letter = letter.to_string();
-    let replay = [&["dead-letters", "replay", letter.as_str()][..], arguments].concat();
+    let dead_letter = dead_letter.to_string();
+    let replay = [
+        &["dead-letters", "replay", dead_letter.as_str()][..],
+        arguments,
+    ]
+    .concat();
     fleet.command(&replay).await.expect(0);
 }
 
@@ -334,8 +338,8 @@ async fn a_slow_account_neither_repeats_nor_delays_the_other() {
     trouble_of_one_is_nothing_to_the_other(Trouble::Slow).await;
 }
 
-/// A worker dies at this point of the cut; another one goes on.
-async fn killed_at_the_cut(point: &str, copies: i64) {
+/// A worker dies at this point of the fan-out; another one goes on.
+async fn killed_at_the_fan_out(point: &str, copies: i64) {
     let fleet = two().await;
     let mut contact = contacts(1).remove(0);
     let event = contact.created();
@@ -367,23 +371,23 @@ async fn killed_at_the_cut(point: &str, copies: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_before_the_cut() {
-    killed_at_the_cut("before_cut", 0).await;
+async fn killed_before_the_fan_out() {
+    killed_at_the_fan_out("before_fan_out", 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_in_the_cut_before_its_commit() {
-    killed_at_the_cut("cut_before_commit", 0).await;
+async fn killed_in_the_fan_out_before_its_commit() {
+    killed_at_the_fan_out("fan_out_before_commit", 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_after_the_commit_of_the_cut() {
-    killed_at_the_cut("after_cut", 2).await;
+async fn killed_after_the_commit_of_the_fan_out() {
+    killed_at_the_fan_out("after_fan_out", 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_between_the_cut_and_its_acknowledgement() {
-    killed_at_the_cut("before_ack", 2).await;
+async fn killed_between_the_fan_out_and_its_acknowledgement() {
+    killed_at_the_fan_out("before_ack", 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -405,8 +409,8 @@ async fn a_copy_that_names_another_tenants_connection_reaches_nobody() {
     .execute(fleet.database.pool())
     .await
     .unwrap();
-    letters_are(&fleet, &event, &[("", "open")]).await;
-    assert_eq!(letters(&fleet, &event).await[0].2, "wrong_connection");
+    dead_letters_are(&fleet, &event, &[("", "open")]).await;
+    assert_eq!(dead_letters(&fleet, &event).await[0].2, "wrong_connection");
     for company in [COMPANY, CROATIA, OTHER_COMPANY] {
         assert_eq!(calls(&fleet, company), 0);
     }
@@ -417,7 +421,7 @@ async fn a_copy_that_names_another_tenants_connection_reaches_nobody() {
     for account in ["default", "croatia"] {
         all_linked(&fleet, account, &contacts).await;
     }
-    letters_are(&fleet, &event, &[("", "resolved")]).await;
+    dead_letters_are(&fleet, &event, &[("", "resolved")]).await;
     fleet.ends(processes, [&event]).await;
     assert_eq!(calls(&fleet, OTHER_COMPANY), 0);
 }
@@ -434,16 +438,16 @@ async fn an_account_that_is_off_gets_nothing_and_changes_nothing_for_the_other()
     fleet.fault(refusal(COMPANY, &contacts[1]));
     let (applied, dead) = (contacts[0].created(), contacts[1].created());
     fleet.publish_all([&applied, &dead]).await;
-    letters_are(&fleet, &dead, &[("default", "open")]).await;
+    dead_letters_are(&fleet, &dead, &[("default", "open")]).await;
     fleet.rests([&applied]).await;
     assert_eq!(calls(&fleet, CROATIA), off);
     let links_at_default = links_of(&fleet, "default").await;
 
     connection(&fleet, "enable", "croatia").await;
     fleet.simulator.clear_faults();
-    // The letter died for one account, and is still that one's.
+    // The dead letter died for one account, and is still that one's.
     replay(&fleet, &dead, &[]).await;
-    letters_are(&fleet, &dead, &[("default", "resolved")]).await;
+    dead_letters_are(&fleet, &dead, &[("default", "resolved")]).await;
     has_one(&fleet, COMPANY, &contacts[1]).await;
     assert_eq!(calls(&fleet, CROATIA), off);
     // What is published from now on goes to both, into the same links.
@@ -525,22 +529,22 @@ async fn a_replay_for_one_account_touches_only_that_one() {
     let event = contacts[0].created();
     fleet.publish(&event).await;
     all_linked(&fleet, "default", &contacts).await;
-    letters_are(&fleet, &event, &[("croatia", "open")]).await;
+    dead_letters_are(&fleet, &event, &[("croatia", "open")]).await;
     fleet.rests([]).await;
     let healthy = calls(&fleet, COMPANY);
     fleet.simulator.clear_faults();
     replay(&fleet, &event, &[]).await;
-    letters_are(&fleet, &event, &[("croatia", "resolved")]).await;
+    dead_letters_are(&fleet, &event, &[("croatia", "resolved")]).await;
     all_linked(&fleet, "croatia", &contacts).await;
     fleet.ends(processes, [&event]).await;
     assert_eq!(calls(&fleet, COMPANY), healthy);
     has_one(&fleet, CROATIA, &contacts[0]).await;
 }
 
-/// An event that died before it was for any connection goes to all that there are when it is replayed, and its letter is
+/// An event that died before it was for any connection goes to all that there are when it is replayed, and its dead letter is
 /// closed: each copy is on its own from there.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_letter_of_no_connection_is_closed_when_its_replay_is_cut() {
+async fn a_dead_letter_of_no_connection_is_closed_when_its_replay_is_fanned_out() {
     let (database, broker) = tokio::join!(testkit::database(), testkit::broker());
     let fleet = Fleet::without_connection(database, broker, companies()).await;
     let processes = [fleet.working().await, fleet.keeping().await];
@@ -550,15 +554,15 @@ async fn a_letter_of_no_connection_is_closed_when_its_replay_is_cut() {
     event["time"] = json!((chrono::Utc::now() + chrono::TimeDelta::hours(1)).to_rfc3339());
     event.as_object_mut().unwrap().remove("subjectversion");
     fleet.publish(&event).await;
-    letters_are(&fleet, &event, &[("", "open")]).await;
-    assert_eq!(letters(&fleet, &event).await[0].2, "future_version");
+    dead_letters_are(&fleet, &event, &[("", "open")]).await;
+    assert_eq!(dead_letters(&fleet, &event).await[0].2, "future_version");
     fleet.connect().await;
     add(&fleet, TENANT, "croatia", CROATIA_CREDENTIALS).await;
     until_seen(&fleet, &mut probe, true).await;
-    // At one of them it dies once more, and that is a letter of its own.
+    // At one of them it dies once more, and that is a dead letter of its own.
     fleet.fault(refusal(CROATIA, &contacts[0]));
     replay(&fleet, &event, &["--restamp"]).await;
-    letters_are(&fleet, &event, &[("", "resolved"), ("croatia", "open")]).await;
+    dead_letters_are(&fleet, &event, &[("", "resolved"), ("croatia", "open")]).await;
     all_linked(&fleet, "default", &contacts).await;
     let note: Option<String> =
         sqlx::query_scalar("select note from dead_letter where state = 'resolved'")
@@ -567,27 +571,27 @@ async fn a_letter_of_no_connection_is_closed_when_its_replay_is_cut() {
             .unwrap();
     assert_eq!(
         note.as_deref(),
-        Some("cut into one copy for each of 2 connections")
+        Some("fanned out into one copy for each of 2 connections")
     );
     fleet.ends(processes, []).await;
     has_one(&fleet, COMPANY, &contacts[0]).await;
     assert!(partners_of(&fleet, CROATIA, &contacts[0]).is_empty());
 }
 
-/// A letter that died when there was one account only is that account's, whichever are added later.
+/// A dead letter that died when there was one account only is that account's, whichever are added later.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_letter_from_before_the_second_account_stays_the_first_ones() {
+async fn a_dead_letter_from_before_the_second_account_stays_the_first_ones() {
     let fleet = Fleet::with(companies()).await;
     let processes = [fleet.working().await, fleet.keeping().await];
     let mut contacts = contacts(1);
     fleet.fault(refusal(COMPANY, &contacts[0]));
     let event = contacts[0].created();
     fleet.publish(&event).await;
-    letters_are(&fleet, &event, &[("default", "open")]).await;
+    dead_letters_are(&fleet, &event, &[("default", "open")]).await;
     add(&fleet, TENANT, "croatia", CROATIA_CREDENTIALS).await;
     fleet.simulator.clear_faults();
     replay(&fleet, &event, &[]).await;
-    letters_are(&fleet, &event, &[("default", "resolved")]).await;
+    dead_letters_are(&fleet, &event, &[("default", "resolved")]).await;
     // The second account is none of this event's business: it has no fate there to wait for.
     fleet.ends(processes, []).await;
     has_one(&fleet, COMPANY, &contacts[0]).await;

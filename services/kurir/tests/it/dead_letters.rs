@@ -7,62 +7,62 @@ use crate::run::{Ran, kurir};
 
 const CONNECTION: &str = "11111111-2222-4333-8444-555555555555";
 const UNKNOWN: &str = "99999999-2222-4333-8444-555555555555";
-/// Letters in the order of their deaths.
-const LETTERS: [&str; 4] = [
+/// Dead letters in the order of their deaths.
+const DEAD_LETTERS: [&str; 4] = [
     "aaaaaaaa-0000-4000-8000-000000000001",
     "aaaaaaaa-0000-4000-8000-000000000002",
     "aaaaaaaa-0000-4000-8000-000000000003",
     "aaaaaaaa-0000-4000-8000-000000000004",
 ];
 
-struct Desk {
+struct OperatorCli {
     database: Database,
     event: Value,
 }
 
-impl Desk {
-    /// Two refused letters and an exhausted one of `acme`, and a resolved one of `mill`.
-    async fn with_letters() -> Self {
+impl OperatorCli {
+    /// Two refused dead letters and an exhausted one of `acme`, and a resolved one of `mill`.
+    async fn with_dead_letters() -> Self {
         let event = json!({
             "specversion": "1.0", "id": "evt-1", "source": "urn:kurir:acme:crm:main", "type": "crm.contact.created.v1",
             "tenantid": "acme", "subject": "contact/org-1", "time": "2026-06-17T07:59:00Z",
             "data": { "contact": { "id": "org-1", "kind": "organization", "name": "Žnidaršič d.o.o.", "tax_id": "SI10000119" } },
         });
-        let desk = Self {
+        let cli = Self {
             database: testkit::database().await,
             event,
         };
-        desk.sql(&format!(
+        cli.sql(&format!(
             "insert into tenant (id) values ('acme'), ('mill');
              insert into connection (id, tenant, system, sealed, key_id, state, state_reason)
                values ('{CONNECTION}', 'acme', 'metakocka', '\\x00', 'k1', 'suspended', 'code 3: wrong key');"
         ))
         .await;
-        let body = desk.event.to_string();
+        let body = cli.event.to_string();
         for (place, (id, tenant, class, fingerprint, message)) in [
             (
-                LETTERS[0],
+                DEAD_LETTERS[0],
                 "acme",
                 "refused",
                 "refused:Profit center …",
                 "Profit center 'A12' doesnt exist",
             ),
             (
-                LETTERS[1],
+                DEAD_LETTERS[1],
                 "acme",
                 "refused",
                 "refused:Profit center …",
                 "Profit center 'B7' doesnt exist",
             ),
             (
-                LETTERS[2],
+                DEAD_LETTERS[2],
                 "acme",
                 "exhausted",
                 "exhausted:time-out",
                 "gave up after 12 attempts",
             ),
             (
-                LETTERS[3],
+                DEAD_LETTERS[3],
                 "mill",
                 "refused",
                 "refused:Profit center …",
@@ -96,11 +96,11 @@ impl Desk {
                     .replace("acme", tenant)
                     .into_bytes(),
             )
-            .execute(desk.database.pool())
+            .execute(cli.database.pool())
             .await
             .unwrap();
         }
-        desk
+        cli
     }
 
     async fn sql(&self, statements: &str) {
@@ -142,28 +142,28 @@ fn ids(rows: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_and_groups_are_what_people_and_scripts_read() {
-    let desk = Desk::with_letters().await;
-    insta::assert_snapshot!("list", desk.run(&["list"]).ok());
-    insta::assert_snapshot!("groups", desk.run(&["groups", "--state", "any"]).ok());
+    let cli = OperatorCli::with_dead_letters().await;
+    insta::assert_snapshot!("list", cli.run(&["list"]).ok());
+    insta::assert_snapshot!("groups", cli.run(&["groups", "--state", "any"]).ok());
     insta::assert_snapshot!(
         "groups_json",
-        desk.run(&["groups", "--tenant", "acme", "--json"]).ok()
+        cli.run(&["groups", "--tenant", "acme", "--json"]).ok()
     );
     insta::assert_snapshot!(
         "list_json",
-        desk.run(&["list", "--record", "org-3", "--json"]).ok()
+        cli.run(&["list", "--record", "org-3", "--json"]).ok()
     );
     // Page by page, and by the narrowest filters.
-    let first = desk.run(&["list", "--limit", "2", "--json"]).json();
-    assert_eq!(ids(&first), [LETTERS[2], LETTERS[1]]);
-    let page = ["list", "--limit", "2", "--after", LETTERS[1], "--json"];
-    assert_eq!(ids(&desk.run(&page).json()), [LETTERS[0]]);
+    let first = cli.run(&["list", "--limit", "2", "--json"]).json();
+    assert_eq!(ids(&first), [DEAD_LETTERS[2], DEAD_LETTERS[1]]);
+    let page = ["list", "--limit", "2", "--after", DEAD_LETTERS[1], "--json"];
+    assert_eq!(ids(&cli.run(&page).json()), [DEAD_LETTERS[0]]);
     for (filter, found) in [
-        (&["--text", "'b7"][..], &[LETTERS[1]][..]),
-        (&["--class", "exhausted"], &[LETTERS[2]]),
-        (&["--until", "2026-06-17T09:02:00Z"], &[LETTERS[0]]),
-        (&["--since", "2026-06-17T09:03:00Z"], &[LETTERS[2]]),
-        (&["--group", "exhausted:time-out"], &[LETTERS[2]]),
+        (&["--text", "'b7"][..], &[DEAD_LETTERS[1]][..]),
+        (&["--class", "exhausted"], &[DEAD_LETTERS[2]]),
+        (&["--until", "2026-06-17T09:02:00Z"], &[DEAD_LETTERS[0]]),
+        (&["--since", "2026-06-17T09:03:00Z"], &[DEAD_LETTERS[2]]),
+        (&["--group", "exhausted:time-out"], &[DEAD_LETTERS[2]]),
         (&["--type", "crm.contact.deleted.v1"], &[]),
         (
             &[
@@ -174,20 +174,20 @@ async fn lists_and_groups_are_what_people_and_scripts_read() {
                 "--state",
                 "any",
             ],
-            &[LETTERS[3]],
+            &[DEAD_LETTERS[3]],
         ),
     ] {
         let arguments = [&["list", "--json"], filter].concat();
-        assert_eq!(ids(&desk.run(&arguments).json()), found, "{filter:?}");
+        assert_eq!(ids(&cli.run(&arguments).json()), found, "{filter:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn show_tells_the_whole_story_and_what_would_help() {
-    let desk = Desk::with_letters().await;
-    insta::assert_snapshot!("show_refused", desk.run(&["show", LETTERS[0]]).ok());
-    insta::assert_snapshot!("show_resolved", desk.run(&["show", LETTERS[3]]).ok());
-    let story = desk.run(&["show", LETTERS[2], "--json"]).json();
+async fn show_prints_the_whole_timeline_and_what_would_help() {
+    let cli = OperatorCli::with_dead_letters().await;
+    insta::assert_snapshot!("show_refused", cli.run(&["show", DEAD_LETTERS[0]]).ok());
+    insta::assert_snapshot!("show_resolved", cli.run(&["show", DEAD_LETTERS[3]]).ok());
+    let story = cli.run(&["show", DEAD_LETTERS[2], "--json"]).json();
     let commands: Vec<_> = story["next"]
         .as_array()
         .unwrap()
@@ -201,8 +201,11 @@ async fn show_tells_the_whole_story_and_what_would_help() {
                 "kurir connection update {CONNECTION} < credentials.json && kurir connection test {CONNECTION}"
             ),
             format!("kurir connection test {CONNECTION}"),
-            format!("kurir dead-letters replay {}", LETTERS[2]),
-            format!("kurir dead-letters resolve {} --note '...'", LETTERS[2]),
+            format!("kurir dead-letters replay {}", DEAD_LETTERS[2]),
+            format!(
+                "kurir dead-letters resolve {} --note '...'",
+                DEAD_LETTERS[2]
+            ),
         ]
     );
 }
@@ -210,15 +213,15 @@ async fn show_tells_the_whole_story_and_what_would_help() {
 /// Every class has its own words, and every command among them can be run.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_class_and_state_has_a_next_step() {
-    let desk = Desk::with_letters().await;
+    let cli = OperatorCli::with_dead_letters().await;
     let mut told = String::new();
     for class in worker::DeadClass::ALL {
-        desk.sql(&format!(
+        cli.sql(&format!(
             "update dead_letter set class = '{class}' where id = '{}'",
-            LETTERS[0]
+            DEAD_LETTERS[0]
         ))
         .await;
-        let story = desk.run(&["show", LETTERS[0], "--json"]).json();
+        let story = cli.run(&["show", DEAD_LETTERS[0], "--json"]).json();
         let steps = story["next"].as_array().unwrap();
         // Credentials first, then what is special, then the way out.
         assert!(steps.len() >= 3, "{class}: {steps:?}");
@@ -232,12 +235,12 @@ async fn every_class_and_state_has_a_next_step() {
         }
     }
     for state in ["replaying", "resolved", "overtaken", "discarded"] {
-        desk.sql(&format!(
+        cli.sql(&format!(
             "update dead_letter set state = '{state}' where id = '{}'",
-            LETTERS[0]
+            DEAD_LETTERS[0]
         ))
         .await;
-        let story = desk.run(&["show", LETTERS[0], "--json"]).json();
+        let story = cli.run(&["show", DEAD_LETTERS[0], "--json"]).json();
         told.push_str(&format!("{state}: {}\n", story["next"][0]["why"]));
     }
     insta::assert_snapshot!("advice", told);
@@ -245,9 +248,9 @@ async fn every_class_and_state_has_a_next_step() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_is_planned_before_it_is_ordered() {
-    let desk = Desk::with_letters().await;
-    let before = desk.dump().await;
-    insta::assert_snapshot!("plan", desk.run(&["replay", "--all", "--dry-run"]).ok());
+    let cli = OperatorCli::with_dead_letters().await;
+    let before = cli.dump().await;
+    insta::assert_snapshot!("plan", cli.run(&["replay", "--all", "--dry-run"]).ok());
     let plan = [
         "replay",
         "--group",
@@ -255,28 +258,29 @@ async fn a_replay_is_planned_before_it_is_ordered() {
         "--dry-run",
         "--json",
     ];
-    insta::assert_snapshot!("plan_json", desk.run(&plan).ok());
+    insta::assert_snapshot!("plan_json", cli.run(&plan).ok());
     // Without a terminal nobody can say yes to many.
-    let many = desk.run(&["replay", "--class", "refused"]);
+    let many = cli.run(&["replay", "--class", "refused"]);
     assert_eq!(
         (many.code, many.stderr.contains("--yes")),
         (64, true),
         "{}",
         many.stderr
     );
-    let unsaid = desk.run(&["replay"]);
+    let unsaid = cli.run(&["replay"]);
     assert_eq!(
         (unsaid.code, unsaid.stderr.contains("which dead letters?")),
         (64, true)
     );
     assert_eq!(
-        desk.run(&["replay", LETTERS[0], "--class", "refused"]).code,
+        cli.run(&["replay", DEAD_LETTERS[0], "--class", "refused"])
+            .code,
         64
     );
-    assert_eq!(desk.run(&["replay", UNKNOWN]).code, 3);
-    assert_eq!(desk.run(&["replay", LETTERS[3]]).code, 4);
-    assert_eq!(desk.run(&["replay", "--tenant", "mill", "--yes"]).code, 4);
-    assert_eq!(desk.dump().await, before, "nothing has changed");
+    assert_eq!(cli.run(&["replay", UNKNOWN]).code, 3);
+    assert_eq!(cli.run(&["replay", DEAD_LETTERS[3]]).code, 4);
+    assert_eq!(cli.run(&["replay", "--tenant", "mill", "--yes"]).code, 4);
+    assert_eq!(cli.dump().await, before, "nothing has changed");
     // The same key is the same replay.
     let keyed = [
         "replay",
@@ -288,24 +292,24 @@ async fn a_replay_is_planned_before_it_is_ordered() {
         "k",
         "--json",
     ];
-    let first = desk.run(&keyed).json();
-    let again = desk.run(&keyed).json();
+    let first = cli.run(&keyed).json();
+    let again = cli.run(&keyed).json();
     assert_eq!(first["replay"], again["replay"]);
     assert_eq!(
-        (&first["letters"], &again["repeated"]),
+        (&first["dead_letters"], &again["repeated"]),
         (&json!(2), &json!(true))
     );
     let id = first["replay"].as_str().unwrap();
-    let shown = desk.run(&["replays", "show", id, "--json"]).json();
+    let shown = cli.run(&["replays", "show", id, "--json"]).json();
     insta::assert_json_snapshot!("replay_json", shown, {
         ".id" => "[replay]", ".created_at" => "[time]",
     });
-    let listed = desk
+    let listed = cli
         .run(&["replays", "list", "--state", "running", "--json"])
         .json();
     assert_eq!(ids(&listed), [id]);
     // Nobody works on it: said after seconds, not never.
-    let alone = desk.run(&["replays", "show", id, "--follow"]);
+    let alone = cli.run(&["replays", "show", id, "--follow"]);
     assert_eq!(
         (alone.code, alone.stderr.contains("start `kurir keeper`")),
         (69, true),
@@ -321,7 +325,7 @@ async fn a_replay_is_planned_before_it_is_ordered() {
             env!("CARGO_BIN_EXE_kurir"),
         ])
         .args(["dead-letters", "replays", "show", id, "--follow"])
-        .env("KURIR_DATABASE_URL", desk.database.url())
+        .env("KURIR_DATABASE_URL", cli.database.url())
         .output()
         .unwrap();
     let said = String::from_utf8(interrupted.stderr).unwrap();
@@ -333,42 +337,47 @@ async fn a_replay_is_planned_before_it_is_ordered() {
         (Some(1), true),
         "{said}"
     );
-    desk.run(&["replays", "pause", id]).ok();
-    assert_eq!(desk.run(&["replays", "show", id, "--follow"]).code, 1);
-    desk.run(&["replays", "resume", id]).ok();
-    desk.run(&["replays", "cancel", id]).ok();
-    assert_eq!(desk.run(&["replays", "resume", id]).code, 4);
-    assert_eq!(desk.run(&["replays", "cancel", UNKNOWN]).code, 3);
+    cli.run(&["replays", "pause", id]).ok();
+    assert_eq!(cli.run(&["replays", "show", id, "--follow"]).code, 1);
+    cli.run(&["replays", "resume", id]).ok();
+    cli.run(&["replays", "cancel", id]).ok();
+    assert_eq!(cli.run(&["replays", "resume", id]).code, 4);
+    assert_eq!(cli.run(&["replays", "cancel", UNKNOWN]).code, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_tenant_can_do_nothing_with_a_letter() {
-    let desk = Desk::with_letters().await;
+async fn another_tenant_can_do_nothing_with_a_dead_letter() {
+    let cli = OperatorCli::with_dead_letters().await;
     let ordered = [
-        "replay", LETTERS[1], "--detach", "--tenant", "acme", "--json",
+        "replay",
+        DEAD_LETTERS[1],
+        "--detach",
+        "--tenant",
+        "acme",
+        "--json",
     ];
-    let replay = desk.run(&ordered).json();
+    let replay = cli.run(&ordered).json();
     let replay = replay["replay"].as_str().unwrap();
-    let before = desk.dump().await;
-    let body = desk.event.to_string();
+    let before = cli.dump().await;
+    let body = cli.event.to_string();
     for arguments in [
-        &["show", LETTERS[0]][..],
-        &["edit", LETTERS[0], "--file", "-"],
-        &["replay", LETTERS[0], "--yes"],
-        &["resolve", LETTERS[0], "--note", "x"],
-        &["reopen", LETTERS[0]],
+        &["show", DEAD_LETTERS[0]][..],
+        &["edit", DEAD_LETTERS[0], "--file", "-"],
+        &["replay", DEAD_LETTERS[0], "--yes"],
+        &["resolve", DEAD_LETTERS[0], "--note", "x"],
+        &["reopen", DEAD_LETTERS[0]],
         &["replays", "show", replay],
         &["replays", "pause", replay],
         &["replays", "resume", replay],
         &["replays", "cancel", replay],
     ] {
         let scoped = [arguments, &["--tenant", "mill"]].concat();
-        let ran = desk.run_with(&scoped, &[], &body);
+        let ran = cli.run_with(&scoped, &[], &body);
         assert_eq!(ran.code, 3, "{arguments:?}: {}{}", ran.stdout, ran.stderr);
     }
     let mill = |arguments: &[&str]| {
         let scoped = [arguments, &["--tenant", "mill"]].concat();
-        desk.run(&scoped)
+        cli.run(&scoped)
     };
     assert_eq!(mill(&["list"]).ok(), "no dead letters\n");
     assert_eq!(mill(&["groups"]).ok(), "no dead letters\n");
@@ -378,15 +387,15 @@ async fn another_tenant_can_do_nothing_with_a_letter() {
         mill(&["resolve", "--note", "x", "--yes"]).ok(),
         "closed 0 dead letters\n"
     );
-    assert_eq!(desk.dump().await, before, "nothing has changed");
+    assert_eq!(cli.dump().await, before, "nothing has changed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_is_checked_shown_and_kept_if_it_is_refused() {
-    let desk = Desk::with_letters().await;
-    let edit = ["edit", LETTERS[0]];
+    let cli = OperatorCli::with_dead_letters().await;
+    let edit = ["edit", DEAD_LETTERS[0]];
     // The editor breaks the event; what it made is not lost.
-    let broken = desk.run_with(
+    let broken = cli.run_with(
         &edit,
         &[("EDITOR", "sed -i s/specversion/specvershun/")],
         "",
@@ -404,67 +413,73 @@ async fn an_edit_is_checked_shown_and_kept_if_it_is_refused() {
             .contains("specvershun")
     );
     std::fs::remove_file(kept).unwrap();
-    let failing = desk.run_with(&edit, &[("EDITOR", "false")], "");
+    let failing = cli.run_with(&edit, &[("EDITOR", "false")], "");
     assert_eq!(failing.code, 1, "{}", failing.stderr);
-    let unchanged = desk.run_with(&edit, &[("EDITOR", "true")], "");
+    let unchanged = cli.run_with(&edit, &[("EDITOR", "true")], "");
     assert_eq!(unchanged.ok(), "nothing was changed\n");
-    let mut other = desk.event.clone();
+    let mut other = cli.event.clone();
     other["id"] = json!("evt-other");
-    let edit = ["edit", LETTERS[0], "--file", "-"];
-    let refused = desk.run_with(&edit, &[], &other.to_string());
+    let edit = ["edit", DEAD_LETTERS[0], "--file", "-"];
+    let refused = cli.run_with(&edit, &[], &other.to_string());
     assert!(
         refused.code == 4 && refused.stderr.contains("/id must stay evt-1"),
         "{}",
         refused.stderr
     );
-    let mut repaired = desk.event.clone();
+    let mut repaired = cli.event.clone();
     repaired["data"]["contact"]["name"] = json!("Popravljeni d.o.o.");
-    let stored = desk.run_with(&edit, &[], &repaired.to_string());
+    let stored = cli.run_with(&edit, &[], &repaired.to_string());
     assert_eq!(
         stored.ok(),
         format!(
             "1 member changed; `kurir dead-letters replay {}` sends it\n",
-            LETTERS[0]
+            DEAD_LETTERS[0]
         )
     );
-    let shown = desk.run(&["show", LETTERS[0], "--json"]).json();
+    let shown = cli.run(&["show", DEAD_LETTERS[0], "--json"]).json();
     assert_eq!(shown["message"]["edited_body"], repaired);
     assert_eq!(shown["message"]["edited_by"], "tester");
-    assert_eq!(desk.run(&["edit", LETTERS[3], "--file", "-"]).code, 4);
+    assert_eq!(cli.run(&["edit", DEAD_LETTERS[3], "--file", "-"]).code, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn letters_are_closed_opened_and_exported() {
-    let desk = Desk::with_letters().await;
+async fn dead_letters_are_closed_opened_and_exported() {
+    let cli = OperatorCli::with_dead_letters().await;
     let many = ["resolve", "--class", "refused", "--note", "test data"];
-    assert_eq!(desk.run(&many).code, 64, "many need --yes");
-    let closed = desk.run(&[&many[..], &["--yes", "--json"]].concat()).json();
-    assert_eq!(closed["letters"], 2);
-    assert_eq!(desk.run(&["resolve", LETTERS[0], "--note", "x"]).code, 4);
-    assert_eq!(desk.run(&["resolve", LETTERS[2], "--note", " "]).code, 4);
-    assert_eq!(desk.run(&["resolve", UNKNOWN, "--note", "x"]).code, 3);
+    assert_eq!(cli.run(&many).code, 64, "many need --yes");
+    let closed = cli.run(&[&many[..], &["--yes", "--json"]].concat()).json();
+    assert_eq!(closed["dead_letters"], 2);
     assert_eq!(
-        desk.run(&["resolve", LETTERS[0]]).code,
+        cli.run(&["resolve", DEAD_LETTERS[0], "--note", "x"]).code,
+        4
+    );
+    assert_eq!(
+        cli.run(&["resolve", DEAD_LETTERS[2], "--note", " "]).code,
+        4
+    );
+    assert_eq!(cli.run(&["resolve", UNKNOWN, "--note", "x"]).code, 3);
+    assert_eq!(
+        cli.run(&["resolve", DEAD_LETTERS[0]]).code,
         64,
         "without a note"
     );
-    desk.run(&["reopen", LETTERS[0]]).ok();
-    assert_eq!(desk.run(&["reopen", LETTERS[0]]).code, 4, "it is open");
-    let lines = desk.run(&["export", "--state", "any"]).ok();
+    cli.run(&["reopen", DEAD_LETTERS[0]]).ok();
+    assert_eq!(cli.run(&["reopen", DEAD_LETTERS[0]]).code, 4, "it is open");
+    let lines = cli.run(&["export", "--state", "any"]).ok();
     let exported: Vec<Value> = lines
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(exported.len(), 4);
-    assert_eq!(exported[3]["body"], desk.event);
-    let csv = desk.run(&["export", "--csv"]).ok();
+    assert_eq!(exported[3]["body"], cli.event);
+    let csv = cli.run(&["export", "--csv"]).ok();
     insta::assert_snapshot!("export_csv", csv);
     let folder = std::env::temp_dir().join(format!("kurir-export-{}", std::process::id()));
     let path = folder.to_str().unwrap();
-    desk.run(&["export", "--output", path]).ok();
+    cli.run(&["export", "--output", path]).ok();
     assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 2);
     assert_eq!(
-        desk.run(&["export", "--output", path]).code,
+        cli.run(&["export", "--output", path]).code,
         1,
         "it is there already"
     );

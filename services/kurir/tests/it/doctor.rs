@@ -235,7 +235,7 @@ async fn a_database_of_another_build_or_of_none_is_told() {
         .sql(
             "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
                select 99, 'from the future', true, checksum, 0 from _sqlx_migrations where version = 1;
-             update applied_function set hash = '' where name = 'bury'",
+             update applied_function set hash = '' where name = 'record_dead_letters'",
         )
         .await;
     let report = Report::of(doctor(&fleet)).await;
@@ -255,7 +255,7 @@ async fn a_database_of_another_build_or_of_none_is_told() {
         said,
         [
             (
-                "1 migration of this build not applied: function bury",
+                "1 migration of this build not applied: function record_dead_letters",
                 "kurir migrate"
             ),
             (
@@ -270,10 +270,7 @@ async fn a_database_of_another_build_or_of_none_is_told() {
     let empty = Report::of(doctor(&fleet)).await;
     let (verdict, detail, next) = empty.of_check("database", "migrations");
     assert_eq!((verdict, next), ("problem", "kurir migrate"));
-    assert!(
-        detail.contains("0002_many_links, all functions"),
-        "{detail}"
-    );
+    assert!(detail.contains("0003_terms, all functions"), "{detail}");
     let (verdict, detail, _) = empty.of_check("partners", "all");
     assert_eq!(verdict, "not_checked", "{detail}");
     assert_eq!(empty.of_check("database", "reachable").0, "ok");
@@ -326,12 +323,12 @@ async fn a_deleted_queue_and_what_is_stuck_before_it() {
         .unwrap();
     let event = plain(&mut Contacts::new(TENANT, 1)).created();
     fleet.publisher().await.event(&event).await.unwrap();
-    let rung = fleet.broker.queue("metakocka-sync.retry.1s");
+    let retry_tier = fleet.broker.queue("metakocka-sync.retry.1s");
     let body = event.to_string();
     let properties = testkit::structured_properties(&event);
     let publisher = fleet.publisher().await;
     publisher
-        .raw("", &rung, body.as_bytes(), properties)
+        .raw("", &retry_tier, body.as_bytes(), properties)
         .await
         .unwrap();
     wait_for("the doctor sees all three", SOON, async || {
@@ -340,7 +337,10 @@ async fn a_deleted_queue_and_what_is_stuck_before_it() {
         if stuck.0 != "problem" {
             return Err(report);
         }
-        assert!(stuck.1.contains(&format!("1 in {rung}")), "{report:#?}");
+        assert!(
+            stuck.1.contains(&format!("1 in {retry_tier}")),
+            "{report:#?}"
+        );
         let (verdict, detail, next) = report.of_check("queues", "declared");
         assert_eq!((verdict, next), ("problem", "kurir topology declare"));
         assert!(

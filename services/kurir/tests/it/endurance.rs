@@ -36,7 +36,7 @@ const LONGEST_DELAY_MS: u64 = 1_500;
 const QUIET_MS: std::ops::Range<u64> = 1_000..3_000;
 /// How long a process stands still: shorter and longer than a lease, never longer than lease and settle time together.
 const FROZEN_MS: std::ops::Range<u64> = 200..4_000;
-/// From the last publish to the newest version of every record: failed calls wait on rungs of up to 30 s, several times.
+/// From the last publish to the newest version of every record: failed calls wait on retry tiers of up to 30 s, several times.
 const TO_REST: Duration = Duration::from_secs(120);
 const MOST_WRITES_PER_EVENT: f64 = 0.7;
 
@@ -232,8 +232,8 @@ async fn frozen_for(process: &Running, time: Duration) {
     process.thaw();
 }
 
-/// Waits until every event is accounted for and nothing moves. An operator does meanwhile what only he can: an event
-/// that three kills in a row hit is held for him.
+/// Waits until every event is accounted for and nothing moves. Meanwhile it does an operator's work: an event
+/// that three kills in a row hit is held for a person.
 #[expect(clippy::print_stdout, reason = "shown if the test fails")]
 async fn rest(fleet: &Fleet, story: &Story) {
     let begin = Instant::now();
@@ -276,8 +276,8 @@ async fn release_poison(fleet: &Fleet) {
 /// one minute (contract §1.7), and this test has none to give.
 async fn hurry(fleet: &Fleet) {
     let worker = fleet.broker.queue("metakocka-sync");
-    let rung = fleet.broker.queue("metakocka-sync.retry.2m");
-    for waiting in fleet.broker.take(&rung, CONTACTS).await.unwrap() {
+    let retry_tier = fleet.broker.queue("metakocka-sync.retry.2m");
+    for waiting in fleet.broker.take(&retry_tier, CONTACTS).await.unwrap() {
         let publisher = fleet.publisher().await;
         let (body, properties) = (&waiting.body, waiting.properties.clone());
         let route = publisher.raw("", &worker, body, properties).await.unwrap();

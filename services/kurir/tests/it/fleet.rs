@@ -31,7 +31,7 @@ const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 pub(crate) const READY: Duration = Duration::from_secs(60);
 /// A command or a drain.
 pub(crate) const END: Duration = Duration::from_secs(80);
-/// Everything that a test waits for: leases, rungs and settle times are seconds, the machine may be busy.
+/// Everything that a test waits for: leases, retry tiers and settle times are seconds, the machine may be busy.
 pub(crate) const SOON: Duration = Duration::from_secs(80);
 
 /// Leases expire after this.

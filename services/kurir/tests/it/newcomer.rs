@@ -25,13 +25,13 @@ fn block(name: &str) -> &'static str {
 }
 
 /// A folder like a checkout's, beside servers of its own.
-struct Desk {
+struct OperatorCli {
     folder: tempfile::TempDir,
     database: Database,
     broker: Broker,
 }
 
-impl Desk {
+impl OperatorCli {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join(".local")).unwrap();
@@ -157,10 +157,10 @@ async fn the_page_runs_from_its_first_line_to_the_partners_record() {
     if !has_curl() {
         return;
     }
-    let desk = Desk::new().await;
-    let dev = desk.dev().port("simulator", "SIMULATOR_PORT").start();
+    let cli = OperatorCli::new().await;
+    let dev = cli.dev().port("simulator", "SIMULATOR_PORT").start();
     dev.ready(READY).await;
-    let said = desk.types(&format!(
+    let said = cli.types(&format!(
         "{}\n{}\necho\n{}\n{}\necho\n{}",
         block("first"),
         block("curl"),
@@ -186,41 +186,41 @@ async fn a_second_start_goes_on_as_it_was_and_gives_no_id_twice() {
     if !has_curl() {
         return;
     }
-    let desk = Desk::new().await;
-    let first = desk.dev().port("simulator", "SIMULATOR_PORT").start();
+    let cli = OperatorCli::new().await;
+    let first = cli.dev().port("simulator", "SIMULATOR_PORT").start();
     first.ready(READY).await;
-    desk.publishes(11, "512", "Prva d.o.o.");
-    let before = desk.partners();
-    let beside = desk.dev().run(READY).await.expect(1).stderr;
+    cli.publishes(11, "512", "Prva d.o.o.");
+    let before = cli.partners();
+    let beside = cli.dev().run(READY).await.expect(1).stderr;
     assert!(beside.contains("already running"), "{beside}");
     assert!(beside.contains(".local/dev.env"), "{beside}");
-    assert_eq!(desk.partners(), before);
+    assert_eq!(cli.partners(), before);
     stops(&first).await;
 
     // The first one's ports stay reserved: the connection leads there.
-    let second = desk.dev().start();
+    let second = cli.dev().start();
     second.ready(READY).await;
-    assert_eq!(desk.partners(), before);
-    desk.publishes(12, "512", "Prva z novim imenom d.o.o.");
-    desk.publishes(13, "513", "Druga d.o.o.");
-    let after = desk.partners();
+    assert_eq!(cli.partners(), before);
+    cli.publishes(12, "512", "Prva z novim imenom d.o.o.");
+    cli.publishes(13, "513", "Druga d.o.o.");
+    let after = cli.partners();
     let names: Vec<&str> = after.iter().map(|(_, name)| name.as_str()).collect();
     assert_eq!(names, ["Prva z novim imenom d.o.o.", "Druga d.o.o."]);
     assert_eq!(after[0].0, before[0].0);
-    let doctor = desk.types(&format!("{}\nkurir doctor", block("first")));
+    let doctor = cli.types(&format!("{}\nkurir doctor", block("first")));
     assert!(!doctor.contains("problem"), "{doctor}");
     stops(&second).await;
 
-    std::fs::remove_file(desk.state()).unwrap();
-    let third = desk.dev().start();
+    std::fs::remove_file(cli.state()).unwrap();
+    let third = cli.dev().start();
     third
         .line("a word on the lost state", READY, |line| {
             line.contains("what the simulator held is gone")
         })
         .await;
     third.ready(READY).await;
-    desk.publishes(14, "514", "Tretja d.o.o.");
-    let anew = desk.partners();
+    cli.publishes(14, "514", "Tretja d.o.o.");
+    let anew = cli.partners();
     assert_eq!(anew.len(), 1, "{anew:?}");
     assert!(
         after.iter().all(|(id, _)| *id != anew[0].0),

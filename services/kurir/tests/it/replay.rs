@@ -296,7 +296,7 @@ async fn suspended(fleet: &Fleet) {
         .await;
 }
 
-/// A replay whose only letter is held for the budget; the worker stands still at `point` of it, if any.
+/// A replay whose only dead letter is held for the budget; the worker stands still at `point` of it, if any.
 async fn held_for_the_budget(
     fleet: &Fleet,
     point: Option<&str>,
@@ -395,11 +395,11 @@ async fn an_event_is_repaired_in_an_editor_and_replayed() {
     let event = contact.created();
     fleet.publish(&event).await;
     fleet.becomes(&event, Fate::Dead).await;
-    let letter: String = sqlx::query_scalar("select id::text from dead_letter")
+    let dead_letter: String = sqlx::query_scalar("select id::text from dead_letter")
         .fetch_one(fleet.database.pool())
         .await
         .unwrap();
-    let edit = ["dead-letters", "edit", &letter, "--replay"];
+    let edit = ["dead-letters", "edit", &dead_letter, "--replay"];
     let ended = fleet
         .kurir(&edit)
         .env("EDITOR", "sed -i s/Napačni/Pravilni/")
@@ -466,8 +466,8 @@ async fn a_neighbour_of_a_crash_is_replayed_once_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_is_down_while_letters_die_and_each_arrives_once() {
-    const LETTERS: usize = 60;
+async fn postgres_is_down_while_dead_letters_die_and_each_arrives_once() {
+    const DEAD_LETTERS: usize = 60;
     let postgres = Postgres::start().await;
     let fleet = Fleet::on(
         postgres.database().await,
@@ -478,7 +478,7 @@ async fn postgres_is_down_while_letters_die_and_each_arrives_once() {
     let (worker, keeper) = tokio::join!(fleet.working(), fleet.keeping());
     postgres.kill().await;
     let mut source = Contacts::new(TENANT, 1);
-    let events: Vec<Value> = (0..LETTERS)
+    let events: Vec<Value> = (0..DEAD_LETTERS)
         .map(|_| {
             let mut event = plain(&mut source).created();
             // Nobody needs the database to see that this is no contact.
@@ -491,7 +491,7 @@ async fn postgres_is_down_while_letters_die_and_each_arrives_once() {
     wait_for("all wait in the dead-letter queue", SOON, async || {
         // Those that the ledger holds are not ready; it gives them back with its channel.
         match fleet.broker.depth(&queue).await.unwrap() {
-            Some(depth) if depth as usize == LETTERS => Ok(()),
+            Some(depth) if depth as usize == DEAD_LETTERS => Ok(()),
             depth => Err(depth),
         }
     })
@@ -503,11 +503,11 @@ async fn postgres_is_down_while_letters_die_and_each_arrives_once() {
     fleet.ends([worker, keeper], &events).await;
     let once =
         "select count(*) from dead_letter where state = 'open' and deaths = 1 and class = 'schema'";
-    assert_eq!(fleet.count(once).await, LETTERS as i64);
+    assert_eq!(fleet.count(once).await, DEAD_LETTERS as i64);
     assert_eq!(
         fleet
             .count("select count(*) from dead_letter_history")
             .await,
-        LETTERS as i64
+        DEAD_LETTERS as i64
     );
 }

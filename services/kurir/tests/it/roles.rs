@@ -232,7 +232,7 @@ async fn a_role_on_an_old_schema_or_a_taken_port_ends_at_once_and_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_at_a_queue_with_other_arguments_ends_at_once_and_names_them() {
     let servers = servers().await;
-    let rung = servers.broker.queue("metakocka-sync.retry.1s");
+    let retry_tier = servers.broker.queue("metakocka-sync.retry.1s");
     let mut arguments = FieldTable::default();
     for (name, text) in [
         ("x-queue-type", "quorum"),
@@ -255,7 +255,7 @@ async fn a_worker_at_a_queue_with_other_arguments_ends_at_once_and_names_them() 
     };
     let channel = servers.broker.channel().await.unwrap();
     channel
-        .queue_declare(rung.as_str().into(), durable, arguments)
+        .queue_declare(retry_tier.as_str().into(), durable, arguments)
         .await
         .unwrap();
     let ended = servers
@@ -264,7 +264,8 @@ async fn a_worker_at_a_queue_with_other_arguments_ends_at_once_and_names_them() 
         .run(END)
         .await
         .expect(78);
-    let named = format!("queue {rung} exists with x-message-ttl = 2000, this version needs 1000");
+    let named =
+        format!("queue {retry_tier} exists with x-message-ttl = 2000, this version needs 1000");
     assert!(ended.stderr.contains(&named), "{}", ended.stderr);
 }
 

@@ -127,10 +127,10 @@ async fn a_dead_letter_says_why_and_is_replayed_once() {
     let replay = ["dead-letters", "replay", DEAD, "--detach", "--json"];
     let ordered = house.run(&replay).json();
     assert_eq!(
-        (&ordered["letters"], &ordered["repeated"]),
+        (&ordered["dead_letters"], &ordered["repeated"]),
         (&json!(1), &json!(false))
     );
-    // One letter waits in one replay, whoever asks how often.
+    // One dead letter waits in one replay, whoever asks how often.
     let again = house.run(&replay);
     assert_eq!(
         (

@@ -264,7 +264,7 @@ async fn commands_for_one_tenant_show_nothing_of_the_other() {
         ];
         assert_eq!(json_of(&fleet, &release).await["released"], 0);
     }
-    // By a record's name each sees his own.
+    // Each tenant that asks by a record's name sees its own record.
     let show = |tenant: &'static str| {
         [
             "links",

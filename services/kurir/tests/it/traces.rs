@@ -270,17 +270,17 @@ async fn a_replayed_event_goes_on_in_a_trace_of_its_own_with_a_link() {
     let way = traced.call_of(&event).await;
     insta::assert_snapshot!("through_a_replay", way.told(fleet));
     let spans = traced.collector.spans();
-    // The letter's way into the database names where it came from.
+    // The dead letter's way into the database names where it came from.
     let died = way
         .0
         .iter()
         .position(|span| span.attribute("kurir.outcome") == "dead_letter");
     let copy = &way.0[died.unwrap() + 1];
-    let bury = spans
+    let record_dead_letters = spans
         .iter()
         .find(|span| span.kind == SpanKind::Consumer && span.links_to(copy));
     assert!(
-        bury.is_some_and(|span| span.service == "kurir-keeper"),
+        record_dead_letters.is_some_and(|span| span.service == "kurir-keeper"),
         "{}",
         traced.all()
     );
@@ -330,7 +330,7 @@ async fn the_copies_for_two_accounts_stay_in_their_events_trace() {
         }
     })
     .await;
-    insta::assert_snapshot!("through_a_cut", ways[0].told(fleet));
+    insta::assert_snapshot!("through_a_fan_out", ways[0].told(fleet));
     assert_eq!(ways[0].told(fleet), ways[1].told(fleet));
     assert_eq!(ways[0].0[0].id, ways[1].0[0].id, "one delivery was cut");
     let accounts = ways.iter().map(|way| way.0.iter().rev().nth(1).unwrap());
@@ -372,7 +372,7 @@ async fn what_cannot_be_exported_is_said_at_the_start() {
     }
 }
 
-/// Straight into the worker's queue, as a copy of a rung comes.
+/// Straight into the worker's queue, as a copy of a retry tier comes.
 async fn publish_copy(fleet: &Fleet, event: &Value, traceparent: &str, first_received: i64) {
     let mut headers = FieldTable::default();
     headers.insert(

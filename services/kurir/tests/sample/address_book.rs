@@ -8,7 +8,7 @@ use std::time::Duration;
 use event::{Contact, EventType, Payload};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use outbound::{Client, Method, Policy, Purse};
+use outbound::{Client, Method, PermitPool, Policy};
 use registry::{Member, PATIENCE, Rest, System, Worker};
 use runtime::{Kind, Rule, Section};
 use secrecy::SecretString;
@@ -139,10 +139,10 @@ impl Partner for AddressBook {
         connection: &Connection,
         credentials: &SecretString,
         epoch: i64,
-        permits: Arc<Purse>,
+        permits: Arc<PermitPool>,
     ) -> Result<Box<dyn Account>, String> {
         let book = open(&self.0, &connection.settings, credentials, epoch)?;
-        Ok(Box::new(Book(book.with_purse(permits))))
+        Ok(Box::new(Book(book.with_permit_pool(permits))))
     }
 }
 

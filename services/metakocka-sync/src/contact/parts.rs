@@ -56,7 +56,7 @@ pub(crate) fn part<'a>(kind: &str, fields: impl IntoIterator<Item = (&'a str, St
         .map(|(name, text)| (name.to_owned(), text))
         .collect();
     Part {
-        kind: kind.to_owned(),
+        part_type: kind.to_owned(),
         fields,
     }
 }
@@ -135,8 +135,8 @@ fn address_kind(word: &str) -> AddressKind {
 
 /// Whether two parts differ in spelling only (contract §8: what makes it the same contact or address).
 pub(crate) fn same(one: &Part, other: &Part) -> bool {
-    one.kind == other.kind
-        && if one.kind == CONTACT {
+    one.part_type == other.part_type
+        && if one.part_type == CONTACT {
             contact_fields(one, Managed::ALL).signature()
                 == contact_fields(other, Managed::ALL).signature()
         } else {

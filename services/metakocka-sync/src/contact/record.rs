@@ -10,7 +10,8 @@ use metakocka::{
 use serde::Deserialize as _;
 use store::links::EffectRow;
 use sync::{
-    Base, Content, Fields, Grant, Operation, Owner, Part, Parts, Record, RecordPart, Request, Wish,
+    Base, Content, Fields, Grant, Intent, Operation, Owner, Part, Parts, Record, RecordPart,
+    Request,
 };
 
 use super::content::{
@@ -67,9 +68,9 @@ impl View {
     }
 
     pub(crate) fn of(grant: &Grant, payload: &Payload) -> Self {
-        let mut view = match &grant.work.wish {
-            Wish::Content { content, .. } => Self::of_content(content),
-            Wish::Deleted { .. } | Wish::Resolve | Wish::Recheck { .. } => {
+        let mut view = match &grant.work.intent {
+            Intent::Content { content, .. } => Self::of_content(content),
+            Intent::Deleted { .. } | Intent::Resolve | Intent::Recheck { .. } => {
                 Self::of_content(&Content::default())
             }
         };
@@ -77,7 +78,11 @@ impl View {
             view.knows(&base.fields());
         }
         let sent = |row: &EffectRow| serde_json::from_value::<Request>(row.request.clone()).ok();
-        let calls = grant.granted.given_up.iter().chain(&grant.granted.open);
+        let calls = grant
+            .granted
+            .abandoned_effects
+            .iter()
+            .chain(&grant.granted.open);
         for request in calls.filter_map(sent) {
             view.knows(&request.fields);
         }
@@ -186,7 +191,10 @@ impl View {
         if self.making || self.ours.contains(id) || self.parts.contains(&part) {
             return part;
         }
-        let mut wanted = self.parts.iter().filter(|part| part.kind == parts::CONTACT);
+        let mut wanted = self
+            .parts
+            .iter()
+            .filter(|part| part.part_type == parts::CONTACT);
         wanted
             .find(|wanted| parts::stands_for(contact, wanted, theirs))
             .cloned()

@@ -155,7 +155,7 @@ impl PartnerTarget {
         parts: &[Part],
         leave_by: Instant,
     ) -> Result<Answer, SendError> {
-        let of = |kind: &str| parts.iter().find(|part| part.kind == kind);
+        let of = |kind: &str| parts.iter().find(|part| part.part_type == kind);
         let contact = of(parts::CONTACT);
         let address = of(parts::ADDRESS);
         let partner = new_partner(fields, contact, address, self.view.managed());
@@ -225,7 +225,7 @@ impl PartnerTarget {
         let entry = MkId::new(part_id)
             .ok_or_else(|| SendError::NotSent(nothing_of_the_kind("a part without an id")))?;
         let (mut contacts, mut addresses) = (Vec::new(), Vec::new());
-        if part.kind == parts::CONTACT {
+        if part.part_type == parts::CONTACT {
             contacts.push((entry, parts::contact_fields(part, self.view.managed())));
         } else {
             addresses.push((entry, parts::address_fields(part)));
@@ -238,7 +238,7 @@ impl PartnerTarget {
     }
 
     async fn append(&self, id: &MkId, part: &Part, leave_by: Instant) -> Result<Answer, SendError> {
-        let is_contact = part.kind == parts::CONTACT;
+        let is_contact = part.part_type == parts::CONTACT;
         let known = self
             .shown(id)
             .filter(|shown| !is_contact || shown.address.is_some());
@@ -269,7 +269,7 @@ impl PartnerTarget {
             Some(part_id) => Ok(answer(id.as_str(), vec![(part_id, part.clone())], record)),
             None => Err(SendError::Unseen(format!(
                 "metakocka took a new {} and does not show it",
-                part.kind
+                part.part_type
             ))),
         }
     }

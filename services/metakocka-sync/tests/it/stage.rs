@@ -24,13 +24,13 @@ use store::connections::{self, NewConnection};
 use store::links::Links;
 use store::sealing::KeyRing;
 use store::{Pool, QueuePrefix};
-use sync::{Deps, LinkClaims, LinkWorker, Measures};
+use sync::{Deps, LinkClaims, LinkWorker, Metrics};
 use testkit::Database;
 use uuid::Uuid;
 use worker::budget::BudgetSpec;
 use worker::{
-    AckReason, Claims as _, Connection, DeadClass, Delivery, Done, Failure, Handled, Handler as _,
-    HoldCause, Job, Release, Trail, Verdict, WaitCause,
+    AckReason, Claims as _, Connection, DeadClass, Delivery, DeliveryMetadata, Done, Failure,
+    Handled, Handler as _, HoldCause, Job, Release, Verdict, WaitCause,
 };
 
 pub(crate) const TENANT: &str = "med";
@@ -212,7 +212,7 @@ impl Stage {
             connections: Arc::new(ConnectionCache::start(pool.clone())),
             budgets: Arc::new(Budgets::start(pool.clone(), budgets(wanted.budget))),
             settings: sync::Settings::default(),
-            measures: Arc::new(Measures::new(METAKOCKA.name)),
+            metrics: Arc::new(Metrics::new(METAKOCKA.name)),
             partner: Arc::new(MetakockaSync::new(client, settings)),
             consumes: WORKER.consumes,
             facets: worker::Facets::ENTITY,
@@ -249,7 +249,7 @@ impl Stage {
             Verdict::Ack(reason) => return End::Ack(reason),
             Verdict::Hold { cause, reason, .. } => return End::Held(cause, reason),
             Verdict::Dead { class, reason } => return End::Dead(class, reason),
-            Verdict::Busy { .. } | Verdict::Alone => panic!("nobody else is at work"),
+            Verdict::Busy { .. } | Verdict::Exclusive => panic!("nobody else is at work"),
         };
         let deadline = self.worker.policy().deadline;
         let answer = self.worker.handle(&job, grant, deadline).await;
@@ -269,7 +269,7 @@ impl Stage {
         end
     }
 
-    /// Delivers again, as the rungs would, until it is acknowledged; time passes in between.
+    /// Delivers again, as the retry tiers would, until it is acknowledged; time passes in between.
     pub(crate) async fn deliver_until_done(&self, event: &Value) -> AckReason {
         const TRIES: usize = 30;
         for _ in 0..TRIES {
@@ -292,7 +292,7 @@ impl Stage {
             version: event.version.as_ref().map(|version| version.value.clone()),
             delivery: Arc::new(Delivery {
                 body: Bytes::from(body),
-                trail: Trail::default(),
+                metadata: DeliveryMetadata::default(),
                 properties: json!({}),
                 headers: json!({}),
                 received: std::time::Instant::now(),

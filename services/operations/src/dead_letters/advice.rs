@@ -2,7 +2,7 @@
 
 use registry::Worker;
 use serde::Serialize;
-use store::dead_letters::{ConnectionNow, Story};
+use store::dead_letters::{ConnectionNow, Timeline};
 use worker::DeadClass;
 
 /// One thing to do.
@@ -28,11 +28,11 @@ fn thought(why: impl Into<String>) -> Step {
 }
 
 /// The workers are those of this build.
-pub fn advice(story: &Story, workers: &[&Worker]) -> Vec<Step> {
-    let id = story.letter.id;
-    match story.letter.state.as_str() {
-        "open" => open(story, workers),
-        "replaying" => match story.replays.last() {
+pub fn advice(timeline: &Timeline, workers: &[&Worker]) -> Vec<Step> {
+    let id = timeline.dead_letter.id;
+    match timeline.dead_letter.state.as_str() {
+        "open" => open(timeline, workers),
+        "replaying" => match timeline.replays.last() {
             Some(replay) => vec![step(
                 "It is on its way to its worker; wait for the end of its replay.",
                 format!(
@@ -42,7 +42,7 @@ pub fn advice(story: &Story, workers: &[&Worker]) -> Vec<Step> {
             )],
             None => vec![thought("It is on its way to its worker.")],
         },
-        "resolved" if story.held.is_some() => vec![step(
+        "resolved" if timeline.held.is_some() => vec![step(
             "Its event waits until the cause named in the note is gone, and goes on by itself then.",
             "kurir held list",
         )],
@@ -62,19 +62,19 @@ pub fn advice(story: &Story, workers: &[&Worker]) -> Vec<Step> {
     }
 }
 
-fn open(story: &Story, workers: &[&Worker]) -> Vec<Step> {
-    let id = story.letter.id;
+fn open(timeline: &Timeline, workers: &[&Worker]) -> Vec<Step> {
+    let id = timeline.dead_letter.id;
     let replay = format!("kurir dead-letters replay {id}");
-    let class = DeadClass::parse(&story.letter.class);
-    let mut steps = prerequisites(story, workers);
-    let overtaken = story.link.as_ref().is_some_and(|link| {
-        let k = story.letter.k.as_ref();
+    let class = DeadClass::parse(&timeline.dead_letter.class);
+    let mut steps = prerequisites(timeline, workers);
+    let overtaken = timeline.link.as_ref().is_some_and(|link| {
+        let k = timeline.dead_letter.k.as_ref();
         k.is_some() && (link.applied_k.as_ref() >= k || link.desired_k.as_ref() > k)
     });
     if overtaken {
         steps.push(step(
             "Its record has newer content already: a replay would change nothing. Close it, ...",
-            resolve(story, "newer content is there"),
+            resolve(timeline, "newer content is there"),
         ));
         steps.push(step(
             "... or, if this content must win, replay it with a new version.",
@@ -82,34 +82,34 @@ fn open(story: &Story, workers: &[&Worker]) -> Vec<Step> {
         ));
         return steps;
     }
-    steps.extend(by_class(story, class, &replay));
+    steps.extend(by_class(timeline, class, &replay));
     steps.push(step(
         "If nothing more is to be done for it, close it with a note.",
-        resolve(story, "..."),
+        resolve(timeline, "..."),
     ));
     steps
 }
 
-fn resolve(story: &Story, note: &str) -> String {
+fn resolve(timeline: &Timeline, note: &str) -> String {
     format!(
         "kurir dead-letters resolve {} --note '{note}'",
-        story.letter.id
+        timeline.dead_letter.id
     )
 }
 
 /// What must be there before any replay can succeed.
-fn prerequisites(story: &Story, workers: &[&Worker]) -> Vec<Step> {
-    let Some(tenant) = &story.letter.tenant else {
+fn prerequisites(timeline: &Timeline, workers: &[&Worker]) -> Vec<Step> {
+    let Some(tenant) = &timeline.dead_letter.tenant else {
         return Vec::new();
     };
     let system = workers
         .iter()
-        .find(|worker| worker.name == story.letter.worker)
+        .find(|worker| worker.name == timeline.dead_letter.worker)
         .map_or("SYSTEM", |worker| worker.system.name);
     let connect =
         format!("kurir connection add --tenant {tenant} --system {system} < credentials.json");
     let mut steps = Vec::new();
-    if !story.tenant_known {
+    if !timeline.tenant_known {
         steps.push(step(
             format!("The tenant '{tenant}' is not known here. If it is one of yours, add it, ..."),
             format!("kurir tenant add {tenant}"),
@@ -117,14 +117,18 @@ fn prerequisites(story: &Story, workers: &[&Worker]) -> Vec<Step> {
         steps.push(step("... and connect it to the partner.", connect));
         return steps;
     }
-    if story.connections.is_empty() {
+    if timeline.connections.is_empty() {
         steps.push(step(
             format!("The tenant '{tenant}' has no connection to the partner: add it."),
             connect,
         ));
     }
-    steps.extend(story.connections.iter().filter_map(connection));
-    if let Some(link) = story.link.as_ref().filter(|link| link.state == "conflict") {
+    steps.extend(timeline.connections.iter().filter_map(connection));
+    if let Some(link) = timeline
+        .link
+        .as_ref()
+        .filter(|link| link.state == "conflict")
+    {
         steps.push(step(
             "Its record is in conflict; nothing is sent for it until a person has looked.",
             format!("kurir links show {}", link.id),
@@ -161,8 +165,8 @@ fn connection(connection: &ConnectionNow) -> Option<Step> {
     })
 }
 
-fn by_class(story: &Story, class: Option<DeadClass>, replay: &str) -> Vec<Step> {
-    let id = story.letter.id;
+fn by_class(timeline: &Timeline, class: Option<DeadClass>, replay: &str) -> Vec<Step> {
+    let id = timeline.dead_letter.id;
     let edit = format!("kurir dead-letters edit {id} --replay");
     let publisher = || thought("Tell the publisher: its next events will die in the same way.");
     let why = explained(class);
@@ -213,7 +217,7 @@ fn by_class(story: &Story, class: Option<DeadClass>, replay: &str) -> Vec<Step> 
             | DeadClass::Unknown
             | DeadClass::Timeout,
         ) => {
-            let first = story.connections.first();
+            let first = timeline.connections.first();
             let look = first.map(|one| step(why, format!("kurir connection test {}", one.id)));
             let replay = step("Once the partner answers, replay it.", replay);
             look.into_iter().chain([replay]).collect()

@@ -16,7 +16,7 @@ pub const HTTP_GRAIN: TimeDelta = TimeDelta::seconds(2);
 /// Of the database.
 pub async fn database(pool: &Pool) -> Finding {
     let before = Utc::now();
-    match store::examine::clock(pool).await {
+    match store::diagnostics::clock(pool).await {
         Ok(there) => judged(
             "Postgres",
             apart(before, Utc::now(), there, TimeDelta::zero()),

@@ -1,7 +1,7 @@
 //! Postgres: reachable, recent enough, with this build's schema and settings under which a commit is one.
 
 use store::Pool;
-use store::examine::Server;
+use store::diagnostics::Server;
 
 use super::finding::{Finding, Subject};
 use crate::{Failed, count};
@@ -21,7 +21,7 @@ pub fn unreachable(failed: impl Into<Failed>, because: &str) -> Vec<Finding> {
 /// `own`: connections that a process of ours may open.
 pub async fn check(pool: &Pool, own: u32) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match store::examine::server(pool).await {
+    match store::diagnostics::server(pool).await {
         Ok(server) => {
             findings.extend(reachable(&server));
             findings.extend(settings(&server));
@@ -137,7 +137,10 @@ fn connections(server: &Server, own: i64) -> Finding {
 }
 
 async fn migrations(pool: &Pool) -> Vec<Finding> {
-    let looked = tokio::try_join!(store::migrate::pending(pool), store::migrate::strange(pool));
+    let looked = tokio::try_join!(
+        store::migrate::pending(pool),
+        store::migrate::unknown_versions(pool)
+    );
     let (pending, (newer, failed)) = match looked {
         Ok(looked) => looked,
         Err(error) => return vec![Finding::failed(SUBJECT, "migrations", error)],

@@ -5,9 +5,9 @@ use event::headers::{DEAD_AT, DEAD_CLASS, DEAD_FINGERPRINT, DEAD_KEY, DEAD_TEXT,
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 use serde_json::{Map, Value};
-use worker::Trail;
+use worker::DeliveryMetadata;
 
-use super::{CARRIED, COUNTED, DEAD, Properties, TRACE, believed, plain, received, trail};
+use super::{CARRIED, COUNTED, DEAD, Properties, TRACE, believed, metadata, plain, received};
 
 /// What a worker wrote on the copy that it sent to its dead-letter queue.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +39,12 @@ pub struct Death {
 /// As a reader of a dead-letter queue sees it: everything on the list, with the notes of the death.
 pub(crate) fn dead(
     received_now: &lapin::message::Delivery,
-) -> (Properties, Trail, Option<DeadNote>, Option<Death>) {
+) -> (
+    Properties,
+    DeliveryMetadata,
+    Option<DeadNote>,
+    Option<Death>,
+) {
     let death = death(&received_now.properties);
     // The broker's own dead-lettering goes through the default exchange, so there the way before counts.
     let origin = death
@@ -49,15 +54,15 @@ pub(crate) fn dead(
     if !ours {
         return (
             received(&received_now.properties, &[&TRACE]),
-            Trail::default(),
+            DeliveryMetadata::default(),
             None,
             death,
         );
     }
     let properties = received(&received_now.properties, &[&CARRIED, &COUNTED, &DEAD]);
-    let trail = trail(&properties);
+    let metadata = metadata(&properties);
     let note = note(&properties.headers);
-    (properties, trail, note, death)
+    (properties, metadata, note, death)
 }
 
 fn note(headers: &Map<String, Value>) -> Option<DeadNote> {

@@ -6,14 +6,14 @@ use event::headers::{
     HISTORY, LINK, WAITS,
 };
 use serde_json::Value;
-use worker::{Attempt, DeadClass, Delivery, Trail};
+use worker::{Attempt, DeadClass, Delivery, DeliveryMetadata};
 
 use super::{ATTEMPT_TEXT, COUNTED, DEAD_MESSAGE, HISTORY_BYTES, Properties, cut, storable};
 
 /// Where a copy goes, with what only that way writes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Destination<'a> {
-    Rung {
+    RetryTier {
         counted: bool,
         due: Option<DateTime<Utc>>,
         class: DeadClass,
@@ -35,10 +35,10 @@ pub(crate) fn forward(delivery: &Delivery, to: Destination<'_>, now: DateTime<Ut
     // What a row may carry is more than what a copy inherits: the counters are written anew.
     copy.headers
         .retain(|name, _| !COUNTED.contains(&name.as_str()));
-    let trail = &delivery.trail;
+    let metadata = &delivery.metadata;
     let mut set = |name: &str, value: Value| copy.headers.insert(name.to_owned(), value);
     let (counted, class, reason) = match to {
-        Destination::Rung {
+        Destination::RetryTier {
             counted,
             class,
             reason,
@@ -55,20 +55,20 @@ pub(crate) fn forward(delivery: &Delivery, to: Destination<'_>, now: DateTime<Ut
     };
     set(
         HISTORY,
-        Value::from(history(&trail.history, attempt, counted)),
+        Value::from(history(&metadata.history, attempt, counted)),
     );
-    let first_received = trail.first_received.unwrap_or(delivery.received_at);
+    let first_received = metadata.first_received.unwrap_or(delivery.received_at);
     set(
         FIRST_RECEIVED,
         Value::from(first_received.timestamp_millis()),
     );
     match to {
-        Destination::Rung { counted, due, .. } => {
+        Destination::RetryTier { counted, due, .. } => {
             set(
                 ATTEMPT,
-                Value::from(trail.attempt.saturating_add(u32::from(counted))),
+                Value::from(metadata.attempt.saturating_add(u32::from(counted))),
             );
-            let waits = trail.waits.saturating_add(u32::from(!counted));
+            let waits = metadata.waits.saturating_add(u32::from(!counted));
             if waits > 0 {
                 set(WAITS, Value::from(waits));
             }
@@ -83,9 +83,9 @@ pub(crate) fn forward(delivery: &Delivery, to: Destination<'_>, now: DateTime<Ut
             link,
             key,
         } => {
-            set(ATTEMPT, Value::from(trail.attempt));
-            if trail.waits > 0 {
-                set(WAITS, Value::from(trail.waits));
+            set(ATTEMPT, Value::from(metadata.attempt));
+            if metadata.waits > 0 {
+                set(WAITS, Value::from(metadata.waits));
             }
             set(DEAD_CLASS, Value::from(class.as_str()));
             set(
@@ -116,7 +116,7 @@ fn history(before: &[Attempt], attempt: Attempt, counted: bool) -> String {
         all.pop();
     }
     all.push(attempt);
-    let surplus = all.len().saturating_sub(Trail::HISTORY_LIMIT);
+    let surplus = all.len().saturating_sub(DeliveryMetadata::HISTORY_LIMIT);
     all.drain(..surplus);
     loop {
         let json = serde_json::to_string(&all).expect("texts and numbers are JSON");

@@ -30,7 +30,7 @@ fn text(text: &str) -> AMQPValue {
 }
 
 fn retry(delivery: &Delivery, counted: bool, reason: &str) -> Properties {
-    let to = Destination::Rung {
+    let to = Destination::RetryTier {
         counted,
         due: None,
         class: DeadClass::Unavailable,
@@ -52,13 +52,13 @@ fn ours_are_believed_only_from_the_default_exchange() {
         (TRACEPARENT, text("00-1-2-01")),
     ];
     let stranger = read("kurir.events", &headers);
-    assert_eq!(stranger.trail, Trail::default());
+    assert_eq!(stranger.metadata, DeliveryMetadata::default());
     assert_eq!(stranger.headers, json!({"traceparent": "00-1-2-01"}));
     let ours = read(TRUSTED, &headers);
-    assert_eq!((ours.trail.attempt, ours.trail.generation), (7, 2));
-    assert_eq!(ours.trail.connection, Some(Uuid::from_u128(1)));
-    assert_eq!(ours.trail.permit_until, Some(at(0)));
-    // Counters and permit are in the trail only: a row made of it starts anew.
+    assert_eq!((ours.metadata.attempt, ours.metadata.generation), (7, 2));
+    assert_eq!(ours.metadata.connection, Some(Uuid::from_u128(1)));
+    assert_eq!(ours.metadata.permit_until, Some(at(0)));
+    // Counters and permit are in the delivery metadata only: a row made of it starts anew.
     let kept: Vec<_> = ours.headers.as_object().unwrap().keys().cloned().collect();
     assert_eq!(kept, [TRACEPARENT, CONNECTION, GENERATION, REPLAY]);
 }
@@ -76,7 +76,7 @@ fn numbers_are_read_whatever_their_width() {
     ];
     for width in widths {
         assert_eq!(
-            read(TRUSTED, &[(ATTEMPT, width.clone())]).trail.attempt,
+            read(TRUSTED, &[(ATTEMPT, width.clone())]).metadata.attempt,
             5,
             "{width:?}"
         );
@@ -88,7 +88,9 @@ fn numbers_are_read_whatever_their_width() {
         (AMQPValue::Boolean(true), 1),
     ] {
         assert_eq!(
-            read(TRUSTED, &[(ATTEMPT, nonsense.clone())]).trail.attempt,
+            read(TRUSTED, &[(ATTEMPT, nonsense.clone())])
+                .metadata
+                .attempt,
             attempt,
             "{nonsense:?}"
         );
@@ -181,7 +183,7 @@ fn a_wait_counts_apart_and_keeps_the_first_receipt() {
             AMQPValue::LongLongInt(at(-60).timestamp_millis()),
         )],
     );
-    let to = Destination::Rung {
+    let to = Destination::RetryTier {
         counted: false,
         due: Some(at(20)),
         class: DeadClass::Unavailable,
@@ -234,7 +236,7 @@ fn a_dead_copy_tells_its_death_and_is_read_back() {
     let copy = forward(&received, to, at(5));
     let mut arrived = raw(TRUSTED, &[]);
     arrived.properties = copy.to_amqp(None).unwrap();
-    let (properties, trail, note, death) = dead(&arrived);
+    let (properties, metadata, note, death) = dead(&arrived);
     let note = note.expect("a note");
     assert_eq!(
         (note.class.as_str(), note.fingerprint.as_str()),
@@ -244,7 +246,10 @@ fn a_dead_copy_tells_its_death_and_is_read_back() {
         (note.at, note.link, note.message.len()),
         (at(5), Some(42), DEAD_MESSAGE)
     );
-    assert_eq!((trail.attempt, trail.history.len(), death), (12, 1, None));
+    assert_eq!(
+        (metadata.attempt, metadata.history.len(), death),
+        (12, 1, None)
+    );
     assert_eq!(properties.message_id.as_deref(), Some("evt-1"));
     // What is published again is alive.
     let replayed = Properties::from_json(&properties.properties_json(), &properties.headers_json());
@@ -275,14 +280,14 @@ fn the_brokers_own_dead_letter_is_believed_by_where_it_came_from() {
             &[("x-death", deaths), (ATTEMPT, AMQPValue::LongLongInt(4))],
         ))
     };
-    let (_, trail, _, death) = died_in("kurir.events");
-    assert_eq!(trail.attempt, 1, "a stranger's");
+    let (_, metadata, _, death) = died_in("kurir.events");
+    assert_eq!(metadata.attempt, 1, "a stranger's");
     assert_eq!(
         death.map(|death| (death.queue, death.reason)),
         Some(("kurir.w".into(), "delivery_limit".into()))
     );
-    let (_, trail, _, _) = died_in("");
-    assert_eq!(trail.attempt, 4, "a copy of ours");
+    let (_, metadata, _, _) = died_in("");
+    assert_eq!(metadata.attempt, 4, "a copy of ours");
 }
 
 #[test]
@@ -295,10 +300,10 @@ fn the_history_keeps_the_last_ten_within_four_kilobytes() {
         let mut arrived = raw(TRUSTED, &[]);
         arrived.properties = copy.to_amqp(None).unwrap();
         received = delivery(&arrived, Bytes::new(), at(0));
-        assert!(received.trail.history.len() <= Trail::HISTORY_LIMIT);
+        assert!(received.metadata.history.len() <= DeliveryMetadata::HISTORY_LIMIT);
         assert!(
             received
-                .trail
+                .metadata
                 .history
                 .last()
                 .unwrap()
@@ -306,7 +311,7 @@ fn the_history_keeps_the_last_ten_within_four_kilobytes() {
                 .starts_with(&round.to_string())
         );
     }
-    assert_eq!(received.trail.attempt, 31);
+    assert_eq!(received.metadata.attempt, 31);
     // Waiting for the same thing again and again is one entry.
     for _ in 0..5 {
         let copy = retry(&received, false, "busy");
@@ -315,12 +320,12 @@ fn the_history_keeps_the_last_ten_within_four_kilobytes() {
         received = delivery(&arrived, Bytes::new(), at(0));
     }
     let waits = received
-        .trail
+        .metadata
         .history
         .iter()
         .filter(|attempt| attempt.code == "busy")
         .count();
-    assert_eq!((waits, received.trail.waits), (1, 5));
+    assert_eq!((waits, received.metadata.waits), (1, 5));
 }
 
 #[test]

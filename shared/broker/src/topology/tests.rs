@@ -68,7 +68,7 @@ fn every_queue_that_dead_letters_does_it_at_least_once() {
 
 #[test]
 fn a_mismatch_is_read_in_every_form_the_broker_uses() {
-    let rung = Topology::new("kurir")
+    let retry_tier = Topology::new("kurir")
         .worker_block("w", &[])
         .objects
         .remove(2);
@@ -78,7 +78,7 @@ fn a_mismatch_is_read_in_every_form_the_broker_uses() {
             here,
             there,
             ..
-        } = rung.mismatch(said);
+        } = retry_tier.mismatch(said);
         format!("{argument}: here {here}, there {there}")
     };
     let forms = [

@@ -322,11 +322,11 @@ async fn hostile_headers_reach_nobody() {
         )
         .await
         .unwrap();
-    let rung = scene.queue(".retry.1s");
+    let retry_tier = scene.queue(".retry.1s");
     let copy = wait_until(
         "the copy",
         SOON,
-        async || scene.kit.take(&rung, 1).await.unwrap().pop(),
+        async || scene.kit.take(&retry_tier, 1).await.unwrap().pop(),
         Option::is_some,
     );
     let copy = copy.await.expect("waited for");
@@ -396,13 +396,13 @@ async fn a_copy_that_is_back_too_early_waits_on_uncounted() {
 }
 
 #[tokio::test]
-async fn suspects_run_alone_one_after_the_other() {
+async fn poison_candidates_run_exclusively_one_after_the_other() {
     let scene = Scene::new().await;
     let events = created(40);
-    for suspect in &events[5..7] {
-        scene.ports.suspect(id(suspect));
+    for poison_candidate in &events[5..7] {
+        scene.ports.poison_candidate(id(poison_candidate));
     }
-    // A neighbour is still busy when the first suspect comes: it is waited for.
+    // A neighbour is still busy when the first poison candidate comes: it is waited for.
     scene.ports.act(id(&events[3]), Act::Stay);
     scene.ports.open_claims(false);
     let consuming = scene.consume().await;
@@ -428,7 +428,7 @@ async fn suspects_run_alone_one_after_the_other() {
     };
     let quiet = Duration::from_millis(300);
     stays(
-        "no suspect is claimed beside a handler",
+        "no poison candidate is claimed beside a handler",
         quiet,
         async || alone(),
         |alone| *alone == 0,
@@ -436,8 +436,8 @@ async fn suspects_run_alone_one_after_the_other() {
     .await;
     scene.ports.go_on();
     scene.handles(40).await;
-    assert_eq!((alone(), scene.ports.beside_suspects()), (2, 0));
-    assert_eq!(consuming.counters.ran_alone.get(), 2);
+    assert_eq!((alone(), scene.ports.beside_poison_candidates()), (2, 0));
+    assert_eq!(consuming.counters.exclusive_runs.get(), 2);
     consuming.stop().await.unwrap();
 }
 

@@ -6,7 +6,7 @@ use lapin::options::QueueDeleteOptions;
 use serde_json::Value;
 use testkit::instance::Rabbit;
 use testkit::wait_until;
-use worker::{AckReason, RUNGS};
+use worker::{AckReason, RETRY_TIERS};
 
 use crate::ports::{Act, Ports};
 use crate::scene::{SOON, Scene, created, id};
@@ -47,8 +47,8 @@ async fn a_deleted_retry_or_dead_letter_queue_is_declared_again_by_the_copy_for_
     scene.ports.act(id(&events[1]), Act::Refuse);
     let consuming = scene.consume().await;
     let channel = scene.kit.channel().await.unwrap();
-    let rungs = RUNGS.map(|rung| format!(".retry.{}", rung.name));
-    for queue in rungs.iter().map(String::as_str).chain([".dead"]) {
+    let retry_tiers = RETRY_TIERS.map(|retry_tier| format!(".retry.{}", retry_tier.name));
+    for queue in retry_tiers.iter().map(String::as_str).chain([".dead"]) {
         let options = QueueDeleteOptions::default();
         channel
             .queue_delete(scene.queue(queue).as_str().into(), options)
@@ -80,7 +80,7 @@ async fn a_delivery_of_a_lost_channel_is_never_acknowledged_on_another() {
     scene.publish(&events[..1]).await;
     scene.handles(1).await;
     let management = scene.kit.management();
-    // Once, and both: whoever closes what he sees, and again when he sees more, closes what was opened in between.
+    // All at once: a client that closes the listed connections one by one also closes what was opened in between.
     wait_until(
         "both connections are listed",
         SOON,

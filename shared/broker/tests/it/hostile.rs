@@ -125,10 +125,10 @@ async fn text_that_is_no_utf8_and_deep_tables_end_no_connection() {
     let dead = scene.queue(".dead");
     scene.holds(&dead, 2).await;
     // As the ledger reads them: the same parser again.
-    let letters = crate::scene::peek(&scene.broker, &dead, 10).await.unwrap();
-    let mut classes: Vec<String> = letters
+    let dead_letters = crate::scene::peek(&scene.broker, &dead, 10).await.unwrap();
+    let mut classes: Vec<String> = dead_letters
         .iter()
-        .filter_map(|letter| Some(letter.note.as_ref()?.class.to_string()))
+        .filter_map(|dead_letter| Some(dead_letter.note.as_ref()?.class.to_string()))
         .collect();
     classes.sort_unstable();
     assert_eq!(classes, ["id_mismatch", "tenant_mismatch"]);

@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may end there")]
 
 mod consumer;
-mod cuts;
 mod endings;
+mod fan_out;
 mod hostile;
 mod ports;
 mod publisher;

@@ -12,9 +12,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use uuid::Uuid;
 use worker::{
-    AckReason, Claims, Connection, ConnectionAnswer, ConnectionState, Connections, CutItem, Cuts,
-    DeadClass, Done, Failure, Handled, Handler, HoldItem, HoldVerdict, Holds, Job, Leased, PinItem,
-    Pins, PortError, Release, RetryPolicy, Verdict,
+    AckReason, Claims, Connection, ConnectionAnswer, ConnectionState, Connections, DeadClass, Done,
+    Failure, FanOut, FanOutItem, Handled, Handler, HoldItem, HoldVerdict, Holds, Job, Leased,
+    PinItem, Pins, PortError, Release, RetryPolicy, Verdict,
 };
 
 pub(crate) const TENANT: &str = "acme";
@@ -46,7 +46,7 @@ pub(crate) struct Seen {
     pub(crate) claims: Vec<(Vec<String>, bool)>,
     pub(crate) held: Vec<(String, worker::HoldCause)>,
     /// (event id, connections), once per call of the port.
-    pub(crate) cut: Vec<(String, Vec<Uuid>)>,
+    pub(crate) fan_out: Vec<(String, Vec<Uuid>)>,
     /// Connections that events were claimed for.
     pub(crate) claimed_for: HashMap<String, Option<Uuid>>,
     pub(crate) released: Vec<(Uuid, Option<String>)>,
@@ -68,11 +68,11 @@ struct Inner {
     release: Notify,
     running: AtomicUsize,
     most_running: AtomicUsize,
-    /// What else ran while a suspect ran.
-    beside_suspects: AtomicUsize,
-    suspects: Mutex<HashSet<String>>,
+    /// What else ran while a poison candidate ran.
+    beside_poison_candidates: AtomicUsize,
+    poison_candidates: Mutex<HashSet<String>>,
     failing_claims: AtomicUsize,
-    failing_cuts: AtomicUsize,
+    failing_fan_outs: AtomicUsize,
     bad_rows: Mutex<HashSet<String>>,
     hold_verdicts: Mutex<Vec<HoldVerdict>>,
     store_away: AtomicUsize,
@@ -95,10 +95,10 @@ impl Ports {
             release: Notify::new(),
             running: AtomicUsize::new(0),
             most_running: AtomicUsize::new(0),
-            beside_suspects: AtomicUsize::new(0),
-            suspects: Mutex::default(),
+            beside_poison_candidates: AtomicUsize::new(0),
+            poison_candidates: Mutex::default(),
             failing_claims: AtomicUsize::new(0),
-            failing_cuts: AtomicUsize::new(0),
+            failing_fan_outs: AtomicUsize::new(0),
             bad_rows: Mutex::default(),
             hold_verdicts: Mutex::default(),
             store_away: AtomicUsize::new(0),
@@ -110,8 +110,12 @@ impl Ports {
         self.0.acts.lock().unwrap().insert(event_id.to_owned(), act);
     }
 
-    pub(crate) fn suspect(&self, event_id: &str) {
-        self.0.suspects.lock().unwrap().insert(event_id.to_owned());
+    pub(crate) fn poison_candidate(&self, event_id: &str) {
+        self.0
+            .poison_candidates
+            .lock()
+            .unwrap()
+            .insert(event_id.to_owned());
     }
 
     pub(crate) fn bad_row(&self, event_id: &str) {
@@ -122,8 +126,8 @@ impl Ports {
         self.0.failing_claims.store(times, Ordering::SeqCst);
     }
 
-    pub(crate) fn fail_cuts(&self, times: usize) {
-        self.0.failing_cuts.store(times, Ordering::SeqCst);
+    pub(crate) fn fail_fan_outs(&self, times: usize) {
+        self.0.failing_fan_outs.store(times, Ordering::SeqCst);
     }
 
     /// The next question for connections, pins or schemes fails this often.
@@ -170,8 +174,8 @@ impl Ports {
         self.0.most_running.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn beside_suspects(&self) -> usize {
-        self.0.beside_suspects.load(Ordering::SeqCst)
+    pub(crate) fn beside_poison_candidates(&self) -> usize {
+        self.0.beside_poison_candidates.load(Ordering::SeqCst)
     }
 
     fn away(&self) -> Result<(), PortError> {
@@ -198,12 +202,12 @@ impl Ports {
             .get(&id)
             .cloned()
             .unwrap_or(Act::Apply);
-        let attempt = job.delivery.trail.attempt;
+        let attempt = job.delivery.metadata.attempt;
         {
             let mut seen = self.seen();
             seen.handled.push((id.clone(), attempt));
             seen.histories
-                .insert(id.clone(), job.delivery.trail.history.clone());
+                .insert(id.clone(), job.delivery.metadata.history.clone());
         }
         let applied = Ok(Handled::Done(Done(AckReason::Applied)));
         match act {
@@ -226,11 +230,13 @@ impl Ports {
 struct Running<'a>(&'a Inner);
 
 impl<'a> Running<'a> {
-    fn new(inner: &'a Inner, suspect: bool) -> Self {
+    fn new(inner: &'a Inner, poison_candidate: bool) -> Self {
         let now = inner.running.fetch_add(1, Ordering::SeqCst) + 1;
         inner.most_running.fetch_max(now, Ordering::SeqCst);
-        if suspect {
-            inner.beside_suspects.fetch_add(now - 1, Ordering::SeqCst);
+        if poison_candidate {
+            inner
+                .beside_poison_candidates
+                .fetch_add(now - 1, Ordering::SeqCst);
         }
         Self(inner)
     }
@@ -268,8 +274,13 @@ impl Handler for Ports {
         _deadline: Duration,
     ) -> BoxFuture<'a, Result<Handled, Failure>> {
         async move {
-            let suspect = self.0.suspects.lock().unwrap().contains(&job.event.id);
-            let _running = Running::new(&self.0, suspect);
+            let poison_candidate = self
+                .0
+                .poison_candidates
+                .lock()
+                .unwrap()
+                .contains(&job.event.id);
+            let _running = Running::new(&self.0, poison_candidate);
             self.act_on(job).await
         }
         .boxed()
@@ -282,7 +293,7 @@ impl Claims for Ports {
     fn claim<'a>(
         &'a self,
         jobs: &'a [Job],
-        alone: bool,
+        exclusive: bool,
     ) -> BoxFuture<'a, Result<Vec<Verdict<i64>>, PortError>> {
         async move {
             let ids: Vec<String> = jobs.iter().map(|job| job.event.id.clone()).collect();
@@ -296,7 +307,7 @@ impl Claims for Ports {
                     let connection = job.connection.as_ref().map(|connection| connection.id);
                     seen.claimed_for.insert(job.event.id.clone(), connection);
                 }
-                seen.claims.push((ids.clone(), alone));
+                seen.claims.push((ids.clone(), exclusive));
             }
             let fails = fails_now(&self.0.failing_claims);
             let bad = ids
@@ -309,9 +320,9 @@ impl Claims for Ports {
             let _ = open.wait_for(|open| *open).await;
             // As long as a round trip, so that others gather meanwhile.
             tokio::time::sleep(Duration::from_millis(2)).await;
-            let suspects = self.0.suspects.lock().unwrap();
-            let verdict = |id: &String| match suspects.contains(id) && !alone {
-                true => Verdict::Alone,
+            let poison_candidates = self.0.poison_candidates.lock().unwrap();
+            let verdict = |id: &String| match poison_candidates.contains(id) && !exclusive {
+                true => Verdict::Exclusive,
                 false => Verdict::Granted(7),
             };
             Ok(ids.iter().map(verdict).collect())
@@ -350,15 +361,15 @@ impl Holds for Ports {
     }
 }
 
-impl Cuts for Ports {
-    fn cut(&self, item: CutItem) -> BoxFuture<'_, Result<(), PortError>> {
+impl FanOut for Ports {
+    fn fan_out(&self, item: FanOutItem) -> BoxFuture<'_, Result<(), PortError>> {
         let connections = item.copies.iter().map(|copy| copy.connection);
-        let cut = (item.job.event.id.clone(), connections.collect());
-        self.seen().cut.push(cut);
-        let fails = fails_now(&self.0.failing_cuts);
+        let fan_out = (item.job.event.id.clone(), connections.collect());
+        self.seen().fan_out.push(fan_out);
+        let fails = fails_now(&self.0.failing_fan_outs);
         async move {
             match fails {
-                true => Err(PortError("the cut failed".to_owned())),
+                true => Err(PortError("the fan-out failed".to_owned())),
                 false => Ok(()),
             }
         }

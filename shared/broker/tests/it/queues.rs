@@ -102,7 +102,11 @@ async fn a_dead_letter_says_why_and_after_how_many_attempts() {
     );
     assert_eq!(note.fingerprint, "refused:no such tax number");
     assert_eq!(
-        (dead.trail.attempt, dead.trail.history.len(), dead.death),
+        (
+            dead.metadata.attempt,
+            dead.metadata.history.len(),
+            dead.death
+        ),
         (1, 1, None)
     );
     assert_eq!(
@@ -132,7 +136,10 @@ async fn the_delivery_limit_leads_to_the_dead_letter_queue() {
         (queue.as_str(), "delivery_limit")
     );
     assert_eq!(death.exchange, scene.broker.topology().events());
-    assert_eq!((raw.note, raw.trail), (None, worker::Trail::default()));
+    assert_eq!(
+        (raw.note, raw.metadata),
+        (None, worker::DeliveryMetadata::default())
+    );
 }
 
 async fn declare(scene: &Scene) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{
-    Alone, Broker, ConsumeSettings, Counters, Error, Hand, RawDelivery, Readiness, Settings,
-    Worker, run,
+    Broker, ConsumeSettings, Counters, Error, ExclusiveRun, QueueCursor, RawDelivery, Readiness,
+    Settings, Worker, run,
 };
 use secrecy::SecretString;
 use serde_json::Value;
@@ -75,14 +75,14 @@ impl Scene {
             handler: Arc::clone(&ports),
             claims: Arc::clone(&ports),
             holds: ports.clone(),
-            cuts: ports.clone(),
+            fan_out: ports.clone(),
             pins: ports.clone(),
             connections: ports,
             budgets: None,
             broker: self.broker.clone(),
             publisher: self.broker.publisher(),
             settings,
-            alone: Alone::default(),
+            exclusive_run: ExclusiveRun::default(),
             link_of: |link| Some(*link),
             counters: Arc::clone(&counters),
             readiness: Arc::clone(&readiness),
@@ -181,13 +181,13 @@ pub(crate) async fn peek(
     queue: &str,
     n: usize,
 ) -> Result<Vec<RawDelivery>, Error> {
-    let hand = Hand::open(broker, queue).await?;
+    let cursor = QueueCursor::open(broker, queue).await?;
     let mut seen = Vec::new();
     while seen.len() < n
-        && let Some(taken) = hand.take().await?
+        && let Some(taken) = cursor.take().await?
     {
         seen.push(taken.message);
     }
-    hand.close().await;
+    cursor.close().await;
     Ok(seen)
 }

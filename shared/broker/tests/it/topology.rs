@@ -6,7 +6,7 @@ use event::EventType;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use testkit::{Route, wait_until};
-use worker::RUNGS;
+use worker::RETRY_TIERS;
 
 use crate::scene::{SOON, Scene, created};
 
@@ -60,21 +60,21 @@ async fn declared_walked_and_checked() {
     assert_eq!(route, Route::Routed);
     scene.holds(&topology.unrouted(), 1).await;
 
-    // Through a rung and back, with the trail.
+    // Through a retry tier and back, with the delivery metadata.
     scene.kit.take(&scene.queue(""), 10).await.unwrap();
     let mut copy = Properties::of_event("evt-1", "crm.contact.created.v1");
     copy.headers.insert("x-attempt".to_owned(), 2.into());
-    let rung = topology.rung("probe", RUNGS[0]);
+    let retry_tier = topology.retry_tier("probe", RETRY_TIERS[0]);
     let begin = std::time::Instant::now();
     scene
         .broker
         .publisher()
-        .publish("", &rung, Bytes::from_static(b"body"), &copy)
+        .publish("", &retry_tier, Bytes::from_static(b"body"), &copy)
         .await
         .unwrap();
     scene.holds(&scene.queue(""), 1).await;
     assert!(
-        begin.elapsed() >= RUNGS[0].delay,
+        begin.elapsed() >= RETRY_TIERS[0].delay,
         "back after {:?}",
         begin.elapsed()
     );
@@ -86,7 +86,7 @@ async fn declared_walked_and_checked() {
 #[tokio::test]
 async fn another_argument_is_named_and_nothing_is_changed() {
     let scene = Scene::new().await;
-    let rung = scene.queue(".retry.1s");
+    let retry_tier = scene.queue(".retry.1s");
     let (text, number) = (
         |text: &str| AMQPValue::LongString(text.into()),
         AMQPValue::LongLongInt,
@@ -107,7 +107,7 @@ async fn another_argument_is_named_and_nothing_is_changed() {
     };
     let channel = scene.kit.channel().await.unwrap();
     channel
-        .queue_declare(rung.as_str().into(), durable, arguments)
+        .queue_declare(retry_tier.as_str().into(), durable, arguments)
         .await
         .unwrap();
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use outbound::{Call, Client, Connection, Lesson, Purse, Redactor, Url, WINDOW};
+use outbound::{Call, Client, Connection, Observation, PermitPool, Redactor, Url, WINDOW};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
@@ -118,7 +118,7 @@ impl Metakocka {
     }
 
     /// Calls take permits of the fleet-wide budget, and tell it what they learn.
-    pub fn with_purse(self, purse: Arc<Purse>) -> Self {
+    pub fn with_permit_pool(self, permit_pool: Arc<PermitPool>) -> Self {
         let Company {
             connection,
             root,
@@ -128,7 +128,7 @@ impl Metakocka {
         } = Arc::unwrap_or_clone(self.company);
         Self {
             company: Arc::new(Company {
-                connection: connection.with_purse(purse),
+                connection: connection.with_permit_pool(permit_pool),
                 root,
                 company_id,
                 secret_key,
@@ -308,38 +308,38 @@ impl Metakocka {
         {
             *retry_after = settings.quota_backoff;
         }
-        if let Some(lesson) = lesson(&opened) {
-            company.connection.learn(operation.name(), lesson);
+        if let Some(observation) = observation(&opened) {
+            company.connection.record(operation.name(), observation);
         }
         opened
     }
 }
 
 /// What an answer says about the connection, beyond its own call.
-fn lesson(opened: &Result<Map<String, Value>, Error>) -> Option<Lesson> {
+fn observation(opened: &Result<Map<String, Value>, Error>) -> Option<Observation> {
     let error = match opened {
-        Ok(_) => return Some(Lesson::Fine),
+        Ok(_) => return Some(Observation::Fine),
         Err(error) => error,
     };
     match error {
         Error::Refused { .. } | Error::Unlisted { .. } | Error::TooManyHits { .. } => {
-            Some(Lesson::Fine)
+            Some(Observation::Fine)
         }
         Error::Quota {
             retry_after,
             named,
             text,
-        } => Some(Lesson::QuotaUsedUp {
+        } => Some(Observation::QuotaUsedUp {
             least: *retry_after,
             named: *named,
             reason: text.clone(),
         }),
         // A time-out or a broken answer may be one record's; several in a row are not.
         Error::Ambiguous { .. } | Error::Transient { .. } | Error::NoSuchCall { .. } => {
-            Some(Lesson::Failing(error.to_string()))
+            Some(Observation::Failing(error.to_string()))
         }
         Error::NotSent { kind, .. } => {
-            (*kind != outbound::NotSent::TooLate).then(|| Lesson::Failing(error.to_string()))
+            (*kind != outbound::NotSent::TooLate).then(|| Observation::Failing(error.to_string()))
         }
         Error::Credentials { .. } | Error::Limited { .. } | Error::Invalid { .. } => None,
     }

@@ -37,7 +37,7 @@ async fn customers_urls_reach_no_private_address() {
 
 fn within(slots: u32) -> Connection {
     let client = Client::new(settings()).unwrap();
-    Connection::new(&client, "partner", Redactor::default()).with_purse(lent(slots))
+    Connection::new(&client, "partner", Redactor::default()).with_permit_pool(lent(slots))
 }
 
 #[tokio::test]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event::TenantId;
-use outbound::Purse;
+use outbound::PermitPool;
 use uuid::Uuid;
 use worker::budget::{Answer, BudgetSpec, Signals};
 
 /// An account that has just lent so many calls at once, one of them a search, for as long as the test asks for more.
-pub(crate) fn lent(slots: u32) -> Arc<Purse> {
+pub(crate) fn lent(slots: u32) -> Arc<PermitPool> {
     let spec = BudgetSpec {
         windows: Vec::new(),
         in_flight: slots,
@@ -17,18 +17,18 @@ pub(crate) fn lent(slots: u32) -> Arc<Purse> {
     };
     let tenant = TenantId::parse("acme").unwrap();
     let signals = Signals::default();
-    let purse = Purse::new(
+    let permit_pool = PermitPool::new(
         Uuid::nil(),
         tenant,
         spec,
         Duration::from_secs(1),
         signals.clone(),
     );
-    let purse = Arc::new(purse);
-    let account = Arc::downgrade(&purse);
+    let permit_pool = Arc::new(permit_pool);
+    let account = Arc::downgrade(&permit_pool);
     tokio::spawn(async move {
-        while let Some(purse) = account.upgrade() {
-            if let Ok(asked) = purse.ask() {
+        while let Some(permit_pool) = account.upgrade() {
+            if let Ok(asked) = permit_pool.ask() {
                 let answer = Answer {
                     connection: asked.connection,
                     granted: 0,
@@ -41,11 +41,12 @@ pub(crate) fn lent(slots: u32) -> Arc<Purse> {
                     circuits: Vec::new(),
                     rivals: 0,
                 };
-                purse.answered(&asked, &answer);
+                permit_pool.answered(&asked, &answer);
             }
-            drop(purse);
-            let _ = tokio::time::timeout(Duration::from_millis(100), signals.needy.any()).await;
+            drop(permit_pool);
+            let _ =
+                tokio::time::timeout(Duration::from_millis(100), signals.refill_queue.any()).await;
         }
     });
-    purse
+    permit_pool
 }

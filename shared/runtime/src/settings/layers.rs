@@ -7,7 +7,7 @@ use config::{Config, Environment, File, FileFormat, ValueKind};
 use serde_json::Value;
 
 use super::DEFAULTS;
-use super::mistake::{Mistake, Mistakes};
+use super::configuration_error::{ConfigurationError, ConfigurationErrors};
 use super::rules::Rules;
 use super::section::Section;
 
@@ -55,8 +55,8 @@ pub(super) fn layered(
     sources: &Sources,
     sections: &[&'static Section],
     rules: &Rules,
-    mistakes: &mut Vec<Mistake>,
-) -> Result<config::Value, Mistakes> {
+    configuration_errors: &mut Vec<ConfigurationError>,
+) -> Result<config::Value, ConfigurationErrors> {
     let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
     for section in sections {
         builder = builder.add_source(File::from_str(section.defaults, FileFormat::Toml));
@@ -67,13 +67,13 @@ pub(super) fn layered(
             Ok(_) => {
                 builder = builder.add_source(File::from(path.as_path()).format(FileFormat::Toml))
             }
-            Err(problem) => mistakes.push(Mistake {
+            Err(problem) => configuration_errors.push(ConfigurationError {
                 path: path.display().to_string(),
                 problem,
             }),
         }
     }
-    let environment = variables(&sources.environment, rules, mistakes);
+    let environment = variables(&sources.environment, rules, configuration_errors);
     builder = builder.add_source(
         Environment::with_prefix("KURIR")
             .prefix_separator("_")
@@ -84,11 +84,11 @@ pub(super) fn layered(
         .build()
         .map(|config| config.cache)
         .map_err(|_quotes_names| {
-            mistakes.push(Mistake {
+            configuration_errors.push(ConfigurationError {
                 path: "settings".to_owned(),
                 problem: "cannot be read; a name holds characters that no setting has".to_owned(),
             });
-            Mistakes(std::mem::take(mistakes))
+            ConfigurationErrors(std::mem::take(configuration_errors))
         })
 }
 
@@ -115,11 +115,11 @@ fn read_file(path: &Path) -> Result<(), String> {
 }
 
 /// The variables that are settings, in their general form. Others may be there for other reasons (Kubernetes writes
-/// `KURIR_GATEWAY_PORT` for a service of that name), but one that misses a setting by an underscore is a mistake.
+/// `KURIR_GATEWAY_PORT` for a service of that name), but one that misses a setting by an underscore is a configuration error.
 fn variables(
     all: &BTreeMap<String, String>,
     rules: &Rules,
-    mistakes: &mut Vec<Mistake>,
+    configuration_errors: &mut Vec<ConfigurationError>,
 ) -> config::Map<String, String> {
     let mut found = config::Map::new();
     for (name, value) in all {
@@ -130,7 +130,7 @@ fn variables(
             if !value.is_empty() {
                 let general = variable_of(path);
                 if all.contains_key(&general) {
-                    mistakes.push(Mistake {
+                    configuration_errors.push(ConfigurationError {
                         path: (*path).to_owned(),
                         problem: format!("is given twice: {name} and {general}; unset one"),
                     });
@@ -147,7 +147,7 @@ fn variables(
                 "{name} is not read; the variable is {}",
                 variable_of(rule.path)
             );
-            mistakes.push(Mistake {
+            configuration_errors.push(ConfigurationError {
                 path: rule.path.to_owned(),
                 problem,
             });

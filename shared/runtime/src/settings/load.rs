@@ -1,4 +1,4 @@
-//! All settings at once: the layers, checked whole, all mistakes named together.
+//! All settings at once: the layers, checked whole, all configuration errors named together.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::Settings;
+use super::configuration_error::{ConfigurationError, ConfigurationErrors};
 use super::layers::{Leaf, PREFIX, Sources, flatten, layered, name_of, named};
-use super::mistake::{Mistake, Mistakes};
 use super::rule::{Kind, Need, Rule};
 use super::rules::Rules;
 use super::section::Section;
 use super::show::{Shown, shown};
 
-/// A mistake quotes at most this much of what was given.
+/// A configuration error quotes at most this much of what was given.
 const QUOTE_LIMIT: usize = 60;
 /// What only whoever uses a setting can know of its value, such as what an address may hold. Asked for text that is not
 /// empty, before the setting's own rule: it knows better words.
@@ -36,17 +36,17 @@ pub struct Loaded {
 /// Reads all settings, those of these sections included. Opens nothing but the settings file, and the files that a check looks into.
 ///
 /// # Errors
-/// Every mistake at once: unknown names, wrong values, missing settings that `needs` asks for, an unreadable file, and what
+/// Every configuration error at once: unknown names, wrong values, missing settings that `needs` asks for, an unreadable file, and what
 /// `checks` object to.
 pub fn load(
     sources: &Sources,
     needs: &[Need],
     checks: &[Check],
     sections: &[&'static Section],
-) -> Result<Loaded, Mistakes> {
+) -> Result<Loaded, ConfigurationErrors> {
     let rules = Rules::with(sections);
-    let mut mistakes = Vec::new();
-    let tree = layered(sources, sections, &rules, &mut mistakes)?;
+    let mut configuration_errors = Vec::new();
+    let tree = layered(sources, sections, &rules, &mut configuration_errors)?;
     let mut leaves = Vec::new();
     flatten(&tree, String::new(), &rules, &mut leaves);
     for (path, leaf) in &mut leaves {
@@ -57,7 +57,7 @@ pub fn load(
     let mut shown_settings = Vec::new();
     for rule in rules.iter() {
         let Some((_, leaf)) = leaves.iter().find(|(path, _)| path == rule.path) else {
-            mistakes.push(Mistake {
+            configuration_errors.push(ConfigurationError {
                 path: rule.path.to_owned(),
                 problem: "must not be a section".to_owned(),
             });
@@ -68,26 +68,27 @@ pub fn load(
             Ok(value) => {
                 if needs.iter().any(|need| rule.needed == Some(*need)) && value.as_str() == Some("")
                 {
-                    mistakes.push(missing(rule));
+                    configuration_errors.push(missing(rule));
                 }
                 put(&mut clean, rule.path, value.clone());
                 shown_settings.push(shown(rule, &value, &leaf.origin));
             }
-            Err(problem) => mistakes.push(Mistake {
+            Err(problem) => configuration_errors.push(ConfigurationError {
                 path: rule.path.to_owned(),
                 problem: said(rule.kind, leaf, &problem),
             }),
         }
     }
-    mistakes.extend(without_a_rule(&leaves, &rules));
-    mistakes.sort_by_key(|mistake| rules.position(&mistake.path));
-    if mistakes.is_empty() {
-        cross_check(&clean, &mut mistakes);
+    configuration_errors.extend(without_a_rule(&leaves, &rules));
+    configuration_errors
+        .sort_by_key(|configuration_error| rules.position(&configuration_error.path));
+    if configuration_errors.is_empty() {
+        cross_check(&clean, &mut configuration_errors);
         let of = |section: &&'static Section| (section.between)(&clean[section.name]);
-        mistakes.extend(sections.iter().flat_map(of));
+        configuration_errors.extend(sections.iter().flat_map(of));
     }
-    if !mistakes.is_empty() {
-        return Err(Mistakes(mistakes));
+    if !configuration_errors.is_empty() {
+        return Err(ConfigurationErrors(configuration_errors));
     }
     let mut owned = BTreeMap::new();
     for section in sections {
@@ -97,7 +98,7 @@ pub fn load(
         owned.insert(section.name, table.unwrap_or_default());
     }
     let mut settings = Settings::deserialize(clean).map_err(|error| {
-        Mistakes(vec![Mistake {
+        ConfigurationErrors(vec![ConfigurationError {
             path: "settings".to_owned(),
             problem: error.to_string(),
         }])
@@ -113,7 +114,7 @@ pub fn load(
 fn without_a_rule<'a>(
     leaves: &'a [(String, Leaf)],
     rules: &'a Rules,
-) -> impl Iterator<Item = Mistake> + 'a {
+) -> impl Iterator<Item = ConfigurationError> + 'a {
     let strangers = leaves.iter().filter(|(path, _)| rules.of(path).is_none());
     strangers.map(|(path, leaf)| {
         let is_section = rules.iter().any(|rule| {
@@ -126,7 +127,7 @@ fn without_a_rule<'a>(
         } else {
             unknown(path, rules)
         };
-        Mistake {
+        ConfigurationError {
             path: path.clone(),
             problem: format!("{problem} (from {})", leaf.origin),
         }
@@ -170,13 +171,13 @@ fn said(kind: Kind, leaf: &Leaf, problem: &str) -> String {
     format!("{problem}, not {quoted} (from {})", leaf.origin)
 }
 
-fn missing(rule: &Rule) -> Mistake {
+fn missing(rule: &Rule) -> ConfigurationError {
     let variable = name_of(rule.path);
     let hint = match rule.needed {
         Some(Need::Keys) => "; `kurir keys new` makes a key and prints its settings",
         Some(Need::Amqp | Need::Database) | None => "; `make dev` starts a local one",
     };
-    Mistake {
+    ConfigurationError {
         path: rule.path.to_owned(),
         problem: format!("is missing: set {variable}{hint}"),
     }
@@ -210,11 +211,11 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 /// Rules between settings.
-fn cross_check(clean: &Value, mistakes: &mut Vec<Mistake>) {
+fn cross_check(clean: &Value, configuration_errors: &mut Vec<ConfigurationError>) {
     let number = |section: &str, name: &str| clean[section][name].as_u64().unwrap_or_default();
     if number("worker", "prefetch") < number("worker", "slots") {
         let problem = "must be at least worker.slots, else slots stay empty".to_owned();
-        mistakes.push(Mistake {
+        configuration_errors.push(ConfigurationError {
             path: "worker.prefetch".to_owned(),
             problem,
         });
@@ -222,7 +223,7 @@ fn cross_check(clean: &Value, mistakes: &mut Vec<Mistake>) {
     let current = clean["keys"]["current"].as_str().unwrap_or_default();
     if !current.is_empty() && clean["keys"]["ring"].get(current).is_none() {
         let problem = format!("names key `{current}`, which is not in keys.ring");
-        mistakes.push(Mistake {
+        configuration_errors.push(ConfigurationError {
             path: "keys.current".to_owned(),
             problem,
         });

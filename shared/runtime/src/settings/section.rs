@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::mistake::Mistake;
+use super::configuration_error::ConfigurationError;
 use super::rule::Rule;
 
 /// One table of the settings.
@@ -15,7 +15,7 @@ pub struct Section {
     /// One row per setting, in the order in which they are shown.
     pub rules: &'static [Rule],
     /// Rules between its settings; asked with the table, once each of them is right by itself.
-    pub between: fn(&Value) -> Vec<Mistake>,
+    pub between: fn(&Value) -> Vec<ConfigurationError>,
 }
 
 impl Section {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use runtime::{Check, Kind, Mistake, Need, Role, Rule, Section, Sources, load};
+use runtime::{Check, ConfigurationError, Kind, Need, Role, Rule, Section, Sources, load};
 use serde_json::json;
 
 fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -47,7 +47,7 @@ static PIGEONS: Section = Section {
         Rule::new("pigeons.home", Kind::Url(&["https"])),
     ],
     between: |table| match table["flock"].as_u64() {
-        Some(9) => vec![Mistake {
+        Some(9) => vec![ConfigurationError {
             path: "pigeons.flock".to_owned(),
             problem: "must leave room in the loft".to_owned(),
         }],
@@ -77,7 +77,7 @@ fn a_services_own_table_is_read_checked_and_shown_with_the_others() {
     ]);
     let refused = load(&wrong, &[], &[], &[&PIGEONS]).unwrap_err().to_string();
     for part in [
-        "4 mistakes",
+        "4 configuration errors",
         "pigeons.flock",
         "pigeons.nest",
         "KURIR_PIGEONS__HOME",
@@ -158,7 +158,7 @@ fn plain_names_work_and_are_refused_beside_the_general_form() {
         ("KURIR_AMQP__URL", "amqp://h"),
     ]);
     insta::assert_snapshot!(load(&twice, &[], &[], &[]).unwrap_err(), @"
-    1 mistake in the settings:
+    1 configuration error:
       amqp.url: is given twice: KURIR_AMQP_URL and KURIR_AMQP__URL; unset one
     `kurir config --help` explains where settings come from
     ");
@@ -179,7 +179,7 @@ fn variables_of_others_are_left_alone() {
 }
 
 #[test]
-fn all_mistakes_are_named_at_once_and_no_secret_with_them() {
+fn all_configuration_errors_are_named_at_once_and_no_secret_with_them() {
     let file = Written::new(
         "wrong",
         "[worker]\nslots = \"many\"\nslotz = 1\n[gateway]\nlisten = 8080\n[amqp]\nurl = \"geheim1\"\n[colour]\nred = 1\n",
@@ -194,7 +194,7 @@ fn all_mistakes_are_named_at_once_and_no_secret_with_them() {
             ("KURIR_SYNC", "x"),
         ]),
     };
-    let mistakes = load(
+    let configuration_errors = load(
         &sources,
         &[Need::Amqp, Need::Database, Need::Keys],
         &[],
@@ -202,13 +202,13 @@ fn all_mistakes_are_named_at_once_and_no_secret_with_them() {
     )
     .unwrap_err()
     .to_string();
-    let text = mistakes.replace(&file.0.display().to_string(), "FILE");
+    let text = configuration_errors.replace(&file.0.display().to_string(), "FILE");
     assert!(!text.contains("geheim"), "{text}");
     insta::assert_snapshot!(text);
 }
 
 #[test]
-fn what_whoever_uses_a_setting_objects_to_is_named_with_all_other_mistakes() {
+fn what_whoever_uses_a_setting_objects_to_is_named_with_all_other_configuration_errors() {
     let checks = [Check {
         path: "amqp.url",
         check: |text| match text {

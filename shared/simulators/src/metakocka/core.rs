@@ -4,24 +4,24 @@
 //! apart is what lets a commit happen long after its caller has given up: [`Company::schedule`] puts the second half off.
 
 mod add_partner;
-mod back_office;
 mod call;
 mod company;
 mod encode;
 mod get_partner;
 mod halves;
 mod index;
+mod operator_actions;
 mod partner;
 mod readings;
 mod reply;
 mod request;
 mod update_partner;
 
-pub use self::back_office::{PartnerEdit, PersonAddress, PersonContact};
 pub use self::call::Call;
 pub use self::company::{Company, CompanyOptions, CompanyState, Finished, Quota, Violation};
 pub use self::halves::MAX_SCHEDULED;
 pub(crate) use self::halves::{ip_not_allowed, quota_exceeded, wrong_credentials};
+pub use self::operator_actions::{PartnerEdit, PersonAddress, PersonContact};
 pub use self::partner::{
     Address, AddressType, Contact, MAX_ENTRIES_PER_PARTNER, MAX_PARTNERS, MkId, Partner,
 };

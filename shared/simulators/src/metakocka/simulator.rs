@@ -79,7 +79,7 @@ impl Simulator {
         })?
     }
 
-    /// Works on a company directly: back-office actions ([`Company::person_edits`] and its siblings), access, own readings.
+    /// Works on a company directly: operator actions ([`Company::person_edits`] and its siblings), access, own readings.
     /// The time is the simulator's.
     pub fn with_company<T>(
         &self,

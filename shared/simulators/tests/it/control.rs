@@ -4,11 +4,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use simulators::metakocka::{ClockKind, Fault, Options, Readings, ScriptedFault};
 
-use crate::desk::{Desk, http_client};
+use crate::caller::{Caller, http_client};
 
-async fn desk() -> Desk {
+async fn caller() -> Caller {
     let clock = ClockKind::Manual("2026-01-15T09:00:00Z".parse().unwrap());
-    Desk::open(Options {
+    Caller::open(Options {
         clock,
         ..Options::default()
     })
@@ -17,9 +17,9 @@ async fn desk() -> Desk {
 
 #[tokio::test]
 async fn readings_are_changed_by_preset_and_by_switch() {
-    let desk = desk().await;
-    assert_eq!(desk.look("readings").await, json!(Readings::kind()));
-    let (_, readings) = desk
+    let caller = caller().await;
+    assert_eq!(caller.look("readings").await, json!(Readings::kind()));
+    let (_, readings) = caller
         .control(
             Method::PUT,
             "readings",
@@ -30,7 +30,7 @@ async fn readings_are_changed_by_preset_and_by_switch() {
         (&readings["clearing"], &readings["index_lag_seconds"]),
         (&json!("keeps"), &json!(2))
     );
-    let (_, readings) = desk
+    let (_, readings) = caller
         .control(Method::PUT, "readings", json!({"clearing": "clears"}))
         .await;
     assert_eq!(
@@ -43,19 +43,20 @@ async fn readings_are_changed_by_preset_and_by_switch() {
         json!({"colour": "red"}),
         json!([]),
     ] {
-        let (status, answer) = desk.control(Method::PUT, "readings", wrong).await;
+        let (status, answer) = caller.control(Method::PUT, "readings", wrong).await;
         assert_eq!(status, 400);
         assert!(answer["error"].is_string());
     }
-    assert_eq!(desk.look("readings").await["clearing"], "clears");
-    desk.control(
-        Method::PUT,
-        "companies/4711/readings",
-        json!({"match_name": {"extent": "exact", "text": "raw"}}),
-    )
-    .await;
-    desk.add("Novak").await;
-    let nobody = desk
+    assert_eq!(caller.look("readings").await["clearing"], "clears");
+    caller
+        .control(
+            Method::PUT,
+            "companies/4711/readings",
+            json!({"match_name": {"extent": "exact", "text": "raw"}}),
+        )
+        .await;
+    caller.add("Novak").await;
+    let nobody = caller
         .call("v1/get_partner", json!({"partner_name": "nov"}))
         .await;
     assert_eq!(
@@ -66,9 +67,9 @@ async fn readings_are_changed_by_preset_and_by_switch() {
 
 #[tokio::test]
 async fn people_work_over_http_too() {
-    let desk = desk().await;
+    let caller = caller().await;
     let typed = json!({"customer": "Novak", "addresses": [{"address_type": "Račun", "street": "Lipova 1"}], "contacts": [{"name": "Ana", "email": "ana@novak.example"}]});
-    let (_, novak) = desk
+    let (_, novak) = caller
         .control(Method::POST, "companies/4711/partners", typed)
         .await;
     assert_eq!(
@@ -79,7 +80,7 @@ async fn people_work_over_http_too() {
         "companies/4711/partners/{}",
         novak["mk_id"].as_str().unwrap()
     );
-    let (_, edited) = desk
+    let (_, edited) = caller
         .control(
             Method::PATCH,
             &own,
@@ -90,56 +91,60 @@ async fn people_work_over_http_too() {
         (&edited["tax_id_number"], &edited["contacts"]),
         (&json!("SI1"), &json!([]))
     );
-    desk.control(
-        Method::POST,
-        &format!("{own}/rename"),
-        json!({"customer": "Nova"}),
-    )
-    .await;
-    assert_eq!(desk.look(&own).await["customer"], "Nova");
-    let (_, kovac) = desk
+    caller
+        .control(
+            Method::POST,
+            &format!("{own}/rename"),
+            json!({"customer": "Nova"}),
+        )
+        .await;
+    assert_eq!(caller.look(&own).await["customer"], "Nova");
+    let (_, kovac) = caller
         .control(
             Method::POST,
             "companies/4711/partners",
             json!({"customer": "Kovač"}),
         )
         .await;
-    desk.control(
-        Method::POST,
-        &format!("{own}/merge"),
-        json!({"into": kovac["mk_id"]}),
-    )
-    .await;
-    assert_eq!(desk.customers(), ["Kovač"]);
-    let (status, _) = desk.control(Method::DELETE, &own, json!(null)).await;
+    caller
+        .control(
+            Method::POST,
+            &format!("{own}/merge"),
+            json!({"into": kovac["mk_id"]}),
+        )
+        .await;
+    assert_eq!(caller.customers(), ["Kovač"]);
+    let (status, _) = caller.control(Method::DELETE, &own, json!(null)).await;
     assert_eq!(status, 404, "merged away");
-    let listed = desk.look("companies/4711/partners").await;
+    let listed = caller.look("companies/4711/partners").await;
     assert_eq!(listed["partners"][0]["addresses"][0]["street"], "Lipova 1");
     assert_eq!(
-        desk.control(
-            Method::POST,
-            "companies/4711/partners",
-            json!({"name": "x"})
-        )
-        .await
-        .0,
+        caller
+            .control(
+                Method::POST,
+                "companies/4711/partners",
+                json!({"name": "x"})
+            )
+            .await
+            .0,
         400
     );
     assert_eq!(
-        desk.control(
-            Method::POST,
-            "companies/1/partners",
-            json!({"customer": "x"})
-        )
-        .await
-        .0,
+        caller
+            .control(
+                Method::POST,
+                "companies/1/partners",
+                json!({"customer": "x"})
+            )
+            .await
+            .0,
         404
     );
 }
 
 #[tokio::test]
 async fn a_wrong_path_and_a_wrong_method_are_told() {
-    let desk = desk().await;
+    let caller = caller().await;
     for (method, path, status) in [
         (Method::GET, "colours", 404),
         (Method::GET, "companies", 404),
@@ -154,7 +159,7 @@ async fn a_wrong_path_and_a_wrong_method_are_told() {
         (Method::GET, "companies/4711/partners/1", 404),
     ] {
         let asked = format!("{method} {path}");
-        let (answered, answer) = desk.control(method, path, json!(null)).await;
+        let (answered, answer) = caller.control(method, path, json!(null)).await;
         assert_eq!(answered, status, "{asked}");
         assert!(answer["error"].is_string(), "{asked}");
     }
@@ -162,8 +167,8 @@ async fn a_wrong_path_and_a_wrong_method_are_told() {
 
 #[tokio::test]
 async fn faults_are_put_listed_counted_and_cleared() {
-    let desk = desk().await;
-    let (_, one) = desk
+    let caller = caller().await;
+    let (_, one) = caller
         .control(
             Method::POST,
             "faults",
@@ -171,16 +176,17 @@ async fn faults_are_put_listed_counted_and_cleared() {
         )
         .await;
     let both = json!([{"fault": {"kind": "garbled"}}, {"fault": {"kind": "commit_late", "after_ms": 1, "answer": "nothing"}}]);
-    let (_, two) = desk.control(Method::POST, "faults", both).await;
+    let (_, two) = caller.control(Method::POST, "faults", both).await;
     assert_eq!((one, two), (json!({"ids": [1]}), json!({"ids": [2, 3]})));
-    desk.control(
-        Method::PUT,
-        "faults/random",
-        json!([{"fault": {"kind": "error"}, "rate": 0.5}]),
-    )
-    .await;
-    desk.send("v1/get_partner", json!({})).await.unwrap();
-    insta::assert_json_snapshot!(desk.look("faults").await, @r#"
+    caller
+        .control(
+            Method::PUT,
+            "faults/random",
+            json!([{"fault": {"kind": "error"}, "rate": 0.5}]),
+        )
+        .await;
+    caller.send("v1/get_partner", json!({})).await.unwrap();
+    insta::assert_json_snapshot!(caller.look("faults").await, @r#"
     {
       "happened": {
         "garbled": 1
@@ -230,8 +236,8 @@ async fn faults_are_put_listed_counted_and_cleared() {
       ]
     }
     "#);
-    desk.control(Method::DELETE, "faults", json!(null)).await;
-    let left = desk.look("faults").await;
+    caller.control(Method::DELETE, "faults", json!(null)).await;
+    let left = caller.look("faults").await;
     assert_eq!(
         (&left["scripted"], &left["random"]),
         (&json!([]), &json!([]))
@@ -241,16 +247,16 @@ async fn faults_are_put_listed_counted_and_cleared() {
         json!({"fault": {"kind": "auth", "code": 9}}),
         json!({"kind": "reset"}),
     ] {
-        assert_eq!(desk.control(Method::POST, "faults", wrong).await.0, 400);
+        assert_eq!(caller.control(Method::POST, "faults", wrong).await.0, 400);
     }
 }
 
 #[tokio::test]
 async fn the_log_is_followed_by_number_and_filtered() {
-    let desk = desk().await;
-    desk.add("Novak").await;
-    desk.call("v1/get_partner", json!({})).await;
-    let all = desk.look("log").await;
+    let caller = caller().await;
+    caller.add("Novak").await;
+    caller.call("v1/get_partner", json!({})).await;
+    let all = caller.look("log").await;
     assert_eq!(
         (all["entries"].as_array().unwrap().len(), &all["next_since"]),
         (2, &json!(2))
@@ -277,22 +283,22 @@ async fn the_log_is_followed_by_number_and_filtered() {
       "stored_at": "2026-01-15T09:00:00Z"
     }
     "#);
-    let reads = desk.look("log?call=get_partner&company=4711").await;
+    let reads = caller.look("log?call=get_partner&company=4711").await;
     assert_eq!(reads["entries"][0]["seq"], 2);
-    assert_eq!(desk.look("log?since=2").await["entries"], json!([]));
-    assert_eq!(desk.look("log?limit=1").await["next_since"], 1);
-    assert!(desk.look("log?colour=red").await["error"].is_string());
+    assert_eq!(caller.look("log?since=2").await["entries"], json!([]));
+    assert_eq!(caller.look("log?limit=1").await["next_since"], 1);
+    assert!(caller.look("log?colour=red").await["error"].is_string());
 }
 
 #[tokio::test]
 async fn the_clock_stands_until_it_is_moved() {
-    let desk = desk().await;
-    let (_, moved) = desk
+    let caller = caller().await;
+    let (_, moved) = caller
         .control(Method::POST, "clock", json!({"advance_ms": 48_000}))
         .await;
     assert_eq!(moved, json!({"now": "2026-01-15T09:00:48Z"}));
-    assert_eq!(desk.look("clock").await, moved);
-    let real = Desk::with(Readings::kind()).await;
+    assert_eq!(caller.look("clock").await, moved);
+    let real = Caller::with(Readings::kind()).await;
     assert_eq!(
         real.control(Method::POST, "clock", json!({"advance_ms": 1}))
             .await
@@ -303,83 +309,89 @@ async fn the_clock_stands_until_it_is_moved() {
 
 #[tokio::test]
 async fn strict_mode_is_switched_and_tells_what_it_saw() {
-    let desk = desk().await;
-    desk.control(Method::PUT, "strict", json!({"strict": true}))
+    let caller = caller().await;
+    caller
+        .control(Method::PUT, "strict", json!({"strict": true}))
         .await;
-    let refused = desk
+    let refused = caller
         .call(
             "v1/add_partner",
             json!({"partner": {"customer": "N", "foreign_country": "true"}}),
         )
         .await;
     assert_eq!(refused["opr_code"], "2");
-    let seen = desk.look("strict").await;
+    let seen = caller.look("strict").await;
     assert_eq!(
         seen["strict_violations"][0]["field"],
         "partner.foreign_country"
     );
     assert_eq!(seen["strict_violations"][0]["company_id"], "4711");
-    assert_eq!(desk.simulator.counts().strict_violations, 1);
-    desk.control(Method::PUT, "strict", json!({"strict": false}))
+    assert_eq!(caller.simulator.counts().strict_violations, 1);
+    caller
+        .control(Method::PUT, "strict", json!({"strict": false}))
         .await;
     assert_eq!(
-        desk.call(
-            "v1/add_partner",
-            json!({"partner": {"customer": "N", "foreign_country": "true"}})
-        )
-        .await
-        .get("opr_code"),
+        caller
+            .call(
+                "v1/add_partner",
+                json!({"partner": {"customer": "N", "foreign_country": "true"}})
+            )
+            .await
+            .get("opr_code"),
         None
     );
 }
 
 #[tokio::test]
 async fn access_is_changed_while_it_runs() {
-    let desk = desk().await;
-    desk.control(
-        Method::PUT,
-        "companies/4711",
-        json!({"allowed_ips": ["10.0.0.1"]}),
-    )
-    .await;
+    let caller = caller().await;
+    caller
+        .control(
+            Method::PUT,
+            "companies/4711",
+            json!({"allowed_ips": ["10.0.0.1"]}),
+        )
+        .await;
     assert_eq!(
-        desk.call("v1/get_partner", json!({})).await["opr_code"],
+        caller.call("v1/get_partner", json!({})).await["opr_code"],
         "4"
     );
-    desk.control(
-        Method::PUT,
-        "companies/4711",
-        json!({"allowed_ips": [], "secret_key": "another"}),
-    )
-    .await;
+    caller
+        .control(
+            Method::PUT,
+            "companies/4711",
+            json!({"allowed_ips": [], "secret_key": "another"}),
+        )
+        .await;
     assert_eq!(
-        desk.call("v1/get_partner", json!({})).await["opr_code"],
+        caller.call("v1/get_partner", json!({})).await["opr_code"],
         "3"
     );
-    desk.control(
-        Method::PUT,
-        "companies/4711",
-        json!({"secret_key": "sim-key"}),
-    )
-    .await;
+    caller
+        .control(
+            Method::PUT,
+            "companies/4711",
+            json!({"secret_key": "sim-key"}),
+        )
+        .await;
     assert_eq!(
-        desk.call("v1/get_partner", json!({})).await["opr_code"],
+        caller.call("v1/get_partner", json!({})).await["opr_code"],
         "2"
     );
 }
 
 #[tokio::test]
 async fn state_goes_out_and_in() {
-    let desk = desk().await;
-    desk.add("Novak").await;
-    let saved = desk.look("state").await;
-    desk.control(Method::POST, "reset", json!(null)).await;
-    assert_eq!(desk.customers().len(), 0);
-    assert_eq!(desk.control(Method::PUT, "state", saved).await.0, 200);
-    assert_eq!(desk.customers(), ["Novak"]);
-    assert_eq!(desk.look("").await["companies"][0]["partners"], 1);
+    let caller = caller().await;
+    caller.add("Novak").await;
+    let saved = caller.look("state").await;
+    caller.control(Method::POST, "reset", json!(null)).await;
+    assert_eq!(caller.customers().len(), 0);
+    assert_eq!(caller.control(Method::PUT, "state", saved).await.0, 200);
+    assert_eq!(caller.customers(), ["Novak"]);
+    assert_eq!(caller.look("").await["companies"][0]["partners"], 1);
     assert_eq!(
-        desk.look("counts").await["calls"],
+        caller.look("counts").await["calls"],
         json!({}),
         "counts are not state"
     );
@@ -387,12 +399,12 @@ async fn state_goes_out_and_in() {
 
 #[tokio::test]
 async fn a_control_token_guards_the_control_routes_only() {
-    let desk = Desk::open(Options {
+    let caller = Caller::open(Options {
         control_token: Some("hush".into()),
         ..Options::default()
     })
     .await;
-    let state = format!("{}state", desk.simulator.control_url());
+    let state = format!("{}state", caller.simulator.control_url());
     let ask = |token: Option<&'static str>| {
         let request = http_client().get(&state);
         let request = token
@@ -408,13 +420,13 @@ async fn a_control_token_guards_the_control_routes_only() {
         ],
         [401, 401, 200]
     );
-    assert!(desk.add("Novak").await["mk_id"].is_string());
+    assert!(caller.add("Novak").await["mk_id"].is_string());
 }
 
 #[tokio::test]
 async fn a_body_needs_no_content_type() {
-    let desk = desk().await;
-    let url = format!("{}faults", desk.simulator.control_url());
+    let caller = caller().await;
+    let url = format!("{}faults", caller.simulator.control_url());
     let answer: Value = http_client()
         .post(url)
         .body(r#"{"fault":{"kind":"reset"}}"#)
@@ -426,7 +438,7 @@ async fn a_body_needs_no_content_type() {
         .unwrap();
     assert_eq!(answer, json!({"ids": [1]}));
     assert_eq!(
-        desk.simulator.faults()[0].scripted,
+        caller.simulator.faults()[0].scripted,
         ScriptedFault::new(Fault::Reset)
     );
 }

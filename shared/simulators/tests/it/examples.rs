@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use simulators::metakocka::Readings;
 
-use crate::desk::{Desk, http_client};
+use crate::caller::{Caller, http_client};
 
 fn example_c() -> Value {
     serde_json::from_str(
@@ -12,16 +12,16 @@ fn example_c() -> Value {
     .unwrap()
 }
 
-async fn desk_with_example_c() -> (Desk, Value) {
-    let desk = Desk::with(Readings::kind()).await;
-    let answer = desk.call("v1/add_partner", example_c()).await;
-    (desk, answer)
+async fn caller_with_example_c() -> (Caller, Value) {
+    let caller = Caller::with(Readings::kind()).await;
+    let answer = caller.call("v1/add_partner", example_c()).await;
+    (caller, answer)
 }
 
 #[tokio::test]
 async fn a_wrong_key() {
-    let desk = Desk::with(Readings::kind()).await;
-    let url = format!("{}v1/get_partner", desk.simulator.base_url());
+    let caller = Caller::with(Readings::kind()).await;
+    let url = format!("{}v1/get_partner", caller.simulator.base_url());
     let body = json!({"secret_key": "bad", "company_id": "4711"});
     let mut answer: Value = http_client()
         .post(url)
@@ -41,7 +41,7 @@ async fn a_wrong_key() {
 
 #[tokio::test]
 async fn b_wrong_path_family() {
-    let desk = Desk::with(Readings::kind()).await;
+    let caller = Caller::with(Readings::kind()).await;
     for path in [
         "v1/product_list",
         "v1/json/get_partner",
@@ -49,7 +49,7 @@ async fn b_wrong_path_family() {
         "v1/get_partner/",
         "v1/delete_partner",
     ] {
-        let response = desk.send(path, json!({})).await.unwrap();
+        let response = caller.send(path, json!({})).await.unwrap();
         assert_eq!(response.status(), 404, "{path}");
         assert_eq!(response.headers()["content-type"], "text/html");
         assert_eq!(
@@ -57,21 +57,21 @@ async fn b_wrong_path_family() {
             "<html><body>404</body></html>"
         );
     }
-    let url = format!("{}v1/get_partner", desk.simulator.base_url());
+    let url = format!("{}v1/get_partner", caller.simulator.base_url());
     assert_eq!(http_client().get(url).send().await.unwrap().status(), 405);
 }
 
 #[tokio::test]
 async fn c_add_a_partner() {
-    let (_desk, answer) = desk_with_example_c().await;
+    let (_caller, answer) = caller_with_example_c().await;
     let expected = json!({"mk_id":"9000000101","mk_contact_id":"9000000104","mk_address_id_list":[{"mk_id":"9000000102","street":"Češnjeva ulica 7"},{"mk_id":"9000000103","street":"Panjska pot 2"}]});
     assert_eq!(answer, expected);
 }
 
 #[tokio::test]
 async fn d_find_by_tax_number() {
-    let (desk, _) = desk_with_example_c().await;
-    let answer = desk
+    let (caller, _) = caller_with_example_c().await;
+    let answer = caller
         .call(
             "v1/get_partner",
             json!({"partner_tax_number": "SI99999901"}),
@@ -86,8 +86,8 @@ async fn d_find_by_tax_number() {
 
 #[tokio::test]
 async fn e_nobody_found() {
-    let (desk, _) = desk_with_example_c().await;
-    let answer = desk
+    let (caller, _) = caller_with_example_c().await;
+    let answer = caller
         .call(
             "v1/get_partner",
             json!({"partner_email": "nihce@nikjer.example"}),
@@ -101,9 +101,9 @@ async fn e_nobody_found() {
 
 #[tokio::test]
 async fn f_appended_twice_is_three_contacts() {
-    let (desk, _) = desk_with_example_c().await;
+    let (caller, _) = caller_with_example_c().await;
     let append = json!({"partner": {"mk_id": "9000000101", "partner_contact_list": [{"mk_address_id": "9000000103", "name": "Đuro Šimić", "email": "skladisce@zuzek.example"}]}});
-    let once = desk.call("v1/update_partner", append.clone()).await;
+    let once = caller.call("v1/update_partner", append.clone()).await;
     let contacts = once["partner_list"][0]["partner_contact_list"]
         .as_array()
         .unwrap();
@@ -114,7 +114,7 @@ async fn f_appended_twice_is_three_contacts() {
     );
     assert_eq!(once["partner_list_count"], "1");
     assert_eq!(once.get("opr_code"), None);
-    let twice = desk.call("v1/update_partner", append).await;
+    let twice = caller.call("v1/update_partner", append).await;
     assert_eq!(
         twice["partner_list"][0]["partner_contact_list"]
             .as_array()
@@ -126,42 +126,43 @@ async fn f_appended_twice_is_three_contacts() {
 
 #[tokio::test]
 async fn s_quota_and_upgrade_change_nothing() {
-    let desk = Desk::with(Readings::kind()).await;
-    let put = |path: &'static str, body| desk.control(reqwest::Method::PUT, path, body);
+    let caller = Caller::with(Readings::kind()).await;
+    let put = |path: &'static str, body| caller.control(reqwest::Method::PUT, path, body);
     put(
         "companies/4711",
         json!({"quota": {"calls": 1, "per_seconds": 3600}}),
     )
     .await;
-    desk.add("Prva").await;
-    let refused = desk.add("Druga").await;
+    caller.add("Prva").await;
+    let refused = caller.add("Druga").await;
     assert_eq!(
         (&refused["opr_code"], &refused["opr_desc"]),
         (&json!("5"), &json!("Quote exceeds"))
     );
     put("companies/4711", json!({"quota": null})).await;
-    desk.control(
-        reqwest::Method::POST,
-        "faults",
-        json!({"fault": {"kind": "maintenance"}}),
-    )
-    .await;
-    let upgrade = desk
+    caller
+        .control(
+            reqwest::Method::POST,
+            "faults",
+            json!({"fault": {"kind": "maintenance"}}),
+        )
+        .await;
+    let upgrade = caller
         .send("v1/add_partner", json!({"partner": {"customer": "Tretja"}}))
         .await
         .unwrap();
     assert_eq!(upgrade.status(), 503);
     assert!(upgrade.text().await.unwrap().starts_with("<html>"));
-    assert_eq!(desk.customers(), ["Prva"]);
+    assert_eq!(caller.customers(), ["Prva"]);
 }
 
 #[tokio::test]
 async fn t_lost_answer_is_found_by_its_key() {
-    let desk = Desk::with(Readings::kind()).await;
+    let caller = Caller::with(Readings::kind()).await;
     let fault = json!({"fault": {"kind": "commit_then_drop"}, "call": "add_partner"});
-    desk.control(reqwest::Method::POST, "faults", fault).await;
-    assert!(desk.send("v1/add_partner", example_c()).await.is_err());
-    let found = desk
+    caller.control(reqwest::Method::POST, "faults", fault).await;
+    assert!(caller.send("v1/add_partner", example_c()).await.is_err());
+    let found = caller
         .call(
             "v1/get_partner",
             json!({"partner_tax_number": "SI99999901"}),

@@ -9,7 +9,7 @@ use simulators::metakocka::{
     Readings, ScriptedFault,
 };
 
-use crate::desk::{Desk, until};
+use crate::caller::{Caller, until};
 
 fn novak() -> Value {
     json!({"partner": {"customer": "Novak"}})
@@ -19,26 +19,27 @@ fn by_hand() -> ClockKind {
     ClockKind::Manual("2026-01-15T09:00:00Z".parse().unwrap())
 }
 
-async fn desk_with(fault: Fault) -> Desk {
-    desk_in(Readings::kind(), fault).await
+async fn caller_with(fault: Fault) -> Caller {
+    caller_in(Readings::kind(), fault).await
 }
 
-async fn desk_in(readings: Readings, fault: Fault) -> Desk {
-    let desk = Desk::open(Options {
+async fn caller_in(readings: Readings, fault: Fault) -> Caller {
+    let caller = Caller::open(Options {
         readings,
         clock: by_hand(),
         ..Options::default()
     })
     .await;
-    desk.simulator
+    caller
+        .simulator
         .fault(ScriptedFault::new(fault).on(Call::AddPartner))
         .unwrap();
-    desk
+    caller
 }
 
 /// After the fault: counted and logged, stored or not, and the next call is not harmed.
-async fn check_after(desk: &Desk, name: &str, outcome: Outcome, stored: bool) {
-    let logged = desk
+async fn check_after(caller: &Caller, name: &str, outcome: Outcome, stored: bool) {
+    let logged = caller
         .simulator
         .log(&LogFilter::call(Call::AddPartner))
         .remove(0);
@@ -46,17 +47,17 @@ async fn check_after(desk: &Desk, name: &str, outcome: Outcome, stored: bool) {
         (logged.fault, logged.outcome, logged.stored),
         (Some(name), outcome, stored)
     );
-    assert_eq!(desk.simulator.counts().fault(name), 1);
-    assert_eq!(desk.customers().len(), usize::from(stored));
-    assert!(desk.add("Kovač").await["mk_id"].is_string());
-    assert_eq!(desk.customers().len(), usize::from(stored) + 1);
+    assert_eq!(caller.simulator.counts().fault(name), 1);
+    assert_eq!(caller.customers().len(), usize::from(stored));
+    assert!(caller.add("Kovač").await["mk_id"].is_string());
+    assert_eq!(caller.customers().len(), usize::from(stored) + 1);
 }
 
 /// Calls, and goes as soon as the call has arrived.
-async fn give_up(desk: &Desk) {
+async fn give_up(caller: &Caller) {
     tokio::select! {
-        answer = desk.send("v1/add_partner", novak()) => panic!("answered: {answer:?}"),
-        () = until("the call has arrived", || !desk.simulator.counts().faults.is_empty()) => {}
+        answer = caller.send("v1/add_partner", novak()) => panic!("answered: {answer:?}"),
+        () = until("the call has arrived", || !caller.simulator.counts().faults.is_empty()) => {}
     }
 }
 
@@ -68,12 +69,12 @@ async fn pages_of_a_gateway() {
         (Fault::Error { status: 503 }, "error", 503),
         (Fault::Maintenance, "maintenance", 503),
     ] {
-        let desk = desk_with(fault).await;
-        let response = desk.send("v1/add_partner", novak()).await.unwrap();
+        let caller = caller_with(fault).await;
+        let response = caller.send("v1/add_partner", novak()).await.unwrap();
         assert_eq!(response.status(), status);
         assert_eq!(response.headers()["content-type"], "text/html");
         assert!(response.text().await.unwrap().starts_with("<html>"));
-        check_after(&desk, name, Outcome::Page, false).await;
+        check_after(&caller, name, Outcome::Page, false).await;
     }
 }
 
@@ -124,11 +125,11 @@ async fn refusals_that_are_true_and_that_lie() {
         (Readings::kind(), refuse, "refuse", "6", false),
         (Readings::kind(), lie, "lying_refusal", "6", true),
     ] {
-        let desk = desk_in(readings, fault).await;
-        let answer = desk.call("v1/add_partner", novak()).await;
+        let caller = caller_in(readings, fault).await;
+        let answer = caller.call("v1/add_partner", novak()).await;
         assert_eq!(answer["opr_code"], code, "{name}");
         assert!(answer.get("mk_id").is_none());
-        check_after(&desk, name, Outcome::Refused, stored).await;
+        check_after(&caller, name, Outcome::Refused, stored).await;
     }
 }
 
@@ -136,8 +137,8 @@ async fn refusals_that_are_true_and_that_lie() {
 async fn a_quota_fault_looks_like_the_quota_of_the_reading() {
     let mut readings = Readings::nasty();
     readings.quota_retry_after_seconds = Some(30);
-    let desk = desk_in(readings, Fault::Quota).await;
-    let response = desk.send("v1/add_partner", novak()).await.unwrap();
+    let caller = caller_in(readings, Fault::Quota).await;
+    let response = caller.send("v1/add_partner", novak()).await.unwrap();
     assert_eq!(
         (
             response.status().as_u16(),
@@ -145,7 +146,7 @@ async fn a_quota_fault_looks_like_the_quota_of_the_reading() {
         ),
         (429, "30")
     );
-    check_after(&desk, "quota", Outcome::Page, false).await;
+    check_after(&caller, "quota", Outcome::Page, false).await;
 }
 
 #[tokio::test]
@@ -166,8 +167,8 @@ async fn connections_that_end_without_an_answer() {
             true,
         ),
     ] {
-        let desk = desk_with(fault).await;
-        let (answer, end) = desk.raw("v1/add_partner", novak()).await;
+        let caller = caller_with(fault).await;
+        let (answer, end) = caller.raw("v1/add_partner", novak()).await;
         assert_eq!(answer, "", "{name}");
         match outcome {
             Outcome::Reset => assert_eq!(
@@ -177,14 +178,14 @@ async fn connections_that_end_without_an_answer() {
             ),
             _ => end.expect("an orderly end"),
         }
-        check_after(&desk, name, outcome, stored).await;
+        check_after(&caller, name, outcome, stored).await;
     }
 }
 
 #[tokio::test]
 async fn half_of_an_answer_and_then_the_end() {
-    let desk = desk_with(Fault::CutAnswer).await;
-    let (answer, end) = desk.raw("v1/add_partner", novak()).await;
+    let caller = caller_with(Fault::CutAnswer).await;
+    let (answer, end) = caller.raw("v1/add_partner", novak()).await;
     end.expect("an orderly end");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     let promised: usize = head
@@ -195,7 +196,7 @@ async fn half_of_an_answer_and_then_the_end() {
         .unwrap();
     assert!(head.starts_with("HTTP/1.1 200"));
     assert_eq!(body.len(), promised / 2);
-    check_after(&desk, "cut_answer", Outcome::Cut, true).await;
+    check_after(&caller, "cut_answer", Outcome::Cut, true).await;
 }
 
 #[tokio::test]
@@ -204,15 +205,15 @@ async fn half_of_the_json_in_a_whole_answer() {
         (Fault::Garbled, "garbled", true),
         (Fault::GarbledNotStored, "garbled_not_stored", false),
     ] {
-        let desk = desk_with(fault).await;
-        let response = desk.send("v1/add_partner", novak()).await.unwrap();
+        let caller = caller_with(fault).await;
+        let response = caller.send("v1/add_partner", novak()).await.unwrap();
         assert_eq!(response.status(), 200);
         let text = response.text().await.unwrap();
         assert!(
             text.starts_with('{') && serde_json::from_str::<Value>(&text).is_err(),
             "{text}"
         );
-        check_after(&desk, name, Outcome::Garbled, stored).await;
+        check_after(&caller, name, Outcome::Garbled, stored).await;
     }
 }
 
@@ -224,106 +225,116 @@ async fn a_late_commit_after_every_kind_of_answer() {
         (LateAnswer::Drop, Outcome::Dropped),
         (LateAnswer::Reset, Outcome::Reset),
     ] {
-        let desk = desk_with(Fault::CommitLate {
+        let caller = caller_with(Fault::CommitLate {
             after_ms: 45_000,
             answer,
         })
         .await;
         match answer {
             LateAnswer::Error => assert_eq!(
-                desk.send("v1/add_partner", novak()).await.unwrap().status(),
+                caller
+                    .send("v1/add_partner", novak())
+                    .await
+                    .unwrap()
+                    .status(),
                 504
             ),
             LateAnswer::Code1 => {
-                assert_eq!(desk.call("v1/add_partner", novak()).await["opr_code"], "1")
+                assert_eq!(
+                    caller.call("v1/add_partner", novak()).await["opr_code"],
+                    "1"
+                )
             }
-            _ => assert!(desk.send("v1/add_partner", novak()).await.is_err()),
+            _ => assert!(caller.send("v1/add_partner", novak()).await.is_err()),
         }
-        assert_eq!(desk.simulator.late_writes(), 1);
-        desk.simulator
+        assert_eq!(caller.simulator.late_writes(), 1);
+        caller
+            .simulator
             .advance(Duration::from_millis(44_999))
             .unwrap();
-        assert_eq!(desk.customers().len(), 0);
-        desk.simulator.advance(Duration::from_millis(1)).unwrap();
-        let logged = desk.simulator.log(&LogFilter::default()).remove(0);
-        assert_eq!(logged.stored_at, Some(desk.simulator.now()));
-        assert_eq!(desk.simulator.counts().stored(Call::AddPartner), 1);
-        check_after(&desk, "commit_late", outcome, true).await;
+        assert_eq!(caller.customers().len(), 0);
+        caller.simulator.advance(Duration::from_millis(1)).unwrap();
+        let logged = caller.simulator.log(&LogFilter::default()).remove(0);
+        assert_eq!(logged.stored_at, Some(caller.simulator.now()));
+        assert_eq!(caller.simulator.counts().stored(Call::AddPartner), 1);
+        check_after(&caller, "commit_late", outcome, true).await;
     }
 }
 
 #[tokio::test]
 async fn no_answer_at_all_until_the_caller_goes() {
-    let desk = desk_with(Fault::CommitLate {
+    let caller = caller_with(Fault::CommitLate {
         after_ms: 45_000,
         answer: LateAnswer::Nothing,
     })
     .await;
     let arrived = until("the call has arrived", || {
-        desk.simulator.counts().fault("commit_late") == 1
+        caller.simulator.counts().fault("commit_late") == 1
     });
     tokio::select! {
-        _ = desk.send("v1/add_partner", novak()) => panic!("it was answered"),
+        _ = caller.send("v1/add_partner", novak()) => panic!("it was answered"),
         () = arrived => {} // the caller gives up
     }
     until("the simulator sees that the caller went", || {
-        let log = desk.simulator.log(&LogFilter::default());
+        let log = caller.simulator.log(&LogFilter::default());
         log.first()
             .is_some_and(|entry| entry.outcome == Outcome::CallerLeft)
     })
     .await;
-    desk.simulator.advance(Duration::from_secs(45)).unwrap();
-    check_after(&desk, "commit_late", Outcome::CallerLeft, true).await;
+    caller.simulator.advance(Duration::from_secs(45)).unwrap();
+    check_after(&caller, "commit_late", Outcome::CallerLeft, true).await;
 }
 
 #[tokio::test]
 async fn a_slow_answer_comes_when_its_time_has_come() {
     for (commit, stored_meanwhile) in [(CommitPoint::AtEnd, 0), (CommitPoint::AtOnce, 1)] {
-        let desk = desk_with(Fault::Slow { ms: 48_000, commit }).await;
-        let call = desk.call("v1/add_partner", novak());
+        let caller = caller_with(Fault::Slow { ms: 48_000, commit }).await;
+        let call = caller.call("v1/add_partner", novak());
         let clock = async {
             until("the call has arrived", || {
-                desk.simulator.counts().fault("slow") == 1
+                caller.simulator.counts().fault("slow") == 1
             })
             .await;
-            desk.simulator
+            caller
+                .simulator
                 .advance(Duration::from_millis(47_999))
                 .unwrap();
-            assert_eq!(desk.customers().len(), stored_meanwhile);
+            assert_eq!(caller.customers().len(), stored_meanwhile);
             assert_eq!(
-                desk.simulator.log(&LogFilter::default())[0].outcome,
+                caller.simulator.log(&LogFilter::default())[0].outcome,
                 Outcome::Pending
             );
-            desk.simulator.advance(Duration::from_millis(1)).unwrap();
+            caller.simulator.advance(Duration::from_millis(1)).unwrap();
         };
         let (answer, ()) = tokio::join!(call, clock);
         assert_eq!(answer["mk_id"], "9000000101");
-        check_after(&desk, "slow", Outcome::Answered, true).await;
+        check_after(&caller, "slow", Outcome::Answered, true).await;
     }
 }
 
 #[tokio::test]
 async fn a_caller_who_gives_up_stops_nothing() {
-    let desk = desk_with(Fault::Slow {
+    let caller = caller_with(Fault::Slow {
         ms: 48_000,
         commit: CommitPoint::AtEnd,
     })
     .await;
-    give_up(&desk).await;
-    let outcome = || desk.simulator.log(&LogFilter::default())[0].outcome;
+    give_up(&caller).await;
+    let outcome = || caller.simulator.log(&LogFilter::default())[0].outcome;
     until("the simulator sees that the caller went", || {
         outcome() == Outcome::CallerLeft
     })
     .await;
-    assert_eq!(desk.customers().len(), 0);
-    desk.simulator.advance(Duration::from_secs(48)).unwrap();
-    check_after(&desk, "slow", Outcome::CallerLeft, true).await;
+    assert_eq!(caller.customers().len(), 0);
+    caller.simulator.advance(Duration::from_secs(48)).unwrap();
+    check_after(&caller, "slow", Outcome::CallerLeft, true).await;
 }
 
 #[tokio::test]
 async fn slow_and_late_on_the_real_clock() {
-    let desk = Desk::with(Readings::kind()).await;
-    desk.simulator
+    let caller = Caller::with(Readings::kind()).await;
+    caller
+        .simulator
         .fault(ScriptedFault::new(Fault::Slow {
             ms: 60,
             commit: CommitPoint::AtEnd,
@@ -333,34 +344,40 @@ async fn slow_and_late_on_the_real_clock() {
         after_ms: 60,
         answer: LateAnswer::Error,
     };
-    desk.simulator.fault(ScriptedFault::new(late)).unwrap();
+    caller.simulator.fault(ScriptedFault::new(late)).unwrap();
     let begun = std::time::Instant::now();
-    desk.add("Počasni").await;
+    caller.add("Počasni").await;
     assert!(begun.elapsed() >= Duration::from_millis(60));
     assert_eq!(
-        desk.send("v1/add_partner", novak()).await.unwrap().status(),
+        caller
+            .send("v1/add_partner", novak())
+            .await
+            .unwrap()
+            .status(),
         504
     );
-    until("the late commit", || desk.customers().len() == 2).await;
+    until("the late commit", || caller.customers().len() == 2).await;
     assert!(
-        desk.simulator.advance(Duration::from_secs(1)).is_err(),
+        caller.simulator.advance(Duration::from_secs(1)).is_err(),
         "nobody moves the real clock"
     );
 }
 
 #[tokio::test]
 async fn reads_meet_faults_as_well_and_store_nothing() {
-    let desk = Desk::with(Readings::kind()).await;
-    desk.add("Novak").await;
+    let caller = Caller::with(Readings::kind()).await;
+    caller.add("Novak").await;
     for fault in [Fault::CommitThenDrop, Fault::Reset] {
-        desk.simulator
+        caller
+            .simulator
             .fault(ScriptedFault::new(fault).on(Call::GetPartner))
             .unwrap();
-        assert!(desk.send("v1/get_partner", json!({})).await.is_err());
+        assert!(caller.send("v1/get_partner", json!({})).await.is_err());
     }
-    assert_eq!(desk.customers(), ["Novak"]);
+    assert_eq!(caller.customers(), ["Novak"]);
     assert!(
-        desk.simulator
+        caller
+            .simulator
             .log(&LogFilter::call(Call::GetPartner))
             .iter()
             .all(|entry| !entry.stored)
@@ -369,7 +386,7 @@ async fn reads_meet_faults_as_well_and_store_nothing() {
 
 #[tokio::test]
 async fn scripts_match_by_call_company_and_text_and_count_from_the_nth() {
-    let desk = Desk::with(Readings::kind()).await;
+    let caller = Caller::with(Readings::kind()).await;
     let refuse = || Fault::Refuse {
         code: 2,
         text: "ne".into(),
@@ -379,30 +396,32 @@ async fn scripts_match_by_call_company_and_text_and_count_from_the_nth() {
         .containing("Žužek")
         .nth(2)
         .times(2);
-    desk.simulator.fault(zuzek).unwrap();
-    desk.simulator
+    caller.simulator.fault(zuzek).unwrap();
+    caller
+        .simulator
         .fault(ScriptedFault::new(refuse()).of_company("4712").always())
         .unwrap();
     let mut refused = Vec::new();
     for name in ["Žužek 1", "Novak", "Žužek 2", "Žužek 3", "Žužek 4"] {
-        if desk.add(name).await["opr_code"] == "2" {
+        if caller.add(name).await["opr_code"] == "2" {
             refused.push(name);
         }
     }
     assert_eq!(refused, ["Žužek 2", "Žužek 3"]);
     assert_eq!(
-        desk.simulator.faults().len(),
+        caller.simulator.faults().len(),
         1,
         "the used-up one has left the queue"
     );
-    assert_eq!(desk.simulator.counts().fault("refuse"), 2);
+    assert_eq!(caller.simulator.counts().fault("refuse"), 2);
 }
 
 #[tokio::test]
 async fn faults_of_one_call_happen_in_the_order_they_were_given() {
-    let desk = Desk::with(Readings::kind()).await;
+    let caller = Caller::with(Readings::kind()).await;
     for code in [6, 7] {
-        desk.simulator
+        caller
+            .simulator
             .fault(ScriptedFault::new(Fault::Refuse {
                 code,
                 text: "ne".into(),
@@ -410,9 +429,9 @@ async fn faults_of_one_call_happen_in_the_order_they_were_given() {
             .unwrap();
     }
     let codes = [
-        desk.add("A").await,
-        desk.add("A").await,
-        desk.add("A").await,
+        caller.add("A").await,
+        caller.add("A").await,
+        caller.add("A").await,
     ]
     .map(|answer| answer.get("opr_code").cloned());
     assert_eq!(codes, [Some(json!("6")), Some(json!("7")), None]);
@@ -420,10 +439,10 @@ async fn faults_of_one_call_happen_in_the_order_they_were_given() {
 
 #[tokio::test]
 async fn a_refused_caller_uses_up_no_fault() {
-    let desk = desk_with(Fault::Reset).await;
-    let url = format!("{}v1/add_partner", desk.simulator.base_url());
+    let caller = caller_with(Fault::Reset).await;
+    let url = format!("{}v1/add_partner", caller.simulator.base_url());
     let body = json!({"secret_key": "bad", "company_id": "4711", "partner": {"customer": "x"}});
-    let answer: Value = crate::desk::http_client()
+    let answer: Value = crate::caller::http_client()
         .post(url)
         .json(&body)
         .send()
@@ -433,12 +452,12 @@ async fn a_refused_caller_uses_up_no_fault() {
         .await
         .unwrap();
     assert_eq!(answer["opr_code"], "3");
-    assert_eq!(desk.simulator.faults().len(), 1);
+    assert_eq!(caller.simulator.faults().len(), 1);
 }
 
 async fn run_of_faults(seed: u64) -> Vec<Option<&'static str>> {
     let random_faults = RandomFault::every_passing_kind(0.06, 5);
-    let desk = Desk::open(Options {
+    let caller = Caller::open(Options {
         seed,
         random_faults,
         ..Options::default()
@@ -446,14 +465,15 @@ async fn run_of_faults(seed: u64) -> Vec<Option<&'static str>> {
     .await;
     for number in 0..120 {
         // Most of them fail; that is the point.
-        let _ = desk
+        let _ = caller
             .send(
                 "v1/add_partner",
                 json!({"partner": {"customer": format!("P{number}")}}),
             )
             .await;
     }
-    desk.simulator
+    caller
+        .simulator
         .log(&LogFilter::default())
         .iter()
         .map(|entry| entry.fault)
@@ -477,7 +497,7 @@ async fn one_seed_is_one_run_of_faults_and_every_kind_occurs() {
 
 #[tokio::test]
 async fn impossible_faults_are_refused() {
-    let desk = Desk::with(Readings::kind()).await;
+    let caller = Caller::with(Readings::kind()).await;
     for fault in [
         Fault::Error { status: 200 },
         Fault::Auth { code: 5 },
@@ -490,7 +510,7 @@ async fn impossible_faults_are_refused() {
             commit: CommitPoint::AtEnd,
         },
     ] {
-        assert!(desk.simulator.fault(ScriptedFault::new(fault)).is_err());
+        assert!(caller.simulator.fault(ScriptedFault::new(fault)).is_err());
     }
     let half = || RandomFault {
         fault: Fault::Reset,
@@ -499,12 +519,13 @@ async fn impossible_faults_are_refused() {
         vary: false,
     };
     assert!(
-        desk.simulator
+        caller
+            .simulator
             .set_random_faults(vec![half(), half()])
             .is_err()
     );
     assert!(
-        Desk::open(Options::default())
+        Caller::open(Options::default())
             .await
             .simulator
             .set_random_faults(vec![half()])
@@ -514,25 +535,29 @@ async fn impossible_faults_are_refused() {
 
 #[tokio::test]
 async fn an_outage_refuses_connections_and_ends() {
-    let desk = Desk::with(Readings::kind()).await;
-    desk.add("Prej").await;
-    desk.simulator.outage(Duration::from_millis(300)).unwrap();
-    let address = desk.simulator.address();
+    let caller = Caller::with(Readings::kind()).await;
+    caller.add("Prej").await;
+    caller.simulator.outage(Duration::from_millis(300)).unwrap();
+    let address = caller.simulator.address();
     let refused = async {
         while tokio::net::TcpStream::connect(address).await.is_ok() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(crate::desk::PATIENCE, refused)
+    tokio::time::timeout(crate::caller::PATIENCE, refused)
         .await
         .expect("connections are refused");
     let back = async {
-        while desk.send("v1/get_partner", json!({})).await.is_err() {
+        while caller.send("v1/get_partner", json!({})).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(crate::desk::PATIENCE, back)
+    tokio::time::timeout(crate::caller::PATIENCE, back)
         .await
         .expect("it comes back");
-    assert_eq!(desk.customers(), ["Prej"], "the state outlives the outage");
+    assert_eq!(
+        caller.customers(),
+        ["Prej"],
+        "the state outlives the outage"
+    );
 }

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use serde_json::json;
 use simulators::metakocka::core::{Call, MkId, Readings};
 
-use crate::desk::{Books, with_credentials};
+use crate::caller::{Books, with_credentials};
 
 #[test]
 fn a_late_commit_is_there_for_whatever_comes_later_and_for_nothing_before() {

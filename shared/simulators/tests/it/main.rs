@@ -3,8 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+mod caller;
 mod control;
-mod desk;
 mod examples;
 mod faults;
 mod late;

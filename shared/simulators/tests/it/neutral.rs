@@ -10,7 +10,7 @@ use simulators::{
 };
 use tokio::net::TcpListener;
 
-use crate::desk::{PATIENCE, http_client, until};
+use crate::caller::{PATIENCE, http_client, until};
 use crate::notebook::{Call, Notebook, Wrong};
 
 async fn listener() -> TcpListener {

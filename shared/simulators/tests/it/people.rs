@@ -3,7 +3,7 @@
 use serde_json::json;
 use simulators::metakocka::core::{MkId, PartnerEdit, PersonContact, Readings};
 
-use crate::desk::Books;
+use crate::caller::Books;
 
 fn two_partners() -> Books {
     let mut books = Books::with(Readings::kind());

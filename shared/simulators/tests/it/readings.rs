@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use simulators::metakocka::core::*;
 
-use crate::desk::{Books, names};
+use crate::caller::{Books, names};
 
 fn books(change: impl FnOnce(&mut Readings)) -> Books {
     let mut readings = Readings::kind();
@@ -355,7 +355,7 @@ fn an_exhausted_quota_is_code_5_or_http_429() {
                 per_seconds: 60,
             })),
         );
-        let body = crate::desk::with_credentials(json!({})).to_string();
+        let body = crate::caller::with_credentials(json!({})).to_string();
         let reply = books
             .company
             .call(Call::GetPartner, body.as_bytes(), books.now);

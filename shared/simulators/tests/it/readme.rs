@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::Value;
 use simulators::metakocka::{ClockKind, Options};
 
-use crate::desk::{Desk, PATIENCE, http_client};
+use crate::caller::{Caller, PATIENCE, http_client};
 
 /// One line `curl …`, as far as the README uses it.
 #[derive(Debug)]
@@ -62,13 +62,13 @@ fn parse(line: &str) -> Command {
 #[tokio::test]
 async fn every_command_of_the_readme_works() {
     let clock = ClockKind::Manual("2026-01-15T09:00:00Z".parse().unwrap());
-    let desk = Desk::open(Options {
+    let caller = Caller::open(Options {
         clock,
         ..Options::default()
     })
     .await;
-    let calls = desk.simulator.base_url();
-    let control = desk.simulator.control_url();
+    let calls = caller.simulator.base_url();
+    let control = caller.simulator.control_url();
     let mut saved = String::new();
     let mut ran = 0;
     for line in include_str!("../../README.md")

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use simulators::metakocka::core::{Call, Readings};
 
-use crate::desk::{Books, with_credentials};
+use crate::caller::{Books, with_credentials};
 
 fn code(answer: &Value) -> Option<&str> {
     answer.get("opr_code").map(|code| code.as_str().unwrap())

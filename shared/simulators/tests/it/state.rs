@@ -9,7 +9,7 @@ use simulators::metakocka::{
     Outcome, ScriptedFault, Simulator, Snapshot, serve,
 };
 
-use crate::desk::{Desk, http_client, until};
+use crate::caller::{Caller, http_client, until};
 
 fn by_hand() -> ClockKind {
     ClockKind::Manual("2026-01-15T09:00:00Z".parse().unwrap())
@@ -24,7 +24,7 @@ async fn another_simulator_goes_on_where_this_one_stopped() {
         clock: by_hand(),
         ..Options::default()
     };
-    let first = Desk::open(options()).await;
+    let first = Caller::open(options()).await;
     first.add("Prva").await;
     let late = Fault::CommitLate {
         after_ms: 30_000,
@@ -44,7 +44,7 @@ async fn another_simulator_goes_on_where_this_one_stopped() {
     first.simulator.stop().await;
 
     let snapshot: Snapshot = serde_json::from_str(&saved).unwrap();
-    let second = Desk::open(Options {
+    let second = Caller::open(Options {
         snapshot: Some(snapshot),
         ..options()
     })
@@ -70,23 +70,24 @@ async fn another_simulator_goes_on_where_this_one_stopped() {
 
 #[tokio::test]
 async fn a_reset_empties_and_keeps_settings() {
-    let desk = Desk::open(Options {
+    let caller = Caller::open(Options {
         readings: Readings::nasty(),
         clock: by_hand(),
         ..Options::default()
     })
     .await;
-    desk.add("Novak").await;
-    desk.simulator
+    caller.add("Novak").await;
+    caller
+        .simulator
         .fault(ScriptedFault::new(Fault::Reset).always())
         .unwrap();
-    desk.simulator.reset();
-    assert_eq!(desk.customers().len(), 0);
-    assert_eq!(desk.simulator.log(&LogFilter::default()).len(), 0);
-    assert_eq!(desk.simulator.readings(), Readings::nasty());
-    assert_eq!(desk.add("Novak").await["mk_id"], "9000000101");
+    caller.simulator.reset();
+    assert_eq!(caller.customers().len(), 0);
+    assert_eq!(caller.simulator.log(&LogFilter::default()).len(), 0);
+    assert_eq!(caller.simulator.readings(), Readings::nasty());
+    assert_eq!(caller.add("Novak").await["mk_id"], "9000000101");
     assert_eq!(
-        desk.simulator.log(&LogFilter::default())[0].seq,
+        caller.simulator.log(&LogFilter::default())[0].seq,
         2,
         "a log that is followed by number doesn't begin anew"
     );
@@ -94,7 +95,7 @@ async fn a_reset_empties_and_keeps_settings() {
 
 #[tokio::test]
 async fn a_slow_call_survives_a_reset_without_another_ones_answer() {
-    let desk = Desk::open(Options {
+    let caller = Caller::open(Options {
         clock: by_hand(),
         ..Options::default()
     })
@@ -105,36 +106,39 @@ async fn a_slow_call_survives_a_reset_without_another_ones_answer() {
             commit: CommitPoint::AtEnd,
         })
     };
-    desk.simulator.fault(slow()).unwrap();
-    let before = desk.send("v1/add_partner", json!({"partner": {"customer": "Prej"}}));
+    caller.simulator.fault(slow()).unwrap();
+    let before = caller.send("v1/add_partner", json!({"partner": {"customer": "Prej"}}));
     let after = async {
-        until("the first call waits", || desk.simulator.late_writes() == 1).await;
-        desk.simulator.reset();
-        desk.simulator.fault(slow()).unwrap();
-        let second = desk.add("Potem");
+        until("the first call waits", || {
+            caller.simulator.late_writes() == 1
+        })
+        .await;
+        caller.simulator.reset();
+        caller.simulator.fault(slow()).unwrap();
+        let second = caller.add("Potem");
         let clock = async {
             until("the second call waits", || {
-                desk.simulator.late_writes() == 1
+                caller.simulator.late_writes() == 1
             })
             .await;
-            desk.simulator.advance(Duration::from_secs(1)).unwrap();
+            caller.simulator.advance(Duration::from_secs(1)).unwrap();
         };
         tokio::join!(second, clock).0
     };
     let (before, after) = tokio::join!(before, after);
     assert_eq!(before.unwrap().status(), 503);
     assert_eq!(after["mk_id"], "9000000101");
-    assert_eq!(desk.customers(), ["Potem"]);
+    assert_eq!(caller.customers(), ["Potem"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_callers_at_once_get_each_their_own_id() {
-    let desk = std::sync::Arc::new(Desk::with(Readings::kind()).await);
+    let caller = std::sync::Arc::new(Caller::with(Readings::kind()).await);
     let mut calls = tokio::task::JoinSet::new();
     for number in 0..200 {
-        let desk = std::sync::Arc::clone(&desk);
+        let caller = std::sync::Arc::clone(&caller);
         calls.spawn(async move {
-            desk.add(&format!("P{number}")).await["mk_id"]
+            caller.add(&format!("P{number}")).await["mk_id"]
                 .as_str()
                 .unwrap()
                 .to_owned()
@@ -144,8 +148,8 @@ async fn many_callers_at_once_get_each_their_own_id() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 200);
-    assert_eq!(desk.customers().len(), 200);
-    assert_eq!(desk.simulator.counts().stored(Call::AddPartner), 200);
+    assert_eq!(caller.customers().len(), 200);
+    assert_eq!(caller.simulator.counts().stored(Call::AddPartner), 200);
 }
 
 #[tokio::test]
@@ -154,14 +158,14 @@ async fn companies_are_apart_and_simulators_too() {
         CompanyOptions::new("1", "one"),
         CompanyOptions::new("2", "two"),
     ];
-    let desk = Desk::open(Options {
+    let caller = Caller::open(Options {
         companies,
         ..Options::default()
     })
     .await;
-    let other = Desk::with(Readings::kind()).await;
+    let other = Caller::with(Readings::kind()).await;
     let add = |company: &'static str, key: &'static str, name: &'static str| {
-        let url = format!("{}v1/add_partner", desk.simulator.base_url());
+        let url = format!("{}v1/add_partner", caller.simulator.base_url());
         let body = json!({"secret_key": key, "company_id": company, "partner": {"customer": name}});
         async move {
             http_client()
@@ -181,10 +185,10 @@ async fn companies_are_apart_and_simulators_too() {
         "the same ids, to catch mix-ups"
     );
     assert_eq!(add("1", "two", "C").await["opr_code"], "3");
-    assert_eq!(desk.simulator.partners("1").unwrap().len(), 1);
-    assert_eq!(desk.simulator.partners("2").unwrap()[0].customer, "B");
+    assert_eq!(caller.simulator.partners("1").unwrap().len(), 1);
+    assert_eq!(caller.simulator.partners("2").unwrap()[0].customer, "B");
     assert!(matches!(
-        desk.simulator.partners("3"),
+        caller.simulator.partners("3"),
         Err(Error::Unknown(_))
     ));
     assert_eq!(other.customers().len(), 0);
@@ -207,38 +211,39 @@ async fn reads_of_a_company_queue_where_the_reading_says_so() {
     for (lane, queued) in [(Lane::SearchOnly, 0), (Lane::AllReads, 1)] {
         let mut readings = Readings::kind();
         readings.lane = lane;
-        let desk = Desk::open(Options {
+        let caller = Caller::open(Options {
             readings,
             clock: by_hand(),
             ..Options::default()
         })
         .await;
-        desk.add("Novak").await;
+        caller.add("Novak").await;
         let slow = Fault::Slow {
             ms: 1_000,
             commit: CommitPoint::AtEnd,
         };
-        desk.simulator
+        caller
+            .simulator
             .fault(ScriptedFault::new(slow).on(Call::GetPartner))
             .unwrap();
-        let first = desk.call("v1/get_partner", json!({}));
+        let first = caller.call("v1/get_partner", json!({}));
         let rest = async {
             until("the first read is under way", || {
-                desk.simulator.counts().fault("slow") == 1
+                caller.simulator.counts().fault("slow") == 1
             })
             .await;
-            let second = desk.call("v1/get_partner", json!({}));
+            let second = caller.call("v1/get_partner", json!({}));
             let free = async {
                 if lane == Lane::AllReads {
                     until("the second read waits", || {
-                        desk.simulator.counts().queued_reads == 1
+                        caller.simulator.counts().queued_reads == 1
                     })
                     .await;
-                    let reads = desk.simulator.log(&LogFilter::call(Call::GetPartner));
+                    let reads = caller.simulator.log(&LogFilter::call(Call::GetPartner));
                     assert_eq!(reads.len(), 1, "it has not begun");
                     // A write doesn't wait.
-                    desk.add("Kovač").await;
-                    desk.simulator.advance(Duration::from_secs(1)).unwrap();
+                    caller.add("Kovač").await;
+                    caller.simulator.advance(Duration::from_secs(1)).unwrap();
                 }
             };
             tokio::join!(second, free).0
@@ -246,27 +251,31 @@ async fn reads_of_a_company_queue_where_the_reading_says_so() {
         let slow_first = async {
             let second = rest.await;
             if lane == Lane::SearchOnly {
-                desk.simulator.advance(Duration::from_secs(1)).unwrap();
+                caller.simulator.advance(Duration::from_secs(1)).unwrap();
             }
             second
         };
         let (first, second) = tokio::join!(first, slow_first);
         assert!(first["partner_list"].is_array() && second["partner_list"].is_array());
-        assert_eq!(desk.simulator.counts().queued_reads, queued);
+        assert_eq!(caller.simulator.counts().queued_reads, queued);
     }
 }
 
 #[tokio::test]
 async fn the_log_keeps_no_secret_and_no_long_body() {
-    let desk = Desk::with(Readings::nasty()).await;
-    desk.add("Novak").await;
-    desk.send("v1/nothing_such", json!({"a": 1})).await.unwrap();
-    desk.call(
-        "v1/add_partner",
-        json!({"partner": {"customer": "x".repeat(5_000)}}),
-    )
-    .await;
-    let url = format!("{}v1/get_partner", desk.simulator.base_url());
+    let caller = Caller::with(Readings::nasty()).await;
+    caller.add("Novak").await;
+    caller
+        .send("v1/nothing_such", json!({"a": 1}))
+        .await
+        .unwrap();
+    caller
+        .call(
+            "v1/add_partner",
+            json!({"partner": {"customer": "x".repeat(5_000)}}),
+        )
+        .await;
+    let url = format!("{}v1/get_partner", caller.simulator.base_url());
     http_client()
         .post(&url)
         .body("sim-key not json")
@@ -288,7 +297,7 @@ async fn the_log_keeps_no_secret_and_no_long_body() {
         "the nasty server echoes keys"
     );
 
-    let log = desk.simulator.log(&LogFilter::default());
+    let log = caller.simulator.log(&LogFilter::default());
     let text = serde_json::to_string(&log).unwrap();
     assert!(
         !text.contains("sim-key") && !text.contains("hush-hush"),
@@ -313,9 +322,9 @@ async fn the_log_keeps_no_secret_and_no_long_body() {
 
 #[tokio::test]
 async fn a_huge_body_is_refused_before_it_is_read() {
-    let desk = Desk::with(Readings::kind()).await;
+    let caller = Caller::with(Readings::kind()).await;
     let huge = json!({"partner": {"customer": "x".repeat(1_100_000)}});
-    let response = desk.send("v1/add_partner", huge).await.unwrap();
+    let response = caller.send("v1/add_partner", huge).await.unwrap();
     assert_eq!(response.status(), 413);
 }
 
@@ -353,7 +362,7 @@ async fn serving_ends_when_told_even_with_calls_under_way() {
         }
     }
     stop.send(()).unwrap();
-    tokio::time::timeout(crate::desk::PATIENCE, running)
+    tokio::time::timeout(crate::caller::PATIENCE, running)
         .await
         .expect("it ends")
         .unwrap()
@@ -372,7 +381,7 @@ async fn a_dropped_simulator_stops_listening() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(crate::desk::PATIENCE, refused)
+    tokio::time::timeout(crate::caller::PATIENCE, refused)
         .await
         .expect("it stops");
 }
@@ -385,7 +394,7 @@ async fn a_state_file_is_written_before_the_answer_and_goes_on_with_the_ids() {
         clock: by_hand(),
         ..Options::default()
     };
-    let first = Desk::open(options()).await;
+    let first = Caller::open(options()).await;
     assert!(!first.simulator.went_on());
     let made = first.add("Prva").await;
     let late = Fault::CommitLate {
@@ -403,7 +412,7 @@ async fn a_state_file_is_written_before_the_answer_and_goes_on_with_the_ids() {
     // As a kill leaves it: nothing is written at the end.
     let copy = folder.path().join("copy.json");
     std::fs::write(&copy, &text).unwrap();
-    let second = Desk::open(Options {
+    let second = Caller::open(Options {
         state: Some(copy),
         ..options()
     })
@@ -417,7 +426,7 @@ async fn a_state_file_is_written_before_the_answer_and_goes_on_with_the_ids() {
     // A lost file: the ids of before are not given again.
     first.simulator.stop().await;
     std::fs::remove_file(&path).unwrap();
-    let anew = Desk::open(Options {
+    let anew = Caller::open(Options {
         clock: ClockKind::Real,
         ..options()
     })

@@ -1,7 +1,7 @@
 //! A dead letter's message, repaired by a person. The message as it came stays beside the edited one.
 
 use chrono::{DateTime, Utc};
-use event::{Event, EventType, Kind, SubjectVersion, VersionScheme};
+use event::{Event, EventKind, EventType, SubjectVersion, VersionScheme};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
@@ -14,7 +14,7 @@ use crate::{Error, Pool, Scope};
 /// Names of members that changed, kept in the history; values are personal data and are not.
 const CHANGED_LIMIT: usize = 50;
 
-/// A new body for a letter.
+/// A new body for a dead letter.
 #[derive(Clone, Copy, Debug)]
 pub struct Edit<'a> {
     /// The whole event.
@@ -59,7 +59,7 @@ row! {
 }
 
 impl Original {
-    /// An event that is valid, and still the same one. What the letter's own body did not say may be given.
+    /// An event that is valid, and still the same one. What the dead letter's own body did not say may be given.
     ///
     /// # Errors
     /// `Invalid` with every problem, one per line.
@@ -109,10 +109,10 @@ pub fn checked(body: &[u8]) -> Result<Event, Error> {
     })
 }
 
-/// Stores the new body; a replay sends it. An open letter only.
+/// Stores the new body; a replay sends it. An open dead letter only.
 ///
 /// # Errors
-/// `Invalid` for a body that is no valid event or another event; `Conflict` where the letter is not open, was changed
+/// `Invalid` for a body that is no valid event or another event; `Conflict` where the dead letter is not open, was changed
 /// since `row_version`, or where its record has a newer version already and `restamp` was not asked for.
 pub async fn edit(
     pool: &Pool,
@@ -121,7 +121,7 @@ pub async fn edit(
     edit: Edit<'_>,
 ) -> Result<Edited, Error> {
     let mut transaction = pool.begin().await?;
-    // The link before the letter, as everybody locks them.
+    // The link before the dead letter, as everybody locks them.
     sqlx::query(
         "select 1 from link where id = (select link_id from dead_letter where id = $1) for share",
     )
@@ -231,9 +231,9 @@ async fn newest(
 fn key(event: &Event, pinned: Option<&StoredKey>, generation: i32) -> Option<Vec<u8>> {
     let generation = u32::try_from(generation).unwrap_or_default();
     let key = match event.kind() {
-        Kind::Fact => event.fact_key(generation),
-        Kind::Hint | Kind::Request => return None,
-        Kind::State { .. } => {
+        EventKind::Fact => event.fact_key(generation),
+        EventKind::Hint | EventKind::Request => return None,
+        EventKind::State { .. } => {
             let version = match &event.version {
                 Some(version) => version.value.clone(),
                 None => SubjectVersion::parse(pinned?.0.version())?,

@@ -10,11 +10,11 @@ use super::{After, Filter};
 use crate::row::{Body, row};
 use crate::{Error, Pool, Scope};
 
-/// Letters of one page: a message has at most 256 KiB.
+/// Dead letters of one page: a message has at most 256 KiB.
 pub const EXPORT_PAGE: i64 = 50;
 
 row! {
-    /// A letter with all that is needed to send it again elsewhere.
+    /// A dead letter with all that is needed to send it again elsewhere.
     pub struct Exported {
         pub id: Uuid,
         pub worker: String,

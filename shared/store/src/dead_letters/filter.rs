@@ -34,7 +34,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Only this letter.
+    /// Only this dead letter.
     pub fn one(id: Uuid) -> Self {
         Self {
             ids: Some(vec![id]),

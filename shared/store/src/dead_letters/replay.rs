@@ -1,5 +1,5 @@
-//! Replays: chosen letters are sent to their own workers again, as their next generation, at a pace that grows while
-//! they succeed. A replay is ordered here, run by any keeper ([`take_turn`]), and told by what became of its letters.
+//! Replays: chosen dead letters are sent to their own workers again, as their next generation, at a pace that grows while
+//! they succeed. A replay is ordered here, run by any keeper ([`take_turn`]), and judged by what became of its dead letters.
 
 mod control;
 mod neighbours;

@@ -1,4 +1,4 @@
-//! Letters that a person closes, or opens again.
+//! Dead letters that a person closes, or opens again.
 
 use serde::Serialize;
 use serde_json::json;
@@ -8,10 +8,10 @@ use uuid::Uuid;
 use super::Filter;
 use crate::{Error, Pool, Scope};
 
-/// Letters of one transaction.
+/// Dead letters of one transaction.
 pub const RESOLVE_STEP: i64 = 500;
 
-/// Who closes or opens letters, and why.
+/// Who closes or opens dead letters, and why.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
     /// For the history.
@@ -20,13 +20,13 @@ pub struct Change<'a> {
     pub note: &'a str,
 }
 
-/// How many letters were closed.
+/// How many dead letters were closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Resolved {
-    pub letters: u64,
+    pub dead_letters: u64,
 }
 
-/// How many letters match.
+/// How many dead letters match.
 pub async fn matching(pool: &Pool, scope: Scope<'_>, filter: &Filter) -> Result<u64, Error> {
     let mut query = QueryBuilder::new("select count(*) from dead_letter");
     filter.push(scope, &mut query);
@@ -34,7 +34,7 @@ pub async fn matching(pool: &Pool, scope: Scope<'_>, filter: &Filter) -> Result<
     Ok(u64::try_from(count).unwrap_or_default())
 }
 
-/// Closes the open letters that match now, in steps of [`RESOLVE_STEP`]: killed half-way the rest stays open, and the
+/// Closes the open dead letters that match now, in steps of [`RESOLVE_STEP`]: killed half-way the rest stays open, and the
 /// same call goes on. Closed ones, and those that die meanwhile, are not touched.
 ///
 /// # Errors
@@ -82,15 +82,15 @@ pub async fn resolve(
         if moved == 0 {
             break;
         }
-        resolved.letters += moved;
+        resolved.dead_letters += moved;
     }
-    if let (0, Some([id])) = (resolved.letters, filter.ids.as_deref()) {
+    if let (0, Some([id])) = (resolved.dead_letters, filter.ids.as_deref()) {
         return Err(not_in(pool, scope, *id, "open", "resolved").await?);
     }
     Ok(resolved)
 }
 
-/// Opens a letter again that a person or Kurir had closed: it can be edited and replayed. The second time it is refused.
+/// Opens a dead letter again that a person or Kurir had closed: it can be edited and replayed. The second time it is refused.
 ///
 /// # Errors
 /// `Missing` outside of the scope; `Conflict` where it is open or replaying, or where its event is held.
@@ -144,7 +144,7 @@ pub async fn reopen(
     Ok(())
 }
 
-/// Why a letter that was named could not be moved.
+/// Why a dead letter that was named could not be moved.
 pub(super) async fn not_in(
     pool: &Pool,
     scope: Scope<'_>,

@@ -74,8 +74,8 @@ row! {
 
 /// Everything, read in one snapshot so that its parts agree.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Story {
-    pub letter: DeadLetter,
+pub struct Timeline {
+    pub dead_letter: DeadLetter,
     pub message: Message,
     /// Oldest first.
     pub history: Vec<Happened>,
@@ -92,12 +92,12 @@ pub struct Story {
 }
 
 /// Missing outside of the scope: an undecodable event belongs to no tenant, only the operator sees it.
-pub async fn show(pool: &Pool, scope: Scope<'_>, id: Uuid) -> Result<Story, Error> {
+pub async fn show(pool: &Pool, scope: Scope<'_>, id: Uuid) -> Result<Timeline, Error> {
     let mut snapshot = pool.begin().await?;
     sqlx::query("set transaction isolation level repeatable read read only")
         .execute(&mut *snapshot)
         .await?;
-    let letter: DeadLetter = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+    let dead_letter: DeadLetter = sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "select {COLUMNS} from dead_letter where id = $1 and ($2::text is null or tenant = $2)"
     )))
     .bind(id)
@@ -137,31 +137,31 @@ pub async fn show(pool: &Pool, scope: Scope<'_>, id: Uuid) -> Result<Story, Erro
            and ($5::uuid is null or connection_id is null or connection_id = $5)
            and ($6::text is null or facet is null or facet = $6) order by id limit 1",
     )
-    .bind(&letter.tenant)
-    .bind(&letter.source)
-    .bind(&letter.event_id)
-    .bind(&letter.worker)
-    .bind(letter.connection_id)
-    .bind(&letter.facet)
+    .bind(&dead_letter.tenant)
+    .bind(&dead_letter.source)
+    .bind(&dead_letter.event_id)
+    .bind(&dead_letter.worker)
+    .bind(dead_letter.connection_id)
+    .bind(&dead_letter.facet)
     .fetch_optional(&mut *snapshot)
     .await?;
-    let link = link_of(&mut snapshot, &letter).await?;
+    let link = link_of(&mut snapshot, &dead_letter).await?;
     let tenant_known = sqlx::query_scalar("select exists (select 1 from tenant where id = $1)")
-        .bind(&letter.tenant)
+        .bind(&dead_letter.tenant)
         .fetch_one(&mut *snapshot)
         .await?;
     let connections = sqlx::query_as(
         "select id, system, account, enabled, state, state_reason from connection
          where tenant = $1 and ($2::uuid is null or id = $2) order by created_at, id limit $3",
     )
-    .bind(&letter.tenant)
-    .bind(letter.connection_id)
+    .bind(&dead_letter.tenant)
+    .bind(dead_letter.connection_id)
     .bind(REPLAYS_LIMIT)
     .fetch_all(&mut *snapshot)
     .await?;
     snapshot.commit().await?;
-    Ok(Story {
-        letter,
+    Ok(Timeline {
+        dead_letter,
         message,
         history,
         held,
@@ -172,10 +172,10 @@ pub async fn show(pool: &Pool, scope: Scope<'_>, id: Uuid) -> Result<Story, Erro
     })
 }
 
-/// The scope is the letter's own tenant, which the caller may see.
+/// The scope is the dead letter's own tenant, which the caller may see.
 async fn link_of(
     connection: &mut PgConnection,
-    letter: &DeadLetter,
+    dead_letter: &DeadLetter,
 ) -> Result<Option<LinkSummary>, Error> {
     Ok(sqlx::query_as(
         "select id, tenant, kind, source_system, source_account, source_id, target_system, connection_id, target_id,
@@ -186,11 +186,11 @@ async fn link_of(
              and ($4::uuid is null or connection_id = $4)))
          order by id limit 1",
     )
-    .bind(&letter.tenant)
-    .bind(letter.link_id)
-    .bind(&letter.subject)
-    .bind(letter.connection_id)
-    .bind(&letter.facet)
+    .bind(&dead_letter.tenant)
+    .bind(dead_letter.link_id)
+    .bind(&dead_letter.subject)
+    .bind(dead_letter.connection_id)
+    .bind(&dead_letter.facet)
     .fetch_optional(connection)
     .await?)
 }

@@ -54,7 +54,7 @@ pub struct Granted {
     pub natural_keys: Vec<String>,
     /// For requests, and while nothing is linked: the newest calls (at most 32) that left and were given up or refused,
     /// oldest first. Those of the last two days; creates of any age while nothing is linked.
-    pub given_up: Vec<EffectRow>,
+    pub abandoned_effects: Vec<EffectRow>,
     /// Natural keys of those calls that are another link's by now.
     pub keys_of_others: Vec<String>,
     /// Of all references of the item.
@@ -85,7 +85,7 @@ pub enum ClaimVerdict {
     Busy {
         left: Duration,
     },
-    Alone,
+    Exclusive,
     /// A link that its content names is not usable now.
     Lacks(Reference),
     /// Another worker owns the link; nothing was changed.
@@ -103,7 +103,7 @@ pub(super) async fn claim(
     links: &Links,
     worker: &str,
     items: Vec<ClaimItem>,
-    alone: bool,
+    exclusive: bool,
 ) -> Result<Vec<ClaimVerdict>, Error> {
     let count = items.len();
     let rows: Vec<Row<'_>> = items
@@ -119,7 +119,7 @@ pub(super) async fn claim(
             .bind(Json(rows))
             .bind(bodies)
             .bind(links.lease)
-            .bind(alone)
+            .bind(exclusive)
             .fetch_all(&links.pool)
             .await?;
     let mut verdicts: Vec<Option<ClaimVerdict>> = vec![None; count];
@@ -256,7 +256,7 @@ fn read(verdict: &str, detail: Detail) -> Result<ClaimVerdict, Error> {
                 now,
                 keys_taken: Vec::new(),
                 natural_keys: detail.keys,
-                given_up: detail.abandoned,
+                abandoned_effects: detail.abandoned,
                 keys_of_others: detail.keys_of_others,
                 referents: detail.referents,
                 earlier: detail.earlier,
@@ -270,7 +270,7 @@ fn read(verdict: &str, detail: Detail) -> Result<ClaimVerdict, Error> {
         "busy" => ClaimVerdict::Busy {
             left: Duration::from_millis(detail.left_ms.unwrap_or_default()),
         },
-        "alone" => ClaimVerdict::Alone,
+        "exclusive" => ClaimVerdict::Exclusive,
         "lacks" => ClaimVerdict::Lacks(detail.lacks.ok_or_else(|| {
             Error::Unreadable("a claim lacks a link and does not say which".to_owned())
         })?),

@@ -1,4 +1,4 @@
-//! The ledger's transaction: `bury`.
+//! The ledger's transaction: `record_dead_letters`.
 
 use chrono::{DateTime, Utc};
 use event::{OrderKey, derived_id};
@@ -58,11 +58,11 @@ pub struct DeadItem {
     pub properties: serde_json::Value,
     pub headers: serde_json::Value,
     /// Written with it.
-    pub tells: Option<Derived>,
+    pub outcome: Option<Derived>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Buried {
+pub enum Recorded {
     /// A row is open now.
     Open,
     /// This very copy was committed before: nothing changed.
@@ -73,7 +73,10 @@ pub enum Buried {
     Applied,
 }
 
-pub(super) async fn bury(links: &Links, items: Vec<DeadItem>) -> Result<Vec<Buried>, Error> {
+pub(super) async fn record_dead_letters(
+    links: &Links,
+    items: Vec<DeadItem>,
+) -> Result<Vec<Recorded>, Error> {
     let count = items.len();
     let rows: Vec<serde_json::Value> = items
         .iter()
@@ -87,23 +90,24 @@ pub(super) async fn bury(links: &Links, items: Vec<DeadItem>) -> Result<Vec<Buri
                 "event_id": item.event_id, "type": item.event_type, "subject": item.subject, "generation": item.generation,
                 "attempt": item.attempt, "class": item.class, "fingerprint": item.fingerprint, "message": item.message,
                 "trace_id": item.trace_id, "at": item.at, "properties": item.properties, "headers": item.headers,
-                "tells": item.tells,
+                "outcome": item.outcome,
             })
         })
         .collect();
     let bodies: Vec<Vec<u8>> = items.into_iter().map(|item| item.body).collect();
-    let answers: Vec<(i32, String)> = sqlx::query_as("select idx, verdict from bury($1, $2, $3)")
-        .bind(Json(rows))
-        .bind(bodies)
-        .bind(links.outcomes())
-        .fetch_all(&links.pool)
-        .await?;
+    let answers: Vec<(i32, String)> =
+        sqlx::query_as("select idx, verdict from record_dead_letters($1, $2, $3)")
+            .bind(Json(rows))
+            .bind(bodies)
+            .bind(links.outcomes())
+            .fetch_all(&links.pool)
+            .await?;
     verdicts(count, answers, |verdict| {
         Ok(match verdict {
-            "buried" => Buried::Open,
-            "repeat" => Buried::Repeat,
-            "applied" => Buried::Applied,
-            _ => Buried::History,
+            "recorded" => Recorded::Open,
+            "repeat" => Recorded::Repeat,
+            "applied" => Recorded::Applied,
+            _ => Recorded::History,
         })
     })
 }

@@ -70,7 +70,7 @@ pub struct Completion {
     /// The partner answered this call; else a look-up proves it. Only a late answer says that two calls may have happened.
     pub answered: bool,
     /// Written with it, where it is the last of an event.
-    pub tells: Option<Derived>,
+    pub outcome: Option<Derived>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -78,14 +78,14 @@ pub enum Completed {
     /// Confirmed, and the event with it: the link has its content and is given back.
     Ended,
     /// Confirmed; the event goes on, or the link is in conflict now.
-    Confirmed(Box<Standing>),
+    Confirmed(Box<LinkSnapshot>),
     /// Somebody else resolved the effect; that is not the end of the event.
-    Elsewhere(Box<Standing>),
+    Elsewhere(Box<LinkSnapshot>),
 }
 
 /// A link as a statement left it.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-pub struct Standing {
+pub struct LinkSnapshot {
     pub link: LinkRow,
     pub open: Option<EffectRow>,
 }
@@ -194,7 +194,7 @@ pub struct Finish {
     /// Of the looks that this concludes from: the claim's time.
     pub begun: DateTime<Utc>,
     /// Written with an ending.
-    pub tells: Option<Derived>,
+    pub outcome: Option<Derived>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -304,7 +304,7 @@ struct CompleteRow<'a> {
     keep_lease: bool,
     answered: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tells: Option<&'a Derived>,
+    outcome: Option<&'a Derived>,
 }
 
 pub(super) async fn complete(
@@ -328,21 +328,21 @@ pub(super) async fn complete(
             note: &item.note,
             keep_lease: item.keep_lease,
             answered: item.answered,
-            tells: item.tells.as_ref(),
+            outcome: item.outcome.as_ref(),
         })
         .collect();
-    type Now = Option<Json<Box<Standing>>>;
+    type Now = Option<Json<Box<LinkSnapshot>>>;
     let answers: Vec<(i32, String, Now)> =
         sqlx::query_as("select idx, verdict, detail from complete_effects($1, $2)")
             .bind(Json(rows))
             .bind(outcomes)
             .fetch_all(&pool)
             .await?;
-    in_order(items.len(), answers, |verdict, standing: Now| {
-        match (verdict, standing) {
+    in_order(items.len(), answers, |verdict, snapshot: Now| {
+        match (verdict, snapshot) {
             ("ended", None) => Ok(Completed::Ended),
-            ("confirmed", Some(Json(standing))) => Ok(Completed::Confirmed(standing)),
-            ("elsewhere", Some(Json(standing))) => Ok(Completed::Elsewhere(standing)),
+            ("confirmed", Some(Json(snapshot))) => Ok(Completed::Confirmed(snapshot)),
+            ("elsewhere", Some(Json(snapshot))) => Ok(Completed::Elsewhere(snapshot)),
             _ => Err(Error::Unreadable(format!(
                 "a completion answered with {verdict}"
             ))),
@@ -403,7 +403,7 @@ pub(super) async fn finish(links: &Links, item: Finish) -> Result<Finished, Erro
     .bind(item.recheck_step)
     .bind(item.cause.map(ConflictCause::as_str))
     .bind(item.begun)
-    .bind(item.tells.as_ref().map(Json))
+    .bind(item.outcome.as_ref().map(Json))
     .bind(links.outcomes())
     .fetch_one(&links.pool)
     .await?;

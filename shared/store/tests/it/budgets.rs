@@ -75,14 +75,18 @@ async fn storm(
     let mut callers = Vec::new();
     let replicas: Vec<Budgets> = (0..replicas).map(|_| replica(pool, spec)).collect();
     for budgets in &replicas {
-        let purse = budgets.purse(connection);
+        let permit_pool = budgets.permit_pool(connection);
         for _ in 0..8 {
-            let (purse, now, most) = (Arc::clone(&purse), Arc::clone(&now), Arc::clone(&most));
+            let (permit_pool, now, most) = (
+                Arc::clone(&permit_pool),
+                Arc::clone(&now),
+                Arc::clone(&most),
+            );
             callers.push(tokio::spawn(async move {
                 let mut calls = Vec::new();
                 while begun.elapsed() < lasting {
                     let give_up = Instant::now() + Duration::from_secs(1);
-                    if let Ok(permit) = purse.enter("call", false, give_up).await {
+                    if let Ok(permit) = permit_pool.enter("call", false, give_up).await {
                         calls.push(Instant::now());
                         most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -138,7 +142,7 @@ async fn what_a_dead_replica_had_in_flight_comes_back() {
     let (dies, lives) = (replica(pool, &spec), replica(pool, &spec));
     let give_up = || Instant::now() + Duration::from_secs(20);
     let held = dies
-        .purse(&connection)
+        .permit_pool(&connection)
         .enter("call", false, give_up())
         .await
         .unwrap();
@@ -146,7 +150,7 @@ async fn what_a_dead_replica_had_in_flight_comes_back() {
     drop(dies);
     let began = Instant::now();
     let permit = lives
-        .purse(&connection)
+        .permit_pool(&connection)
         .enter("call", false, give_up())
         .await;
     assert!(permit.is_ok(), "after {:?}: {permit:?}", began.elapsed());
@@ -201,7 +205,7 @@ async fn a_replica_that_comes_later_gets_its_share_of_the_calls_in_flight() {
         searches: 1,
     };
     let (one, other) = (replica(pool, &spec), replica(pool, &spec));
-    let busy = one.purse(&connection);
+    let busy = one.permit_pool(&connection);
     let hog = tokio::spawn(async move {
         loop {
             let give_up = Instant::now() + Duration::from_secs(1);
@@ -211,7 +215,7 @@ async fn a_replica_that_comes_later_gets_its_share_of_the_calls_in_flight() {
             }
         }
     });
-    let late = other.purse(&connection);
+    let late = other.permit_pool(&connection);
     let give_up = Instant::now() + Duration::from_secs(20);
     let turn = late.enter("call", false, give_up).await;
     assert!(turn.is_ok(), "{turn:?}");
@@ -234,9 +238,9 @@ async fn what_arrived_is_told_also_where_nothing_else_is_asked() {
     transaction.commit().await.unwrap();
     // As at the gate of a worker that has just been started, where both are held again: nobody wants a permit.
     let budgets = replica(pool, &spec(100, 60, 6));
-    let purse = budgets.purse(&connection);
-    purse.begun();
-    purse.begun();
+    let permit_pool = budgets.permit_pool(&connection);
+    permit_pool.begun();
+    permit_pool.begun();
     let underway = async || -> i64 {
         sqlx::query_scalar("select released - begun from budget")
             .fetch_one(pool)
@@ -292,8 +296,8 @@ async fn an_account_is_its_tenants_alone() {
         tenant: TenantId::parse("other").unwrap(),
         ..mine.clone()
     };
-    let purse = budgets.purse(&theirs);
-    let refused = purse
+    let permit_pool = budgets.permit_pool(&theirs);
+    let refused = permit_pool
         .enter("call", false, Instant::now() + Duration::from_millis(500))
         .await;
     assert!(refused.is_err());

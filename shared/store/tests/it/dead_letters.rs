@@ -27,7 +27,7 @@ async fn set(pool: &PgPool, id: Uuid, column: &str, value: &str) {
         .expect("set");
 }
 
-/// A letter with this event, of version 100.
+/// A dead letter with this event, of version 100.
 pub(crate) async fn insert_event(pool: &PgPool, link: Option<i64>, event: &Value) -> Uuid {
     let id = insert_dead(
         pool,
@@ -47,7 +47,7 @@ pub(crate) async fn insert_event(pool: &PgPool, link: Option<i64>, event: &Value
     .bind(event["subject"].as_str())
     .execute(pool)
     .await
-    .expect("a letter with an event");
+    .expect("a dead letter with an event");
     id
 }
 
@@ -95,7 +95,7 @@ async fn lists_are_filtered_and_paged_without_gaps() {
 }
 
 #[tokio::test]
-async fn every_filter_finds_its_letters() {
+async fn every_filter_finds_its_dead_letters() {
     let database = database().await;
     let pool = pool(&database).await;
     let wanted = insert_dead(&pool, Some("shop"), "evt-3", "open", None).await;
@@ -217,7 +217,7 @@ async fn groups_are_counted_by_cause_the_largest_first() {
     let shown = |group: &store::dead_letters::Group| {
         (
             group.fingerprint.clone(),
-            group.letters,
+            group.dead_letters,
             group.tenants,
             group.class.clone(),
         )
@@ -248,7 +248,7 @@ async fn an_edit_is_checked_and_noted() {
     let id = insert_event(&pool, None, &original).await;
     let version = show(&pool, Scope::Everything, id)
         .await
-        .expect("a story")
+        .expect("a timeline")
         .message
         .row_version;
     let with = |body: &Value, row_version| {
@@ -289,14 +289,16 @@ async fn an_edit_is_checked_and_noted() {
         .await
         .expect_err("seen too long ago");
     assert!(matches!(late, Error::Conflict(_)), "{late:?}");
-    let story = show(&pool, Scope::Everything, id).await.expect("a story");
-    let body = story.message.edited_body.expect("edited");
+    let timeline = show(&pool, Scope::Everything, id)
+        .await
+        .expect("a timeline");
+    let body = timeline.message.edited_body.expect("edited");
     assert_eq!(
         serde_json::from_slice::<Value>(&body.0).expect("JSON"),
         repaired
     );
-    assert_eq!(story.message.edited_by.as_deref(), Some("ana"));
-    let noted: Vec<_> = story
+    assert_eq!(timeline.message.edited_by.as_deref(), Some("ana"));
+    let noted: Vec<_> = timeline
         .history
         .iter()
         .map(|row| (row.kind.as_str(), row.actor.as_deref(), row.detail.clone()))
@@ -384,7 +386,7 @@ async fn edit_of_an_overtaken_version_is_refused_unless_restamped() {
 }
 
 #[tokio::test]
-async fn letters_are_closed_with_a_note_and_opened_again() {
+async fn dead_letters_are_closed_with_a_note_and_opened_again() {
     let database = database().await;
     let pool = pool(&database).await;
     let ids = [
@@ -402,7 +404,10 @@ async fn letters_are_closed_with_a_note_and_opened_again() {
     let resolved = resolve(&pool, Scope::Everything, &all, CHANGE)
         .await
         .expect("closed");
-    assert_eq!(resolved.letters, 2, "what is being replayed is left alone");
+    assert_eq!(
+        resolved.dead_letters, 2,
+        "what is being replayed is left alone"
+    );
     let again = resolve(&pool, Scope::Everything, &Filter::one(ids[0]), CHANGE)
         .await
         .expect_err("closed already");
@@ -413,24 +418,28 @@ async fn letters_are_closed_with_a_note_and_opened_again() {
             ids[0]
         )
     );
-    let story = show(&pool, Scope::Everything, ids[0])
+    let timeline = show(&pool, Scope::Everything, ids[0])
         .await
-        .expect("a story");
+        .expect("a timeline");
     assert_eq!(
         (
-            story.letter.resolved_by.as_deref(),
-            story.letter.note.as_deref()
+            timeline.dead_letter.resolved_by.as_deref(),
+            timeline.dead_letter.note.as_deref()
         ),
         (Some("ana"), Some("not needed any more"))
     );
     reopen(&pool, Scope::Everything, ids[0], CHANGE)
         .await
         .expect("open again");
-    let story = show(&pool, Scope::Everything, ids[0])
+    let timeline = show(&pool, Scope::Everything, ids[0])
         .await
-        .expect("a story");
-    assert_eq!(story.letter.state, "open");
-    let kinds: Vec<_> = story.history.iter().map(|row| row.kind.as_str()).collect();
+        .expect("a timeline");
+    assert_eq!(timeline.dead_letter.state, "open");
+    let kinds: Vec<_> = timeline
+        .history
+        .iter()
+        .map(|row| row.kind.as_str())
+        .collect();
     assert_eq!(kinds, ["resolve", "reopen"]);
     for id in [ids[0], replaying] {
         let refused = reopen(&pool, Scope::Everything, id, CHANGE).await;

@@ -2,8 +2,8 @@
 
 mod budgets;
 mod connections;
-mod cuts;
 mod dead_letters;
+mod fan_out;
 mod held;
 mod holds;
 mod janitor;

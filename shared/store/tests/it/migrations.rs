@@ -12,7 +12,12 @@ async fn two_processes_may_migrate_an_empty_database_at_once() {
         .expect("an empty database");
     assert_eq!(
         store::migrate::pending(&one).await.expect("an answer"),
-        ["0001_baseline", "0002_many_links", "all functions"]
+        [
+            "0001_baseline",
+            "0002_many_links",
+            "0003_terms",
+            "all functions"
+        ]
     );
 
     let (first, second) = tokio::join!(

@@ -1,4 +1,4 @@
-//! Replays: ordered once, sent in turns, told by what becomes of their letters.
+//! Replays: ordered once, sent in turns, judged by what becomes of their dead letters.
 
 use serde_json::json;
 use sqlx::PgPool;
@@ -23,11 +23,11 @@ pub(crate) fn order_of(filter: &Filter) -> Order<'_> {
     }
 }
 
-/// Orders a replay of one letter and gives it one turn; returns the replay.
-pub(crate) async fn run_one(pool: &PgPool, scope: Scope<'_>, letter: Uuid) -> Uuid {
-    let one = Filter::one(letter);
+/// Orders a replay of one dead letter and gives it one turn; returns the replay.
+pub(crate) async fn run_one(pool: &PgPool, scope: Scope<'_>, dead_letter: Uuid) -> Uuid {
+    let one = Filter::one(dead_letter);
     let ordered = order(pool, scope, order_of(&one)).await.expect("ordered");
-    assert_eq!((ordered.letters, ordered.repeated), (1, false));
+    assert_eq!((ordered.dead_letters, ordered.repeated), (1, false));
     let moved = turn(pool, Uuid::new_v4(), ordered.id).await;
     assert_eq!(moved.sent, 1, "{moved:?}");
     ordered.id
@@ -41,7 +41,7 @@ async fn turn(pool: &PgPool, owner: Uuid, replay: Uuid) -> Moved {
     turn.commit().await.expect("committed")
 }
 
-async fn letters(pool: &PgPool, count: usize) -> Vec<Uuid> {
+async fn dead_letters(pool: &PgPool, count: usize) -> Vec<Uuid> {
     let mut ids = Vec::new();
     for n in 0..count {
         ids.push(insert_dead(pool, Some("shop"), &format!("evt-{n}"), "open", None).await);
@@ -79,7 +79,7 @@ async fn counts(pool: &PgPool, replay: Uuid) -> Counts {
         .counts
 }
 
-/// As the ledger and the workers move a letter.
+/// As the ledger and the workers move a dead letter.
 async fn ends(pool: &PgPool, id: Uuid, how: &str) {
     let statement = match how {
         "failed" => "update dead_letter set state = 'open', deaths = deaths + 1 where id = $1",
@@ -124,20 +124,23 @@ async fn a_replay_is_the_next_generation() {
             r#"{"id":"evt"}"#.to_owned(),
             json!({
                 "ce-extra": "kept", "x-connection": "c", "x-attempt": 1, "x-generation": 1, "x-replay": replay,
-                "x-letter": id,
+                "x-dead-letter": id,
             }),
         )]
     );
     assert_eq!(count(&pool, "unsettled_claim").await, 0);
-    let story = dead_letters::show(&pool, Scope::Everything, id)
+    let timeline = dead_letters::show(&pool, Scope::Everything, id)
         .await
-        .expect("a story");
+        .expect("a timeline");
     assert_eq!(
-        (story.letter.state.as_str(), story.letter.generation),
+        (
+            timeline.dead_letter.state.as_str(),
+            timeline.dead_letter.generation
+        ),
         ("replaying", 1)
     );
-    assert_eq!(story.link.map(|link| link.id), Some(link));
-    let happened: Vec<_> = story
+    assert_eq!(timeline.link.map(|link| link.id), Some(link));
+    let happened: Vec<_> = timeline
         .history
         .iter()
         .map(|row| (row.kind.as_str(), row.generation, row.actor.as_deref()))
@@ -161,7 +164,7 @@ async fn an_edited_body_is_what_is_replayed() {
 async fn a_turn_that_is_not_committed_has_not_happened() {
     let database = database().await;
     let pool = pool(&database).await;
-    letters(&pool, 1).await;
+    dead_letters(&pool, 1).await;
     let replay = all_of(&pool).await;
     let dying = Uuid::new_v4();
     let dropped = take_turn(&pool, &prefix(), dying, replay)
@@ -180,7 +183,7 @@ async fn a_turn_that_is_not_committed_has_not_happened() {
 async fn of_many_keepers_one_has_it() {
     let database = database().await;
     let pool = pool(&database).await;
-    letters(&pool, 3).await;
+    dead_letters(&pool, 3).await;
     let replay = all_of(&pool).await;
     let owners: Vec<Uuid> = (0..6).map(|_| Uuid::new_v4()).collect();
     let tried = owners.iter().map(|owner| {
@@ -199,7 +202,7 @@ async fn of_many_keepers_one_has_it() {
         .await
         .into_iter()
         .sum();
-    assert_eq!(sent, 1, "one letter per second");
+    assert_eq!(sent, 1, "one dead letter per second");
     time_passes(&pool).await;
     // Whoever has the lease goes on, the others do not see it until it is given back.
     let mut seen = Vec::new();
@@ -217,10 +220,10 @@ async fn of_many_keepers_one_has_it() {
 }
 
 #[tokio::test]
-async fn items_follow_their_letters() {
+async fn items_follow_their_dead_letters() {
     let database = database().await;
     let pool = pool(&database).await;
-    let ids = letters(&pool, 7).await;
+    let ids = dead_letters(&pool, 7).await;
     sql(
         &pool,
         "update dead_letter set first_at = first_at + interval '1 s' * substr(event_id, 5)::int",
@@ -274,7 +277,13 @@ async fn items_follow_their_letters() {
     let causes: Vec<_> = progress
         .failures
         .iter()
-        .map(|cause| (cause.state.as_str(), cause.detail.as_deref(), cause.letters))
+        .map(|cause| {
+            (
+                cause.state.as_str(),
+                cause.detail.as_deref(),
+                cause.dead_letters,
+            )
+        })
         .collect();
     assert_eq!(
         causes,
@@ -289,7 +298,7 @@ async fn items_follow_their_letters() {
 async fn it_stops_itself_and_goes_on_from_the_beginning() {
     let database = database().await;
     let pool = pool(&database).await;
-    let ids = letters(&pool, 12).await;
+    let ids = dead_letters(&pool, 12).await;
     let replay = all_of(&pool).await;
     let owner = Uuid::new_v4();
     let mut sent = 0;
@@ -303,14 +312,14 @@ async fn it_stops_itself_and_goes_on_from_the_beginning() {
             break;
         }
         sent += moved.sent;
-        let letter: Option<Uuid> =
+        let dead_letter: Option<Uuid> =
             sqlx::query_scalar("select id from dead_letter where state = 'replaying'")
                 .fetch_optional(&pool)
                 .await
-                .expect("a letter");
+                .expect("a dead letter");
         ends(
             &pool,
-            letter.expect("one is sent"),
+            dead_letter.expect("one is sent"),
             if sent % 2 == 1 { "failed" } else { "done" },
         )
         .await;
@@ -355,7 +364,7 @@ async fn it_stops_itself_and_goes_on_from_the_beginning() {
 async fn it_grows_faster_while_all_goes_well() {
     let database = database().await;
     let pool = pool(&database).await;
-    letters(&pool, 30).await;
+    dead_letters(&pool, 30).await;
     let replay = all_of(&pool).await;
     let owner = Uuid::new_v4();
     for _ in 0..21 {
@@ -374,7 +383,7 @@ async fn it_grows_faster_while_all_goes_well() {
 async fn of_one_worker_only_so_many_are_under_way() {
     let database = database().await;
     let pool = pool(&database).await;
-    letters(&pool, 40).await;
+    dead_letters(&pool, 40).await;
     let replay = all_of(&pool).await;
     sql(&pool, "update replay set rate_now = 50").await;
     let owner = Uuid::new_v4();
@@ -396,10 +405,10 @@ async fn of_one_worker_only_so_many_are_under_way() {
 }
 
 #[tokio::test]
-async fn a_letter_waits_in_one_replay_and_a_key_is_one_replay() {
+async fn a_dead_letter_waits_in_one_replay_and_a_key_is_one_replay() {
     let database = database().await;
     let pool = pool(&database).await;
-    letters(&pool, 2).await;
+    dead_letters(&pool, 2).await;
     let all = Filter::default();
     let keyed = Order {
         idempotency_key: Some("monday"),
@@ -412,7 +421,7 @@ async fn a_letter_waits_in_one_replay_and_a_key_is_one_replay() {
         .await
         .expect("the same");
     assert_eq!(
-        (again.id, again.letters, again.repeated),
+        (again.id, again.dead_letters, again.repeated),
         (first.id, 2, true)
     );
     let planned = plan(&pool, Scope::Everything, &all, 50.0)
@@ -420,7 +429,7 @@ async fn a_letter_waits_in_one_replay_and_a_key_is_one_replay() {
         .expect("a plan");
     assert_eq!(
         (
-            planned.letters,
+            planned.dead_letters,
             planned.waiting_elsewhere,
             planned.elsewhere
         ),
@@ -446,7 +455,7 @@ async fn a_letter_waits_in_one_replay_and_a_key_is_one_replay() {
     let planned = plan(&pool, Scope::Everything, &all, 50.0)
         .await
         .expect("a plan");
-    assert_eq!((planned.letters, planned.tenants), (2, 1));
+    assert_eq!((planned.dead_letters, planned.tenants), (2, 1));
     let refused = resume(&pool, Scope::Everything, first.id).await;
     assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
     let listed = list(&pool, Scope::Everything, Some("cancelled"), None, 10)
@@ -466,7 +475,7 @@ async fn a_letter_waits_in_one_replay_and_a_key_is_one_replay() {
 async fn what_nobody_heard_of_is_sent_again() {
     let database = database().await;
     let pool = pool(&database).await;
-    letters(&pool, 1).await;
+    dead_letters(&pool, 1).await;
     let replay = all_of(&pool).await;
     let owner = Uuid::new_v4();
     turn(&pool, owner, replay).await;
@@ -477,7 +486,7 @@ async fn what_nobody_heard_of_is_sent_again() {
     let generation: i32 = sqlx::query_scalar("select generation from dead_letter")
         .fetch_one(&pool)
         .await
-        .expect("a letter");
+        .expect("a dead letter");
     assert_eq!((generation, counts(&pool, replay).await.sent), (2, 1));
 }
 
@@ -485,7 +494,7 @@ async fn what_nobody_heard_of_is_sent_again() {
 async fn a_neighbour_of_a_crash_is_replayed_once() {
     let database = database().await;
     let pool = pool(&database).await;
-    let ids = letters(&pool, 2).await;
+    let ids = dead_letters(&pool, 2).await;
     sqlx::query("update dead_letter set class = 'crash_neighbour' where id = $1")
         .bind(ids[0])
         .execute(&pool)
@@ -508,7 +517,7 @@ async fn a_neighbour_of_a_crash_is_replayed_once() {
 }
 
 #[tokio::test]
-async fn restamped_letters_are_the_newest_and_others_are_skipped() {
+async fn restamped_dead_letters_are_the_newest_and_others_are_skipped() {
     let database = database().await;
     let pool = pool(&database).await;
     let event = testkit::Contacts::new("shop", 1).organization().created();
@@ -530,14 +539,14 @@ async fn restamped_letters_are_the_newest_and_others_are_skipped() {
     }
     let counted = counts(&pool, replay).await;
     assert_eq!((counted.sent, counted.skipped), (1, 1));
-    let story = dead_letters::show(&pool, Scope::Everything, id)
+    let timeline = dead_letters::show(&pool, Scope::Everything, id)
         .await
-        .expect("a story");
+        .expect("a timeline");
     let body: serde_json::Value =
-        serde_json::from_slice(&story.message.edited_body.expect("a new body").0).expect("JSON");
+        serde_json::from_slice(&timeline.message.edited_body.expect("a new body").0).expect("JSON");
     assert!(body["subjectversion"].is_string() && body["id"] == event["id"]);
-    let story = dead_letters::show(&pool, Scope::Everything, unreadable)
+    let timeline = dead_letters::show(&pool, Scope::Everything, unreadable)
         .await
-        .expect("a story");
-    assert_eq!(story.letter.state, "open");
+        .expect("a timeline");
+    assert_eq!(timeline.dead_letter.state, "open");
 }

@@ -60,7 +60,7 @@ async fn another_tenants_rows_are_missing() {
         "nobody's dead letter",
     );
     scoped_dead_letters(&pool, theirs, dead).await;
-    missing(links_read::story(&pool, theirs, link).await, "story");
+    missing(links_read::timeline(&pool, theirs, link).await, "timeline");
     assert_eq!(
         links_read::summary(&pool, theirs, link)
             .await
@@ -134,7 +134,7 @@ async fn another_tenants_rows_are_missing() {
     );
 }
 
-/// Whatever a stranger does with this letter finds nothing.
+/// Whatever a stranger does with this dead letter finds nothing.
 async fn scoped_dead_letters(pool: &sqlx::PgPool, theirs: Scope<'_>, dead: uuid::Uuid) {
     let change = dead_letters::Change {
         actor: "x",
@@ -173,13 +173,13 @@ async fn scoped_dead_letters(pool: &sqlx::PgPool, theirs: Scope<'_>, dead: uuid:
         dead_letters::resolve(pool, theirs, &all, change)
             .await
             .expect("nothing")
-            .letters,
+            .dead_letters,
         0
     );
     let plan = dead_letters::replay::plan(pool, theirs, &all, 1.0)
         .await
         .expect("a plan");
-    assert_eq!((plan.letters, plan.not_open), (0, 0));
+    assert_eq!((plan.dead_letters, plan.not_open), (0, 0));
     let order = replays::order_of(&all);
     let refused = dead_letters::replay::order(pool, theirs, order).await;
     assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
@@ -230,7 +230,7 @@ async fn dump(pool: &sqlx::PgPool) -> String {
 }
 
 #[tokio::test]
-async fn the_story_of_a_link_holds_all_its_parts() {
+async fn the_timeline_of_a_link_holds_all_its_parts() {
     let database = database().await;
     let pool = pool(&database).await;
     let shop = add_tenant(&pool, "shop").await;
@@ -262,11 +262,11 @@ async fn the_story_of_a_link_holds_all_its_parts() {
     .await
     .expect("history");
 
-    let story = links_read::story(&pool, Scope::Tenant(&shop), link)
+    let timeline = links_read::timeline(&pool, Scope::Tenant(&shop), link)
         .await
-        .expect("a story");
+        .expect("a timeline");
     assert_eq!(
-        story
+        timeline
             .link
             .desired_k
             .as_ref()
@@ -274,17 +274,17 @@ async fn the_story_of_a_link_holds_all_its_parts() {
             .as_deref(),
         Some("7 evt-7")
     );
-    assert_eq!(story.natural_keys, ["tax:SI1"]);
+    assert_eq!(timeline.natural_keys, ["tax:SI1"]);
     assert_eq!(
         (
-            story.unsettled.len(),
-            story.history.len(),
-            story.effects.len()
+            timeline.unsettled.len(),
+            timeline.history.len(),
+            timeline.effects.len()
         ),
         (1, 1, 0)
     );
     assert_eq!(
-        story
+        timeline
             .dead_letters
             .iter()
             .map(|row| row.id)
@@ -292,10 +292,10 @@ async fn the_story_of_a_link_holds_all_its_parts() {
         [dead]
     );
     assert_eq!(
-        story.held.iter().map(|row| row.id).collect::<Vec<_>>(),
+        timeline.held.iter().map(|row| row.id).collect::<Vec<_>>(),
         [held_row]
     );
-    let json = serde_json::to_value(&story).expect("serialises");
+    let json = serde_json::to_value(&timeline).expect("serialises");
     assert_eq!(json["link"]["desired_k"], "7 evt-7");
     let by_source = links_read::Filter {
         source_id: Some("evt".to_owned()),

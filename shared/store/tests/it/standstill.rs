@@ -1,4 +1,4 @@
-//! What holds a replay's letter now is what its replay goes by: whether it is waited for, and what people are told.
+//! What holds a replay's dead letter now is what its replay goes by: whether it is waited for, and what people are told.
 
 use serde_json::json;
 use sqlx::PgPool;
@@ -35,8 +35,8 @@ impl Shop {
         }
     }
 
-    /// An open letter of this record, and its link where it died with one.
-    async fn letter(&self, event: &str, record: Option<usize>) -> Uuid {
+    /// An open dead letter of this record, and its link where it died with one.
+    async fn dead_letter(&self, event: &str, record: Option<usize>) -> Uuid {
         let link = match record {
             Some(record) => {
                 Some(insert_link(&self.pool, "shop", &record.to_string(), self.connection.id).await)
@@ -46,7 +46,7 @@ impl Shop {
         insert_dead(&self.pool, Some("shop"), event, "open", link).await
     }
 
-    /// An event of this record and version; of a replay, where it names its letter.
+    /// An event of this record and version; of a replay, where it names its dead letter.
     fn item(&self, record: usize, version: u64, cause: HoldCause) -> HeldItem {
         let event_id = format!("{record}-{version}");
         HeldItem {
@@ -59,9 +59,15 @@ impl Shop {
         }
     }
 
-    fn replayed(&self, letter: Uuid, record: usize, version: u64, cause: HoldCause) -> HeldItem {
+    fn replayed(
+        &self,
+        dead_letter: Uuid,
+        record: usize,
+        version: u64,
+        cause: HoldCause,
+    ) -> HeldItem {
         HeldItem {
-            headers: json!({ "x-letter": letter }),
+            headers: json!({ "x-dead-letter": dead_letter }),
             generation: 1,
             ..self.item(record, version, cause)
         }
@@ -77,12 +83,12 @@ impl Shop {
         assert!(suspended.expect("an answer"));
     }
 
-    /// Letters whose standstill was noticed.
+    /// Dead letters whose standstill was noticed.
     async fn looked(&self) -> u64 {
         stand_still(&self.pool).await.expect("a look")
     }
 
-    /// Whether nothing is left of it, what became of its letters, and why of the first that did not end well.
+    /// Whether nothing is left of it, what became of its dead letters, and why of the first that did not end well.
     async fn turn(&self, replay: Uuid) -> (bool, Counts, Option<String>) {
         sqlx::raw_sql("update replay set lease_until = now()")
             .execute(&self.pool)
@@ -111,12 +117,12 @@ async fn a_replay_does_not_wait_for_a_connection_that_lets_nothing_go() {
         for way in ["suspended before", "suspended after", "switched off"] {
             let database = database().await;
             let shop = Shop::open(pool(&database).await).await;
-            let letter = shop.letter("1-8", Some(1)).await;
-            let replay = run_one(&shop.pool, Scope::Everything, letter).await;
+            let dead_letter = shop.dead_letter("1-8", Some(1)).await;
+            let replay = run_one(&shop.pool, Scope::Everything, dead_letter).await;
             if way == "suspended before" {
                 shop.suspend().await;
             }
-            let item = shop.replayed(letter, 1, 8, cause);
+            let item = shop.replayed(dead_letter, 1, 8, cause);
             assert_eq!(shop.hold(item).await, HeldVerdict::Held, "{way}");
             if way != "suspended before" {
                 assert_eq!(shop.looked().await, 0, "{way}: the connection is well");
@@ -157,12 +163,12 @@ async fn a_replay_does_not_wait_for_a_connection_that_lets_nothing_go() {
 
 /// It knew neither link nor connection when it died; the hold tells both.
 #[tokio::test]
-async fn a_letter_that_died_before_it_had_a_connection_ends_its_replay_too() {
+async fn a_dead_letter_that_died_before_it_had_a_connection_ends_its_replay_too() {
     let database = database().await;
     let shop = Shop::open(pool(&database).await).await;
-    let letter = shop.letter("1-8", None).await;
-    let replay = run_one(&shop.pool, Scope::Everything, letter).await;
-    shop.hold(shop.replayed(letter, 1, 8, HoldCause::Budget))
+    let dead_letter = shop.dead_letter("1-8", None).await;
+    let replay = run_one(&shop.pool, Scope::Everything, dead_letter).await;
+    shop.hold(shop.replayed(dead_letter, 1, 8, HoldCause::Budget))
         .await;
     // A newer version takes the row, and what it waited for ends: the older one is not named anywhere but here.
     shop.hold(shop.item(1, 9, HoldCause::Budget)).await;
@@ -181,10 +187,10 @@ async fn a_letter_that_died_before_it_had_a_connection_ends_its_replay_too() {
 async fn what_is_held_again_for_something_else_is_told_by_that() {
     let database = database().await;
     let shop = Shop::open(pool(&database).await).await;
-    let letter = shop.letter("1-8", Some(1)).await;
-    let replay = run_one(&shop.pool, Scope::Everything, letter).await;
+    let dead_letter = shop.dead_letter("1-8", Some(1)).await;
+    let replay = run_one(&shop.pool, Scope::Everything, dead_letter).await;
     for cause in [HoldCause::Budget, HoldCause::Prerequisite, HoldCause::Panic] {
-        let verdict = shop.hold(shop.replayed(letter, 1, 8, cause)).await;
+        let verdict = shop.hold(shop.replayed(dead_letter, 1, 8, cause)).await;
         assert_eq!(verdict, HeldVerdict::Held);
         let shown = show(&shop.pool, Scope::Everything, replay).await;
         let shown = shown.expect("progress");
@@ -205,8 +211,8 @@ async fn an_older_version_waits_for_what_the_newest_waits_for() {
     let database = database().await;
     let shop = Shop::open(pool(&database).await).await;
     let [came_first, came_last] = [
-        shop.letter("1-8", Some(1)).await,
-        shop.letter("2-8", Some(2)).await,
+        shop.dead_letter("1-8", Some(1)).await,
+        shop.dead_letter("2-8", Some(2)).await,
     ];
     let replays = [
         run_one(&shop.pool, Scope::Everything, came_first).await,
@@ -231,15 +237,15 @@ async fn an_older_version_waits_for_what_the_newest_waits_for() {
 async fn what_a_former_life_was_held_for_is_no_hold_of_this_one() {
     let database = database().await;
     let shop = Shop::open(pool(&database).await).await;
-    let letter = shop.letter("1-8", Some(1)).await;
-    run_one(&shop.pool, Scope::Everything, letter).await;
-    shop.hold(shop.replayed(letter, 1, 8, HoldCause::Budget))
+    let dead_letter = shop.dead_letter("1-8", Some(1)).await;
+    run_one(&shop.pool, Scope::Everything, dead_letter).await;
+    shop.hold(shop.replayed(dead_letter, 1, 8, HoldCause::Budget))
         .await;
     sqlx::raw_sql("delete from held; update dead_letter set state = 'open', held_for = null, deaths = deaths + 1, k = (select desired_k from link)")
         .execute(&shop.pool)
         .await
         .expect("let go, and dead again");
-    let replay = run_one(&shop.pool, Scope::Everything, letter).await;
+    let replay = run_one(&shop.pool, Scope::Everything, dead_letter).await;
     sqlx::raw_sql("update link set applied_k = desired_k; select close_covered(id, 'urn:crm', '1-8') from link")
         .execute(&shop.pool)
         .await
@@ -248,14 +254,14 @@ async fn what_a_former_life_was_held_for_is_no_hold_of_this_one() {
     assert!(done && counts.done == 1, "{counts:?}");
 }
 
-/// The row that is given up has an id of its own where the letter died before it had a connection.
+/// The row that is given up has an id of its own where the dead letter died before it had a connection.
 #[tokio::test]
 async fn a_held_replay_that_is_given_up_ends() {
     let database = database().await;
     let shop = Shop::open(pool(&database).await).await;
-    let letter = shop.letter("1-8", None).await;
-    let replay = run_one(&shop.pool, Scope::Everything, letter).await;
-    shop.hold(shop.replayed(letter, 1, 8, HoldCause::Budget))
+    let dead_letter = shop.dead_letter("1-8", None).await;
+    let replay = run_one(&shop.pool, Scope::Everything, dead_letter).await;
+    shop.hold(shop.replayed(dead_letter, 1, 8, HoldCause::Budget))
         .await;
     let id: i64 = sqlx::query_scalar("select id from held")
         .fetch_one(&shop.pool)

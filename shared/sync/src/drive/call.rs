@@ -13,9 +13,9 @@ use worker::{AckReason, DeadClass, Done, Failure, Handled, WaitCause};
 use super::{Flow, Halt, Run, lags, no_effect};
 use crate::effect::{Effect, Operation, Request};
 use crate::link::LinkState;
-use crate::measures::Ending;
-use crate::proof::{self, Moved};
-use crate::step::Wish;
+use crate::metrics::Ending;
+use crate::proof::{self, LinkChange};
+use crate::step::Intent;
 use crate::target::{Answer, Call, SendError};
 
 impl Run<'_, '_> {
@@ -45,7 +45,7 @@ impl Run<'_, '_> {
             Reserved::Yes(row) => *row,
             Reserved::Lost => return Ok(self.lost()),
             Reserved::Moved => return Ok(self.wait(WaitCause::Reference)),
-            // Somebody's open effect stands in the way: it is his link now, or his call is still out.
+            // Another worker's effect is open: that worker has the link now, or its call has not ended.
             Reserved::Open => return Ok(self.wait(WaitCause::TokenLost)),
         };
         let effect = Effect::read(row).ok_or_else(no_effect)?;
@@ -81,9 +81,9 @@ impl Run<'_, '_> {
             Err(SendError::Refused(_)) => Ending::Refused,
             Err(SendError::Unknown(_) | SendError::Unseen(_)) => Ending::Unknown,
         };
-        self.measures().ended(operation, ending);
+        self.metrics().ended(operation, ending);
         if ending == Ending::Confirmed {
-            self.measures().answered(operation, took);
+            self.metrics().answered(operation, took);
         }
         failpoint::hit_for("after_call", &self.work.event_id);
         match sent {
@@ -119,18 +119,20 @@ impl Run<'_, '_> {
     /// A clear "done".
     async fn answered(&mut self, effect: &Effect, answer: Answer) -> Result<Flow, Halt> {
         self.calls += 1;
-        let moved = proof::moved_by_answer(effect, &self.link, &answer);
-        let not_taken: Vec<&str> = moved.base.not_taken(&effect.request.fields).collect();
+        let change = proof::change_by_answer(effect, &self.link, &answer);
+        let not_taken: Vec<&str> = change.base.not_taken(&effect.request.fields).collect();
         let note = if not_taken.is_empty() {
             json!({})
         } else {
             json!({ "not_taken": not_taken })
         };
-        self.seen.read.clear();
+        self.observations.read.clear();
         if let Some(record) = answer.record {
-            self.seen.read.insert(record.id.clone(), Some(record));
+            self.observations
+                .read
+                .insert(record.id.clone(), Some(record));
         }
-        self.complete(effect, moved, note, self.work.wish.k().is_none(), true)
+        self.complete(effect, change, note, self.work.intent.k().is_none(), true)
             .await
     }
 
@@ -147,26 +149,26 @@ impl Run<'_, '_> {
     pub(super) async fn complete(
         &mut self,
         effect: &Effect,
-        moved: Moved,
+        change: LinkChange,
         note: serde_json::Value,
         keep_lease: bool,
         answered: bool,
     ) -> Result<Flow, Halt> {
-        let own_keys = match &self.work.wish {
-            Wish::Content { content, .. } if !keep_lease => {
+        let own_keys = match &self.work.intent {
+            Intent::Content { content, .. } if !keep_lease => {
                 Some(content.keys.iter().map(|key| key.0.clone()).collect())
             }
             _ => None,
         };
-        let tells = self.told_by(effect, &moved.target_id);
+        let outcome = self.outcome_of(effect, &change.target_id);
         let completion = Completion {
-            tells,
+            outcome,
             effect: effect.id,
             link: self.link.id,
             token: self.token,
-            target_id: Some(moved.target_id),
-            base: json!(moved.base),
-            parts: json!(moved.parts),
+            target_id: Some(change.target_id),
+            base: json!(change.base),
+            parts: json!(change.parts),
             natural_keys: own_keys,
             what: effect.operation.past().to_owned(),
             note,
@@ -194,7 +196,7 @@ impl Run<'_, '_> {
             Completed::Elsewhere(now) => {
                 self.update(now.link, now.open)?;
                 if answered {
-                    self.measures().late();
+                    self.metrics().late();
                 }
                 Ok(self.lost())
             }
@@ -233,7 +235,7 @@ impl Run<'_, '_> {
             source: self.work.source.clone(),
             event_id: self.work.event_id.clone(),
             generation: self.work.generation,
-            k: self.work.wish.k().cloned(),
+            k: self.work.intent.k().cloned(),
             operation: call.operation().as_str(),
             last,
             request: json!(request),

@@ -91,7 +91,7 @@ impl Accounts {
             }
             Err(error) => return Err(NoAccount::Store(error)),
         };
-        let permits = self.budgets.purse(connection);
+        let permits = self.budgets.permit_pool(connection);
         let in_flight = usize::try_from(permits.spec().in_flight).unwrap_or(usize::MAX);
         let partner = self
             .partner

@@ -11,9 +11,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use serde_json::json;
 use store::links::{
-    Buried, ClaimItem, ClaimVerdict, Completed, Completion, ConflictCause, DeadItem, EffectRow,
-    End, Finish, Finished, Granted, HeldItem, HeldVerdict, KeyTaken, LinkRow, Reservation,
-    Reserved, Resolution, Resolved, Standing, dead_id,
+    ClaimItem, ClaimVerdict, Completed, Completion, ConflictCause, DeadItem, EffectRow, End,
+    Finish, Finished, Granted, HeldItem, HeldVerdict, KeyTaken, LinkRow, LinkSnapshot, Recorded,
+    Reservation, Reserved, Resolution, Resolved, dead_id,
 };
 use sync::Ledger;
 use uuid::Uuid;
@@ -486,7 +486,7 @@ impl State {
             };
         }
         if count == 2 && !alone {
-            return ClaimVerdict::Alone;
+            return ClaimVerdict::Exclusive;
         }
         if let Some(claim) = &link.claim {
             self.unsettled.entry(claim.token).or_insert((
@@ -507,7 +507,7 @@ impl State {
         let row = taken.row.clone();
         let request = item.k.is_none();
         let unlinked = row.target_id.is_none();
-        let given_up = |effect: &&MEffect| {
+        let abandoned_effects = |effect: &&MEffect| {
             let state = effect.row.state.as_str();
             let recent = effect
                 .resolved_at
@@ -517,15 +517,15 @@ impl State {
                 && effect.row.sent_at.is_some()
                 && (recent || (unlinked && effect.row.operation == "create"))
         };
-        let mut given_up: Vec<EffectRow> = self
+        let mut abandoned_effects: Vec<EffectRow> = self
             .effects
             .iter()
-            .filter(given_up)
+            .filter(abandoned_effects)
             .filter(|_| request || unlinked)
             .map(|effect| effect.row.clone())
             .collect();
-        given_up.sort_by_key(|row| (row.sent_at, row.id));
-        let sent_keys: Vec<String> = given_up
+        abandoned_effects.sort_by_key(|row| (row.sent_at, row.id));
+        let sent_keys: Vec<String> = abandoned_effects
             .iter()
             .filter_map(|row| serde_json::from_value::<sync::Request>(row.request.clone()).ok())
             .flat_map(|request| request.keys)
@@ -544,7 +544,7 @@ impl State {
                 .filter(|(_, owner)| request && **owner == id)
                 .map(|(key, _)| key.clone())
                 .collect(),
-            given_up,
+            abandoned_effects,
             keys_of_others: self
                 .keys
                 .iter()
@@ -592,8 +592,8 @@ impl State {
             .map(|other| other.row.id)
     }
 
-    fn standing(&mut self, link: i64) -> Box<Standing> {
-        Box::new(Standing {
+    fn snapshot(&mut self, link: i64) -> Box<LinkSnapshot> {
+        Box::new(LinkSnapshot {
             link: self.link(link).row.clone(),
             open: self.open(link),
         })
@@ -626,7 +626,7 @@ impl State {
                     link.row.recheck_step = 0;
                 }
             }
-            return Completed::Elsewhere(self.standing(item.link));
+            return Completed::Elsewhere(self.snapshot(item.link));
         }
         let effect = self.effect(item.effect).expect("checked");
         effect.row.state = "confirmed".into();
@@ -697,11 +697,11 @@ impl State {
                 }
             }
         }
-        let standing = self.standing(item.link);
-        if effect.last && !item.keep_lease && standing.link.state != "conflict" {
+        let snapshot = self.snapshot(item.link);
+        if effect.last && !item.keep_lease && snapshot.link.state != "conflict" {
             return Completed::Ended;
         }
-        Completed::Confirmed(standing)
+        Completed::Confirmed(snapshot)
     }
 
     fn resolve(&mut self, item: Resolution) -> Resolved {
@@ -874,14 +874,14 @@ impl State {
         self.unsettled.remove(&token);
     }
 
-    fn bury(&mut self, item: DeadItem) -> Buried {
+    fn record_dead_letters(&mut self, item: DeadItem) -> Recorded {
         let now = self.now;
         let generation = item.generation;
         if !self
             .deaths
             .insert((item.dead_id, generation, item.attempt, item.at))
         {
-            return Buried::Repeat;
+            return Recorded::Repeat;
         }
         if let Some(dead) = self.dead.get(&item.dead_id) {
             let same = dead.generation == generation;
@@ -891,7 +891,7 @@ impl State {
                 || (same && dead.state == "open" && item.at <= dead.last_at)
                 || (same && decided)
             {
-                return Buried::History;
+                return Recorded::History;
             }
         }
         let found: Vec<i64> = self
@@ -928,7 +928,7 @@ impl State {
                 dead.state = "resolved";
                 dead.resolved_at = Some(now);
             }
-            return Buried::Applied;
+            return Recorded::Applied;
         }
         let own = |effect: &&MEffect| {
             Some(effect.row.link_id) == first
@@ -981,7 +981,7 @@ impl State {
                 self.fall_back(id, k);
             }
         }
-        Buried::Open
+        Recorded::Open
     }
 
     /// Whether a claim of this event never came back.
@@ -1165,7 +1165,7 @@ fn held_item(item: &ClaimItem, cause: &str) -> HeldItem {
 
 fn discarded_item(id: Uuid, item: &HeldItem, class: &str, at: DateTime<Utc>) -> DeadItem {
     DeadItem {
-        tells: None,
+        outcome: None,
         dead_id: id,
         worker: item.worker.clone(),
         target_system: item.target_system.clone(),
@@ -1239,8 +1239,8 @@ impl SimStore for Model {
         });
         ready(()).boxed()
     }
-    fn bury(&self, item: DeadItem) -> BoxFuture<'_, Buried> {
-        ready(self.with(|state| state.bury(item))).boxed()
+    fn record_dead_letters(&self, item: DeadItem) -> BoxFuture<'_, Recorded> {
+        ready(self.with(|state| state.record_dead_letters(item))).boxed()
     }
     fn hold(&self, item: HeldItem) -> BoxFuture<'_, HeldVerdict> {
         ready(self.with(|state| state.hold(item))).boxed()

@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use store::links::{
-    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, Finish, Finished, HeldItem,
-    HeldVerdict, LinkRow, Links, Reservation, Reserved, Resolution, Resolved,
+    ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, Finish, Finished, HeldItem,
+    HeldVerdict, LinkRow, Links, Recorded, Reservation, Reserved, Resolution, Resolved,
 };
 use sync::Ledger;
 use uuid::Uuid;
@@ -112,12 +112,12 @@ impl SimStore for Postgres {
         }
         .boxed()
     }
-    fn bury(&self, item: DeadItem) -> BoxFuture<'_, Buried> {
+    fn record_dead_letters(&self, item: DeadItem) -> BoxFuture<'_, Recorded> {
         async move {
             self.links
-                .bury(vec![item])
+                .record_dead_letters(vec![item])
                 .await
-                .unwrap_or_else(|error| panic!("bury: {}", error.with_causes()))
+                .unwrap_or_else(|error| panic!("record: {}", error.with_causes()))
                 .remove(0)
         }
         .boxed()

@@ -32,7 +32,7 @@ impl Dice {
 
 pub(crate) fn part(street: &str) -> Part {
     Part {
-        kind: "address".into(),
+        part_type: "address".into(),
         fields: [("street".to_owned(), street.to_owned())].into(),
     }
 }

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use store::links::{
-    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, Finish, Finished, HeldItem,
-    HeldVerdict, LinkRow, Reservation, Reserved, Resolution, Resolved,
+    ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, Finish, Finished, HeldItem,
+    HeldVerdict, LinkRow, Recorded, Reservation, Reserved, Resolution, Resolved,
 };
 use sync::Ledger;
 use uuid::Uuid;
@@ -68,7 +68,7 @@ pub(crate) trait SimStore: Ledger {
     fn set_now(&self, now: DateTime<Utc>) -> BoxFuture<'_, ()>;
     fn claim(&self, items: Vec<ClaimItem>, alone: bool) -> BoxFuture<'_, Vec<ClaimVerdict>>;
     fn renew(&self, tokens: Vec<Uuid>) -> BoxFuture<'_, ()>;
-    fn bury(&self, item: DeadItem) -> BoxFuture<'_, Buried>;
+    fn record_dead_letters(&self, item: DeadItem) -> BoxFuture<'_, Recorded>;
     fn hold(&self, item: HeldItem) -> BoxFuture<'_, HeldVerdict>;
     fn take_outbox(&self) -> BoxFuture<'_, Vec<OutRow>>;
     fn due(&self) -> BoxFuture<'_, Vec<(i64, &'static str)>>;
@@ -186,12 +186,12 @@ impl<A: SimStore, B: SimStore> SimStore for Both<A, B> {
         }
         .boxed()
     }
-    fn bury(&self, item: DeadItem) -> BoxFuture<'_, Buried> {
+    fn record_dead_letters(&self, item: DeadItem) -> BoxFuture<'_, Recorded> {
         async move {
             same(
-                "bury",
-                self.left.bury(item.clone()).await,
-                self.right.bury(item).await,
+                "record_dead_letters",
+                self.left.record_dead_letters(item.clone()).await,
+                self.right.record_dead_letters(item).await,
             )
         }
         .boxed()

@@ -1,4 +1,4 @@
-//! Claims (V8, V21, V23 and V37 of docs/tests.md): waiting costs nothing, stale copies change nothing, and whoever lost his
+//! Claims (V8, V21, V23 and V37 of docs/tests.md): waiting costs nothing, stale copies change nothing, and a worker that lost its
 //! lease is neither finished nor dead.
 
 use chrono::TimeDelta;
@@ -61,7 +61,7 @@ both! {
         world.ends_with("v3").await;
         assert_eq!(world.applied(0).await, "v3 gen 1");
         assert_eq!(world.dead_letters().await, ["v3 resolved refused"]);
-        // The first generation comes once more: its letter is closed, so it must not begin again.
+        // The first generation comes once more: its dead letter is closed, so it must not begin again.
         world.arrives("v3");
         let calls = world.calls();
         world.ends_with("v3").await;
@@ -103,7 +103,7 @@ both! {
 
     /// V23
     async fn ending_without_a_call_needs_the_lease(lab) {
-        // The event says what is there already; who finds that out has lost his lease to a copy that dies.
+        // The event says what is there already; the worker that finds that out has lost its lease to a copy that dies.
         let mut world = lab.world(vec![named(1, "same"), named(3, "same")]).await;
         world.arrives("v1");
         world.ends_with("v1").await;
@@ -171,7 +171,7 @@ async fn waiting_has_a_maximum_age_then_is_held() {
     let lab = OnModel;
     let mut world = lab.world(vec![v(1), v(2)]).await;
     world.arrives("v1");
-    // Somebody works on it for a day, and renews his lease.
+    // A worker handles it for a day, and renews its lease.
     world.run_to(0, "v1", "complete").await;
     world.arrives("v2");
     let day = epoch() + TimeDelta::hours(24);

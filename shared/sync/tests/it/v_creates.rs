@@ -98,7 +98,7 @@ both! {
         while seconds(&world) < sent + settle - 10 {
             assert_eq!(world.calls(), ["create"], "at {} s", seconds(&world));
             let actions = world.actions();
-            let action = actions.first().expect("v1 waits in a rung");
+            let action = actions.first().expect("v1 waits in a retry tier");
             world.act(&action.clone()).await;
         }
         assert!(world.lock().partner.looks > looks, "somebody looked before the settle time");

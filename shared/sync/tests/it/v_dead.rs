@@ -186,7 +186,7 @@ both! {
         world.ends_with("v3").await;
         assert!(world.dead_letters().await.is_empty());
 
-        // The same of a replay: its letter is closed, not opened again.
+        // The same of a replay: its dead letter is closed, not opened again.
         let mut world = lab.world(vec![v(3)]).await;
         world.lock().partner.refuses = vec!["n3".into()];
         world.arrives("v3");

@@ -1,5 +1,5 @@
-//! Events that end their process (V28 to V31 of docs/tests.md): only the guilty one is held, older content goes on, and
-//! nobody who comes home late finds a row that says he is dead.
+//! Events that end their process (V28 to V31 of docs/tests.md): only the harmful one is held, older content goes on, and
+//! a worker that comes back late finds no row that calls its event dead.
 
 use crate::lab::{both, poison, v};
 use crate::partner::Fault;
@@ -121,7 +121,7 @@ both! {
             world.run_to(0, "v1", "end").await;
             assert_eq!(world.kills("v1"), 1);
             world.rest().await;
-            assert_eq!(world.held().await, ["v1 poison"], "only the guilty one");
+            assert_eq!(world.held().await, ["v1 poison"], "only the harmful one");
             assert_eq!(world.kills("v1"), 3);
             for event in &events[1..] {
                 world.shows(&event.id).await;
@@ -192,7 +192,7 @@ both! {
         assert_eq!(world.held().await, ["v2 poison"]);
         assert_eq!(world.desired(0).await, "v1");
         assert_eq!(world.kills("v2"), 3);
-        // Whoever read the verdict dies before he can tell, after the row was released: nobody holds it again for him.
+        // The worker that read the verdict dies before it can settle, after the row was released: no other worker holds it again.
         world.released("v2").await;
         world.crash(0);
         world.lose("v2");

@@ -9,7 +9,7 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use serde_json::json;
 use sqlx::PgPool;
 use store::links::{
-    Buried, ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, Granted, LinkKey, Links,
+    ClaimItem, ClaimVerdict, Completed, Completion, DeadItem, Granted, LinkKey, Links, Recorded,
     Reservation, Reserved, dead_id,
 };
 use store::pins::EventPins;
@@ -105,7 +105,7 @@ fn reservation(item: &ClaimItem, granted: &Granted) -> Reservation {
 
 fn completion(reservation: &Reservation, target: String, keys: Vec<String>) -> Completion {
     Completion {
-        tells: None,
+        outcome: None,
         effect: reservation.effect,
         link: reservation.link,
         token: reservation.token,
@@ -124,7 +124,7 @@ fn death(record: usize, version: i64) -> DeadItem {
     let of = claim(record, version);
     let key = key(record);
     DeadItem {
-        tells: None,
+        outcome: None,
         dead_id: dead_id(WORKER, TENANT, SOURCE, &of.event_id, Some(CONNECTION), None),
         worker: WORKER.into(),
         target_system: key.target_system,
@@ -219,10 +219,10 @@ async fn insert_sent_waits_for_a_concurrent_claim() {
     assert_eq!(effects, 0);
 }
 
-/// V21, on the lock: the copy of v3 claims while v3 is being buried. It waits, and must then see the dead letter that
+/// V21, on the lock: the copy of v3 claims while v3 is being recorded. It waits, and must then see the dead letter that
 /// was not there when it began.
 #[tokio::test]
-async fn stale_copy_of_a_dead_version_is_acknowledged_while_it_is_being_buried() {
+async fn stale_copy_of_a_dead_version_is_acknowledged_while_it_is_being_recorded() {
     let database = testkit::database().await;
     let (ledger, worker) = (links(&database, LEASE), links(&database, LEASE));
     let first = claim(0, 3);
@@ -237,8 +237,12 @@ async fn stale_copy_of_a_dead_version_is_acknowledged_while_it_is_being_buried()
         .execute(&mut *gate)
         .await
         .expect("locked");
-    let burying =
-        tokio::spawn(async move { ledger.bury(vec![death(0, 3)]).await.expect("buried") });
+    let recording = tokio::spawn(async move {
+        ledger
+            .record_dead_letters(vec![death(0, 3)])
+            .await
+            .expect("recorded")
+    });
     waiting(&database, 1).await;
     let claiming = tokio::spawn(async move {
         worker
@@ -248,7 +252,7 @@ async fn stale_copy_of_a_dead_version_is_acknowledged_while_it_is_being_buried()
     });
     waiting(&database, 2).await;
     gate.commit().await.expect("committed");
-    assert_eq!(burying.await.expect("buried"), [Buried::Open]);
+    assert_eq!(recording.await.expect("recorded"), [Recorded::Open]);
     assert_eq!(claiming.await.expect("claimed"), [ClaimVerdict::Stale]);
     let desired: Option<Vec<u8>> = sqlx::query_scalar("select desired_k from link where id = $1")
         .bind(link)
@@ -388,7 +392,7 @@ async fn batches_never_block_each_other() {
                     .choose_multiple(&mut dice, 2)
                     .map(|record| death(*record, round * WORKERS + worker))
                     .collect();
-                links.bury(dead).await?;
+                links.record_dead_letters(dead).await?;
                 let none = vec![None; tokens.len()];
                 links.release(&tokens, &held, &none).await?;
             }

@@ -20,12 +20,12 @@ use store::links::{
 };
 use store::links::{Reservation, Reserved, Resolution, Resolved, dead_id};
 use sync::{
-    Answer, Call, Clock, Content, Driver, Grant, Ledger, LookError, NaturalKey, Operation, Part,
-    Record, SendError, Settings, Target, Wish, Work,
+    Answer, Call, Clock, Content, Driver, Grant, Intent, Ledger, LookError, NaturalKey, Operation,
+    Part, Record, SendError, Settings, Target, Work,
 };
 use uuid::Uuid;
 use worker::decide::{Context, busy, decide, wait};
-use worker::{DeadClass, Failure, HoldCause, Outcome, RetryPolicy, Trail, WaitCause};
+use worker::{DeadClass, DeliveryMetadata, Failure, HoldCause, Outcome, RetryPolicy, WaitCause};
 
 use crate::partner::{Fault, LAG, LONGEST, Partner, SETTLE, Sent, parts_in_create};
 use crate::sim_store::{SimStore, WORKER};
@@ -104,7 +104,7 @@ pub(crate) struct State {
     pins: BTreeMap<usize, u64>,
     pub(crate) queue: Vec<Msg>,
     unacked: BTreeMap<u64, (Msg, usize)>,
-    pub(crate) rungs: Vec<(DateTime<Utc>, Msg)>,
+    pub(crate) retry_tiers: Vec<(DateTime<Utc>, Msg)>,
     dead: Vec<DeadCopy>,
     pub(crate) partner: Partner,
     pub(crate) processes: Vec<Process>,
@@ -457,7 +457,7 @@ impl<S: SimStore + 'static> World<S> {
             pins: BTreeMap::new(),
             queue: Vec::new(),
             unacked: BTreeMap::new(),
-            rungs: Vec::new(),
+            retry_tiers: Vec::new(),
             dead: Vec::new(),
             partner: Partner::default(),
             processes: (0..processes).map(|_| process()).collect(),
@@ -557,11 +557,11 @@ impl<S: SimStore + 'static> World<S> {
             .iter()
             .flat_map(|process| [process.frozen_until, process.lost_at])
             .flatten();
-        let rungs = state.rungs.iter().map(|(at, _)| *at);
+        let retry_tiers = state.retry_tiers.iter().map(|(at, _)| *at);
         blocked
             .chain(frozen)
             .chain(processes)
-            .chain(rungs)
+            .chain(retry_tiers)
             .chain(state.partner.next_commit())
             .filter(|at| *at > state.now)
             .min()
@@ -605,8 +605,8 @@ impl<S: SimStore + 'static> World<S> {
             state.now = to;
             state.partner.advance(to);
             let (due, later): (Vec<_>, Vec<_>) =
-                state.rungs.drain(..).partition(|(at, _)| *at <= to);
-            state.rungs = later;
+                state.retry_tiers.drain(..).partition(|(at, _)| *at <= to);
+            state.retry_tiers = later;
             state.queue.extend(due.into_iter().map(|(_, msg)| msg));
             for process in 0..state.processes.len() {
                 if state.processes[process].lost_at.is_some_and(|at| at <= to) {
@@ -668,7 +668,7 @@ impl<S: SimStore + 'static> World<S> {
                 let state = self.lock();
                 let same = |msg: &Msg| msg.what == What::Request { link, what };
                 state.queue.iter().any(same)
-                    || state.rungs.iter().any(|(_, msg)| same(msg))
+                    || state.retry_tiers.iter().any(|(_, msg)| same(msg))
                     || state.unacked.values().any(|(msg, _)| same(msg))
             };
             if !waiting {
@@ -829,7 +829,7 @@ impl<S: SimStore + 'static> World<S> {
             dead_item(&state, &copy)
         };
         if let Some(item) = item {
-            let _buried = self.store.bury(item).await;
+            let _recorded = self.store.record_dead_letters(item).await;
         }
     }
 
@@ -962,7 +962,7 @@ impl<S: SimStore + 'static> World<S> {
         let state = self.lock();
         self.tasks.is_empty()
             && state.queue.is_empty()
-            && state.rungs.is_empty()
+            && state.retry_tiers.is_empty()
             && state.dead.is_empty()
             && state.unacked.is_empty()
     }
@@ -1050,7 +1050,7 @@ fn spawn<F>(
 }
 
 /// Nobody reads them here.
-static MEASURES: LazyLock<sync::Measures> = LazyLock::new(|| sync::Measures::new("simulated"));
+static METRICS: LazyLock<sync::Metrics> = LazyLock::new(|| sync::Metrics::new("simulated"));
 
 struct Handling<S> {
     store: Arc<S>,
@@ -1144,7 +1144,7 @@ fn gate(state: &Shared, msg: &Msg) -> Option<Outcome> {
     {
         let left = (due - now).to_std().unwrap_or_default();
         return Some(Outcome::RetryLater {
-            rung: worker::Rung::that_fits(left),
+            retry_tier: worker::RetryTier::that_fits(left),
             counted: false,
             due: Some(due),
             class: DeadClass::Unavailable,
@@ -1247,7 +1247,7 @@ async fn handle<S: SimStore + 'static>(
         What::Event { index, .. } => lock(&handling.state).events[*index].poison,
         What::Request { .. } => None,
     };
-    if verdict == ClaimVerdict::Alone {
+    if verdict == ClaimVerdict::Exclusive {
         let taken = {
             let mut state = lock(&handling.state);
             let process = &mut state.processes[handling.process];
@@ -1261,7 +1261,7 @@ async fn handle<S: SimStore + 'static>(
             let outcome = at(&handling.state, &msg, &policy, |context| {
                 wait(
                     context.now + TimeDelta::seconds(5),
-                    WaitCause::Alone.as_str(),
+                    WaitCause::Exclusive.as_str(),
                     context,
                 )
             });
@@ -1301,7 +1301,7 @@ async fn handle<S: SimStore + 'static>(
                 source: item.source.clone(),
                 event_id: item.event_id.clone(),
                 generation: item.generation,
-                wish: wish(&handling.state, &msg, &granted),
+                intent: intent(&handling.state, &msg, &granted),
             };
             let ports = Ports {
                 store: handling.store.clone(),
@@ -1318,7 +1318,7 @@ async fn handle<S: SimStore + 'static>(
                 target: &ports,
                 clock: &ports,
                 settings: &handling.settings,
-                measures: &MEASURES,
+                metrics: &METRICS,
                 new_id: &new_id,
             };
             let answer = driver
@@ -1354,9 +1354,9 @@ async fn handle<S: SimStore + 'static>(
             },
             None,
         ),
-        ClaimVerdict::Alone => (
+        ClaimVerdict::Exclusive => (
             at(&handling.state, &msg, &policy, |context| {
-                wait(context.now, WaitCause::Alone.as_str(), context)
+                wait(context.now, WaitCause::Exclusive.as_str(), context)
             }),
             None,
         ),
@@ -1380,14 +1380,14 @@ fn at(
     let mut state = lock(state);
     #[expect(clippy::cast_precision_loss, reason = "a draw below a thousand")]
     let jitter = state.draw(1000) as f64 / 1000.0;
-    let trail = Trail {
+    let metadata = DeliveryMetadata {
         attempt: msg.attempt,
         waits: msg.waits,
         first_received: msg.first,
-        ..Trail::default()
+        ..DeliveryMetadata::default()
     };
     act(Context {
-        trail: &trail,
+        metadata: &metadata,
         policy,
         now: state.now,
         first_received: msg.first.unwrap_or(state.now),
@@ -1395,16 +1395,16 @@ fn at(
     })
 }
 
-fn wish(state: &Shared, msg: &Msg, granted: &store::links::Granted) -> Wish {
+fn intent(state: &Shared, msg: &Msg, granted: &store::links::Granted) -> Intent {
     let state = lock(state);
     match &msg.what {
         What::Event { index, generation } => {
             let k = state.key(*index, *generation).expect("claimed with a key");
             let event = &state.events[*index];
             if event.tombstone {
-                Wish::Deleted { k }
+                Intent::Deleted { k }
             } else {
-                Wish::Content {
+                Intent::Content {
                     k,
                     content: event.content.clone(),
                 }
@@ -1412,8 +1412,8 @@ fn wish(state: &Shared, msg: &Msg, granted: &store::links::Granted) -> Wish {
         }
         What::Request {
             what: "resolve", ..
-        } => Wish::Resolve,
-        What::Request { .. } => Wish::Recheck {
+        } => Intent::Resolve,
+        What::Request { .. } => Intent::Recheck {
             keys: granted
                 .natural_keys
                 .iter()
@@ -1449,7 +1449,10 @@ async fn settle<S: SimStore + 'static>(
     match outcome {
         Outcome::Ack(_) => {}
         Outcome::RetryLater {
-            rung, counted, due, ..
+            retry_tier,
+            counted,
+            due,
+            ..
         } => {
             cell.boundary("copy").await;
             let mut state = lock(&handling.state);
@@ -1463,9 +1466,10 @@ async fn settle<S: SimStore + 'static>(
             } else {
                 copy.waits += 1;
             }
-            state
-                .rungs
-                .push((now + TimeDelta::from_std(rung.delay).expect("small"), copy));
+            state.retry_tiers.push((
+                now + TimeDelta::from_std(retry_tier.delay).expect("small"),
+                copy,
+            ));
         }
         Outcome::Hold { cause, reason, .. } => {
             cell.boundary("hold").await;
@@ -1498,7 +1502,9 @@ async fn settle<S: SimStore + 'static>(
 fn said(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Ack(reason) => format!("ack {reason}"),
-        Outcome::RetryLater { rung, reason, .. } => format!("retry {} ({reason})", rung.name),
+        Outcome::RetryLater {
+            retry_tier, reason, ..
+        } => format!("retry {} ({reason})", retry_tier.name),
         Outcome::Hold { cause, reason, .. } => format!("hold {cause} ({reason})"),
         Outcome::DeadLetter { class, reason, .. } => format!("dead {class} ({reason})"),
     }
@@ -1546,7 +1552,7 @@ fn dead_item(state: &State, copy: &DeadCopy) -> Option<DeadItem> {
     let key = link_key(event.record);
     let k = state.key(*index, *generation);
     Some(DeadItem {
-        tells: None,
+        outcome: None,
         dead_id: dead_id(WORKER, TENANT, SOURCE, &event.id, Some(CONNECTION), None),
         worker: WORKER.into(),
         target_system: key.target_system,

@@ -52,7 +52,7 @@ pub enum CircuitNews {
         operation: &'static str,
     },
     /// May this process try? One in the fleet may.
-    Canary {
+    Probe {
         operation: &'static str,
     },
 }
@@ -82,7 +82,7 @@ pub struct CircuitAnswer {
     /// Zero: half open.
     pub left: Duration,
     /// This process may try.
-    pub canary: bool,
+    pub probe: bool,
     /// Another one tries.
     pub taken: bool,
     pub reason: String,

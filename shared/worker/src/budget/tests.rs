@@ -25,9 +25,9 @@ fn spec(windows: &[(u32, u64, Option<u32>)], in_flight: u32) -> BudgetSpec {
     }
 }
 
-fn purse(spec: BudgetSpec) -> Arc<Purse> {
+fn permit_pool(spec: BudgetSpec) -> Arc<PermitPool> {
     let tenant = TenantId::parse("acme").unwrap();
-    Arc::new(Purse::new(
+    Arc::new(PermitPool::new(
         Uuid::nil(),
         tenant,
         spec,
@@ -36,8 +36,8 @@ fn purse(spec: BudgetSpec) -> Arc<Purse> {
     ))
 }
 
-fn grant(purse: &Purse, granted: u32, slots: u32) -> Ask {
-    let asked = purse.ask().expect("there is something to ask");
+fn grant(permit_pool: &PermitPool, granted: u32, slots: u32) -> Ask {
+    let asked = permit_pool.ask().expect("there is something to ask");
     let answer = Answer {
         connection: asked.connection,
         granted,
@@ -50,12 +50,12 @@ fn grant(purse: &Purse, granted: u32, slots: u32) -> Ask {
         circuits: Vec::new(),
         rivals: 0,
     };
-    purse.answered(&asked, &answer);
+    permit_pool.answered(&asked, &answer);
     asked
 }
 
-fn go(purse: &Arc<Purse>) -> Option<Admitted> {
-    match purse.admit(false) {
+fn go(permit_pool: &Arc<PermitPool>) -> Option<Admitted> {
+    match permit_pool.admit(false) {
         Admission::Go(admitted) => Some(admitted),
         Admission::Soon | Admission::Unknown | Admission::Later { .. } => None,
     }
@@ -136,61 +136,64 @@ fn a_wrong_budget_names_its_member() {
 
 #[tokio::test]
 async fn an_event_begins_with_permits_for_all_its_calls() {
-    let purse = purse(spec(&[(600, 60, None)], 4));
-    assert!(go(&purse).is_none(), "nothing has been leased");
-    let asked = grant(&purse, 5, 4);
+    let permit_pool = permit_pool(spec(&[(600, 60, None)], 4));
+    assert!(go(&permit_pool).is_none(), "nothing has been leased");
+    let asked = grant(&permit_pool, 5, 4);
     assert!(asked.want >= 4, "{asked:?}");
-    let first = go(&purse).expect("four of five permits");
-    assert!(go(&purse).is_none(), "one is left, four are needed");
-    // What was promised to the first is not taken by anybody else: one is left.
+    let first = go(&permit_pool).expect("four of five permits");
+    assert!(go(&permit_pool).is_none(), "one is left, four are needed");
+    // What was reserved for the first is not taken by anybody else: one is left.
     let soon = Instant::now() + Duration::from_millis(20);
-    let _stranger = purse.enter("get", false, soon).await.unwrap();
-    assert!(purse.enter("get", false, soon).await.is_err());
+    let _stranger = permit_pool.enter("get", false, soon).await.unwrap();
+    assert!(permit_pool.enter("get", false, soon).await.is_err());
     for _ in 0..2 {
-        let call = admitted(&first, purse.enter("get", false, soon)).await;
+        let call = admitted(&first, permit_pool.enter("get", false, soon)).await;
         drop(call.unwrap());
     }
     // It needed two only: the rest is for the next one.
     drop(first);
     let _two = (
-        purse.enter("get", false, soon).await.unwrap(),
-        purse.enter("get", false, soon).await.unwrap(),
+        permit_pool.enter("get", false, soon).await.unwrap(),
+        permit_pool.enter("get", false, soon).await.unwrap(),
     );
-    assert!(purse.enter("get", false, soon).await.is_err());
+    assert!(permit_pool.enter("get", false, soon).await.is_err());
 }
 
 #[tokio::test]
 async fn calls_in_flight_stay_below_the_share() {
-    let purse = purse(spec(&[], 8));
-    assert!(go(&purse).is_none());
-    grant(&purse, 0, 2);
+    let permit_pool = permit_pool(spec(&[], 8));
+    assert!(go(&permit_pool).is_none());
+    grant(&permit_pool, 0, 2);
     let soon = || Instant::now() + Duration::from_millis(20);
-    let one = purse.enter("get", true, soon()).await.unwrap();
+    let one = permit_pool.enter("get", true, soon()).await.unwrap();
     assert!(
-        purse.enter("get", true, soon()).await.is_err(),
+        permit_pool.enter("get", true, soon()).await.is_err(),
         "one search at a time"
     );
-    let _two = purse.enter("get", false, soon()).await.unwrap();
+    let _two = permit_pool.enter("get", false, soon()).await.unwrap();
     assert!(
-        purse.enter("get", false, soon()).await.is_err(),
+        permit_pool.enter("get", false, soon()).await.is_err(),
         "two slots"
     );
     drop(one);
-    assert!(purse.enter("get", true, soon()).await.is_ok());
+    assert!(permit_pool.enter("get", true, soon()).await.is_ok());
 }
 
 #[tokio::test]
 async fn unused_permits_lapse_and_go_back() {
-    let purse = purse(spec(&[(10, 1, Some(2))], 4));
-    assert!(go(&purse).is_none());
-    grant(&purse, 1, 4);
+    let permit_pool = permit_pool(spec(&[(10, 1, Some(2))], 4));
+    assert!(go(&permit_pool).is_none());
+    grant(&permit_pool, 1, 4);
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert!(
-        purse.enter("get", false, Instant::now()).await.is_err(),
+        permit_pool
+            .enter("get", false, Instant::now())
+            .await
+            .is_err(),
         "its life was 100 ms"
     );
     let asked = loop {
-        match purse.ask() {
+        match permit_pool.ask() {
             Ok(asked) => break asked,
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
@@ -200,70 +203,84 @@ async fn unused_permits_lapse_and_go_back() {
 
 #[tokio::test]
 async fn a_quota_answer_stops_the_connection_and_is_told_at_once() {
-    let purse = purse(spec(&[], 4));
-    assert!(go(&purse).is_none());
-    grant(&purse, 0, 4);
-    let begun = go(&purse);
+    let permit_pool = permit_pool(spec(&[], 4));
+    assert!(go(&permit_pool).is_none());
+    grant(&permit_pool, 0, 4);
+    let begun = go(&permit_pool);
     assert!(begun.is_some());
-    purse.learn(
+    permit_pool.record(
         "get",
-        Lesson::QuotaUsedUp {
+        Observation::QuotaUsedUp {
             least: SECOND * 60,
             named: false,
             reason: "quota".to_owned(),
         },
     );
     assert!(matches!(
-        purse.admit(true),
+        permit_pool.admit(true),
         Admission::Later { circuit: false, .. }
     ));
-    let refused = purse
+    let refused = permit_pool
         .enter("get", false, Instant::now() + SECOND * 5)
         .await
         .unwrap_err();
     assert!(refused.until > Instant::now() + SECOND * 50, "{refused:?}");
-    let asked = purse.ask().expect("told at once");
+    let asked = permit_pool.ask().expect("told at once");
     assert_eq!(asked.cool.unwrap().least, SECOND * 60);
 }
 
 #[tokio::test]
 async fn five_failures_in_a_row_open_the_circuit_of_their_operation() {
-    let purse = purse(spec(&[], 4));
-    assert!(go(&purse).is_none());
-    grant(&purse, 0, 4);
-    purse.learn("read", Lesson::Fine);
+    let permit_pool = permit_pool(spec(&[], 4));
+    assert!(go(&permit_pool).is_none());
+    grant(&permit_pool, 0, 4);
+    permit_pool.record("read", Observation::Fine);
     for failures in 0..5 {
         assert!(
-            purse.enter("add", false, Instant::now()).await.is_ok(),
+            permit_pool
+                .enter("add", false, Instant::now())
+                .await
+                .is_ok(),
             "after {failures}"
         );
-        purse.learn("add", Lesson::Failing("502".to_owned()));
+        permit_pool.record("add", Observation::Failing("502".to_owned()));
     }
-    assert!(purse.enter("add", false, Instant::now()).await.is_err());
     assert!(
-        purse.enter("read", false, Instant::now()).await.is_ok(),
+        permit_pool
+            .enter("add", false, Instant::now())
+            .await
+            .is_err()
+    );
+    assert!(
+        permit_pool
+            .enter("read", false, Instant::now())
+            .await
+            .is_ok(),
         "another operation"
     );
     assert!(
-        go(&purse).is_some(),
+        go(&permit_pool).is_some(),
         "an event may need other operations only"
     );
     for _ in 0..5 {
-        purse.learn("read", Lesson::Failing("502".to_owned()));
+        permit_pool.record("read", Observation::Failing("502".to_owned()));
     }
     assert!(
-        matches!(purse.admit(false), Admission::Later { circuit: true, .. }),
+        matches!(
+            permit_pool.admit(false),
+            Admission::Later { circuit: true, .. }
+        ),
         "nothing works"
     );
-    purse.learn("read", Lesson::Fine);
-    assert!(go(&purse).is_some());
+    permit_pool.record("read", Observation::Fine);
+    assert!(go(&permit_pool).is_some());
 }
 
 #[tokio::test]
 async fn behind_older_events_only_released_ones_begin() {
-    let purse = purse(spec(&[], 4));
-    assert!(go(&purse).is_none());
-    let asked = purse.ask().unwrap();
+    let permit_pool = permit_pool(spec(&[], 4));
+    assert!(go(&permit_pool).is_none());
+    let asked = permit_pool.ask().unwrap();
     let answer = Answer {
         connection: asked.connection,
         granted: 0,
@@ -276,7 +293,7 @@ async fn behind_older_events_only_released_ones_begin() {
         circuits: Vec::new(),
         rivals: 0,
     };
-    purse.answered(&asked, &answer);
-    assert!(matches!(purse.admit(false), Admission::Later { .. }));
-    assert!(matches!(purse.admit(true), Admission::Go(_)));
+    permit_pool.answered(&asked, &answer);
+    assert!(matches!(permit_pool.admit(false), Admission::Later { .. }));
+    assert!(matches!(permit_pool.admit(true), Admission::Go(_)));
 }

@@ -203,7 +203,13 @@ pub enum Relayed {
 }
 
 /// A row of the outbox, from its turn to the broker's confirm.
-pub fn relay(why: Relayed, to: &str, seq: i64, replay: Option<&str>, letter: Option<&str>) -> Span {
+pub fn relay(
+    why: Relayed,
+    to: &str,
+    seq: i64,
+    replay: Option<&str>,
+    dead_letter: Option<&str>,
+) -> Span {
     let name = match why {
         Relayed::Row => "relay",
         Relayed::Release => "release",
@@ -216,16 +222,16 @@ pub fn relay(why: Relayed, to: &str, seq: i64, replay: Option<&str>, letter: Opt
         otel.status_code = Empty,
         kurir.outbox.seq = seq,
         kurir.replay.id = replay,
-        kurir.letter.id = letter,
+        kurir.dead_letter.id = dead_letter,
         error.r#type = Empty,
     )
 }
 
 /// Dead letters on their way from a queue into the database, with a link to each.
-pub fn bury(queue: &str, letters: usize) -> Span {
+pub fn record_dead_letters(queue: &str, dead_letters: usize) -> Span {
     debug_span!(
         parent: None,
-        "bury",
+        "record_dead_letters",
         otel.name = format!("process {queue}"),
         otel.kind = "consumer",
         otel.status_code = Empty,
@@ -233,7 +239,7 @@ pub fn bury(queue: &str, letters: usize) -> Span {
         messaging.operation.name = "process",
         messaging.operation.r#type = "process",
         messaging.destination.name = queue,
-        messaging.batch.message_count = letters,
+        messaging.batch.message_count = dead_letters,
         error.r#type = Empty,
     )
 }

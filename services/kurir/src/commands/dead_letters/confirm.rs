@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use crate::exit::{Done, Exit, Failed};
 
-/// Asks unless `yes`. Without a terminal nobody can be asked: refused, unless `alone` says that it is about one letter.
+/// Asks unless `yes`. Without a terminal nobody can be asked: refused, unless `alone` says that it is about one dead letter.
 ///
 /// # Errors
 /// The answer was no, or nobody could be asked.

@@ -9,24 +9,24 @@ use event::TenantId;
 use operations::count;
 use operations::dead_letters;
 use similar::TextDiff;
-use store::dead_letters::{Edited, Story, checked};
+use store::dead_letters::{Edited, Timeline, checked};
 use store::{Body, Pool, Scope};
 use uuid::Uuid;
 
 use super::confirm::confirm;
 use super::json_text::{compact, pretty};
 use super::replay;
-use super::{Actor, letter};
+use super::{Actor, dead_letter};
 use crate::context::scope;
 use crate::exit::{Done, Exit, Failed};
 use crate::output::Output;
-use crate::output::say_aside;
+use crate::output::print_aside;
 use crate::values::tenant;
 
 #[derive(Debug, Args)]
 pub(crate) struct Edit {
     /// Id of the dead letter
-    #[arg(value_parser = letter)]
+    #[arg(value_parser = dead_letter)]
     pub(crate) id: Uuid,
     /// Whose it must be
     #[arg(long, value_parser = tenant)]
@@ -59,16 +59,16 @@ const FILE_LIMIT: u64 = 2 * event::MAX_EVENT_BYTES as u64;
 pub(super) async fn run(pool: &Pool, given: Edit) -> Done {
     let tenant = given.tenant.clone();
     let scope = scope(tenant.as_ref());
-    let story = store::dead_letters::show(pool, scope, given.id).await?;
-    dead_letters::check_open(&story)?;
-    let before = laid_out(&story);
+    let timeline = store::dead_letters::show(pool, scope, given.id).await?;
+    dead_letters::check_open(&timeline)?;
+    let before = laid_out(&timeline);
     let draft = match (&given.file, given.restamp) {
         (Some(file), _) => Draft::read(file)?,
         // Only a new version is wanted, and nobody is there to look at it.
         (None, true) if !std::io::stdin().is_terminal() => Draft::same(before.clone()),
         (None, _) => Draft::in_editor(&before)?,
     };
-    match apply(pool, scope, &given, &story, &before, &draft).await {
+    match apply(pool, scope, &given, &timeline, &before, &draft).await {
         Ok(done) => {
             draft.forget();
             let Some(edited) = done else {
@@ -97,7 +97,7 @@ async fn apply(
     pool: &Pool,
     scope: Scope<'_>,
     given: &Edit,
-    story: &Story,
+    timeline: &Timeline,
     before: &str,
     draft: &Draft,
 ) -> Done<Option<Edited>> {
@@ -114,24 +114,24 @@ async fn apply(
             .context_radius(AROUND)
             .header("as it was", "as it will be")
             .to_string();
-        say_aside(&diff)?;
+        print_aside(&diff)?;
         confirm("Store this?", given.yes, true)?;
     }
     let edit = store::dead_letters::Edit {
         body: body.as_bytes(),
-        row_version: story.message.row_version,
+        row_version: timeline.message.row_version,
         actor: &given.actor.actor,
         restamp: given.restamp,
     };
     Ok(Some(dead_letters::edit(pool, scope, given.id, edit).await?))
 }
 
-fn laid_out(story: &Story) -> String {
-    let Body(body) = story
+fn laid_out(timeline: &Timeline) -> String {
+    let Body(body) = timeline
         .message
         .edited_body
         .as_ref()
-        .unwrap_or(&story.message.body);
+        .unwrap_or(&timeline.message.body);
     let mut text = pretty(&String::from_utf8_lossy(event::unmarked(body)));
     if !text.ends_with('\n') {
         text.push('\n');

@@ -103,8 +103,8 @@ async fn write(pool: &Pool, given: &Export, out: impl Write) -> Result<(), Writt
             .map_err(Written::Store)?;
         let Some(last) = page.last() else { break };
         after = Some(After::from(last));
-        for letter in &page {
-            lines.write(letter)?;
+        for dead_letter in &page {
+            lines.write(dead_letter)?;
         }
     }
     lines.end()
@@ -125,13 +125,13 @@ impl<W: Write> Lines<W> {
         Ok(Self::Csv(Box::new(writer)))
     }
 
-    fn write(&mut self, letter: &Exported) -> Result<(), Written> {
+    fn write(&mut self, dead_letter: &Exported) -> Result<(), Written> {
         match self {
             Self::Json(out) => {
-                serde_json::to_writer(&mut *out, letter).map_err(std::io::Error::from)?;
+                serde_json::to_writer(&mut *out, dead_letter).map_err(std::io::Error::from)?;
                 out.write_all(b"\n")?;
             }
-            Self::Csv(out) => out.write_record(cells(letter))?,
+            Self::Csv(out) => out.write_record(cells(dead_letter))?,
         }
         Ok(())
     }
@@ -146,32 +146,35 @@ impl<W: Write> Lines<W> {
 }
 
 /// In the order of the columns. The event is the edited one, where there is one.
-fn cells(letter: &Exported) -> [String; COLUMNS.len()] {
+fn cells(dead_letter: &Exported) -> [String; COLUMNS.len()] {
     let optional = |text: &Option<String>| text.clone().unwrap_or_default();
-    let body = letter.edited_body.as_ref().unwrap_or(&letter.body);
+    let body = dead_letter
+        .edited_body
+        .as_ref()
+        .unwrap_or(&dead_letter.body);
     [
-        letter.id.to_string(),
-        letter.worker.clone(),
-        optional(&letter.tenant),
-        optional(&letter.source),
-        optional(&letter.event_id),
-        optional(&letter.event_type),
-        optional(&letter.subject),
-        letter.state.clone(),
-        letter.generation.to_string(),
-        letter.deaths.to_string(),
-        letter.class.clone(),
-        letter.fingerprint.clone(),
-        optional(&letter.message),
-        optional(&letter.trace_id),
-        letter.first_at.to_rfc3339(),
-        letter.last_at.to_rfc3339(),
-        optional(&letter.resolved_by),
-        letter
+        dead_letter.id.to_string(),
+        dead_letter.worker.clone(),
+        optional(&dead_letter.tenant),
+        optional(&dead_letter.source),
+        optional(&dead_letter.event_id),
+        optional(&dead_letter.event_type),
+        optional(&dead_letter.subject),
+        dead_letter.state.clone(),
+        dead_letter.generation.to_string(),
+        dead_letter.deaths.to_string(),
+        dead_letter.class.clone(),
+        dead_letter.fingerprint.clone(),
+        optional(&dead_letter.message),
+        optional(&dead_letter.trace_id),
+        dead_letter.first_at.to_rfc3339(),
+        dead_letter.last_at.to_rfc3339(),
+        optional(&dead_letter.resolved_by),
+        dead_letter
             .resolved_at
             .map(|at| at.to_rfc3339())
             .unwrap_or_default(),
-        optional(&letter.note),
+        optional(&dead_letter.note),
         String::from_utf8_lossy(&body.0).into_owned(),
     ]
 }

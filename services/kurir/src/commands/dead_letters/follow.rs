@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use operations::count;
-use operations::said;
+use operations::render_detail;
 use store::dead_letters::replay::{self, Counts, Progress};
 use store::{Pool, Scope};
 use tokio::signal::unix::{SignalKind, signal};
@@ -60,7 +60,7 @@ pub(super) async fn follow(pool: &Pool, scope: Scope<'_>, id: Uuid, output: Outp
         }
     };
     shown.end();
-    output.show(&progress, tell)?;
+    output.show(&progress, render)?;
     verdict(&progress)
 }
 
@@ -140,7 +140,7 @@ fn words(counts: &Counts, rate: f32) -> String {
 }
 
 /// The whole state of a replay, and what to do next.
-pub(super) fn tell(progress: &Progress) -> String {
+pub(super) fn render(progress: &Progress) -> String {
     let (replay, counts) = (&progress.replay, &progress.counts);
     let number = |number: i64| match number {
         0 => String::new(),
@@ -150,7 +150,7 @@ pub(super) fn tell(progress: &Progress) -> String {
         ("replay", replay.id.to_string()),
         ("state", replay.state.clone()),
         ("stopped", replay.stopped_reason.clone().unwrap_or_default()),
-        ("of", said(&replay.selection)),
+        ("of", render_detail(&replay.selection)),
         ("tenant", replay.tenant.clone().unwrap_or_default()),
         (
             "ordered",
@@ -161,7 +161,7 @@ pub(super) fn tell(progress: &Progress) -> String {
             "pace",
             format!("{}/s, at most {}/s", replay.rate_now, replay.rate_max),
         ),
-        ("letters", counts.all().to_string()),
+        ("dead letters", counts.all().to_string()),
         ("  done", number(counts.done)),
         ("  overtaken", number(counts.overtaken)),
         ("  failed", number(counts.failed)),
@@ -176,14 +176,14 @@ pub(super) fn tell(progress: &Progress) -> String {
     if !progress.failures.is_empty() {
         let causes = progress.failures.iter().map(|cause| {
             vec![
-                cause.letters.to_string(),
+                cause.dead_letters.to_string(),
                 cause.state.clone(),
                 cause.detail.clone().unwrap_or_default(),
                 cause.example.to_string(),
             ]
         });
         parts.push(table(
-            &["letters", "what", "why", "example"],
+            &["dead letters", "what", "why", "example"],
             causes.collect(),
             "",
         ));
@@ -223,7 +223,7 @@ fn next(progress: &Progress) -> Option<String> {
     }
 }
 
-/// Only where every letter's content is where it belongs the command has done what it was asked.
+/// Only where every dead letter's content is where it belongs the command has done what it was asked.
 fn verdict(progress: &Progress) -> Done {
     let counts = &progress.counts;
     if progress.replay.state == "done" && counts.all_well() {

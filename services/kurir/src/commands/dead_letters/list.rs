@@ -6,7 +6,7 @@ use store::dead_letters::{After, DeadLetter, Group};
 use uuid::Uuid;
 
 use super::in_state;
-use super::{Filters, State, letter};
+use super::{Filters, State, dead_letter};
 use crate::context::scope;
 use crate::exit::Done;
 use crate::output::{Output, Page, at, one_more, short, table};
@@ -19,7 +19,7 @@ pub(crate) struct List {
     #[command(flatten)]
     pub(crate) state: State,
     /// Begins after this dead letter
-    #[arg(long, value_name = "ID", value_parser = letter)]
+    #[arg(long, value_name = "ID", value_parser = dead_letter)]
     pub(crate) after: Option<Uuid>,
     /// At most so many
     #[arg(long, default_value = LIST_LIMIT, value_parser = limit)]
@@ -80,7 +80,7 @@ pub(super) async fn groups(pool: &Pool, given: Groups) -> Done {
     });
     given.output.page(&page, |rows| {
         let heads = [
-            "letters",
+            "dead letters",
             "tenants",
             "fingerprint",
             "first died",
@@ -113,7 +113,7 @@ fn row(row: &DeadLetter) -> Vec<String> {
 
 fn group(group: &Group) -> Vec<String> {
     vec![
-        group.letters.to_string(),
+        group.dead_letters.to_string(),
         group.tenants.to_string(),
         group.fingerprint.clone(),
         at(group.first_at),

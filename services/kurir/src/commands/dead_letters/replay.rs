@@ -11,15 +11,15 @@ use uuid::Uuid;
 use super::chosen;
 use super::confirm::confirm;
 use super::follow::follow;
-use super::{Actor, Filters, letter};
+use super::{Actor, Filters, dead_letter};
 use crate::context::scope;
 use crate::exit::Done;
-use crate::output::{Output, facts, say_aside, table};
+use crate::output::{Output, facts, print_aside, table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// Ids of dead letters
-    #[arg(value_name = "ID", value_parser = letter, conflicts_with_all = ["worker", "event_type", "class", "fingerprint", "since", "until", "record", "text", "all"])]
+    #[arg(value_name = "ID", value_parser = dead_letter, conflicts_with_all = ["worker", "event_type", "class", "fingerprint", "since", "until", "record", "text", "all"])]
     pub(crate) ids: Vec<Uuid>,
     #[command(flatten)]
     pub(crate) filter: Filters,
@@ -32,7 +32,7 @@ pub(crate) struct Replay {
     /// Does not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
-    /// Letters per second, at most
+    /// Dead letters per second, at most
     #[arg(long, default_value_t = 50.0, value_parser = rate)]
     pub(crate) rate: f32,
     /// Gives each event a new version, now: it counts as the newest content of its record
@@ -56,20 +56,20 @@ pub(super) async fn run(pool: &Pool, given: Replay) -> Done {
     let scope = scope(given.filter.tenant.as_ref());
     let planned = plan(pool, scope, &filter, given.rate).await?;
     if given.dry_run {
-        return given.output.show(&planned, |plan| tell(plan, given.rate));
+        return given.output.show(&planned, |plan| render(plan, given.rate));
     }
     let known = given.idempotency_key.is_some();
-    if planned.letters == 0 && !known {
+    if planned.dead_letters == 0 && !known {
         if let [id] = named.as_slice() {
-            // Tells a wrong id from a letter that is closed.
+            // Tells a wrong id from a dead letter that is closed.
             store::dead_letters::show(pool, scope, *id).await?;
         }
         return Err(nothing(&planned, &named).into());
     }
     let alone = named.len() == 1;
-    if !alone && planned.letters > 0 && !given.yes {
-        say_aside(&format!("{}\n", tell(&planned, given.rate)))?;
-        confirm("Replay them?", given.yes, planned.letters == 1)?;
+    if !alone && planned.dead_letters > 0 && !given.yes {
+        print_aside(&format!("{}\n", render(&planned, given.rate)))?;
+        confirm("Replay them?", given.yes, planned.dead_letters == 1)?;
     }
     let order = Order {
         filter: &filter,
@@ -80,16 +80,16 @@ pub(super) async fn run(pool: &Pool, given: Replay) -> Done {
     };
     let ordered = replay::order(pool, scope, order).await?;
     if given.detach {
-        let view = json!({ "replay": ordered.id, "letters": ordered.letters, "repeated": ordered.repeated });
+        let view = json!({ "replay": ordered.id, "dead_letters": ordered.dead_letters, "repeated": ordered.repeated });
         return given.output.show(&view, |_| {
-            let letters = count(ordered.letters, "dead letter");
+            let dead_letters = count(ordered.dead_letters, "dead letter");
             let again = if ordered.repeated {
                 " (ordered before)"
             } else {
                 ""
             };
             format!(
-                "replay {} of {letters}{again} is the keeper's now; {}",
+                "replay {} of {dead_letters}{again} is the keeper's now; {}",
                 ordered.id,
                 look(ordered.id)
             )
@@ -98,7 +98,7 @@ pub(super) async fn run(pool: &Pool, given: Replay) -> Done {
     follow(pool, scope, ordered.id, given.output).await
 }
 
-/// One letter, as `edit --replay` does it.
+/// One dead letter, as `edit --replay` does it.
 pub(super) async fn one(
     pool: &Pool,
     scope: store::Scope<'_>,
@@ -123,7 +123,7 @@ pub(super) fn look(id: Uuid) -> String {
     format!("`kurir dead-letters replays show {id}` tells how it stands")
 }
 
-fn tell(plan: &Plan, rate: f32) -> String {
+fn render(plan: &Plan, rate: f32) -> String {
     let faster: Vec<String> = RATES
         .iter()
         .filter(|step| **step > FIRST_RATE && **step < rate)
@@ -140,7 +140,7 @@ fn tell(plan: &Plan, rate: f32) -> String {
     };
     let time = duration(plan.seconds);
     let mut about = vec![
-        ("to replay", count(plan.letters, "dead letter")),
+        ("to replay", count(plan.dead_letters, "dead letter")),
         ("tenants", plan.tenants.to_string()),
         ("pace", pace),
         ("time", format!("about {time} if all succeed")),
@@ -165,7 +165,7 @@ fn tell(plan: &Plan, rate: f32) -> String {
     }
     let shares = plan.shares.iter().map(|share| {
         vec![
-            share.letters.to_string(),
+            share.dead_letters.to_string(),
             share.tenant.clone().unwrap_or_else(|| "(none)".to_owned()),
             share.worker.clone(),
         ]
@@ -173,7 +173,7 @@ fn tell(plan: &Plan, rate: f32) -> String {
     let mut parts = vec![facts(&about)];
     if plan.shares.len() > 1 {
         parts.push(table(
-            &["letters", "tenant", "worker"],
+            &["dead letters", "tenant", "worker"],
             shares.collect(),
             "",
         ));
@@ -196,7 +196,7 @@ fn rate(text: &str) -> Result<f32, String> {
     text.parse()
         .ok()
         .filter(|rate| *rate > 0.0 && *rate <= MOST)
-        .ok_or_else(|| format!("letters per second, above 0 and at most {MOST}"))
+        .ok_or_else(|| format!("dead letters per second, above 0 and at most {MOST}"))
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use clap::{Args, Subcommand};
 use event::TenantId;
 use operations::count;
-use operations::said;
+use operations::render_detail;
 use serde_json::json;
 use store::Pool;
 use store::dead_letters::replay::{self, Progress};
 use uuid::Uuid;
 
-use super::follow::{follow, tell};
+use super::follow::{follow, render};
 use crate::context::scope;
 use crate::exit::Done;
 use crate::output::{Output, Page, at, one_more, short, table};
@@ -64,7 +64,7 @@ pub(crate) enum Replays {
         after_help = "Example:\n  kurir dead-letters replays pause 0192f0c1-7a4e-4b1f-9d3e-5f0a1b2c3d4e"
     )]
     Pause(OneReplay),
-    /// Goes on, at one letter per second; where it had stopped itself, what failed is tried again
+    /// Goes on, at one dead letter per second; where it had stopped itself, what failed is tried again
     #[command(
         after_help = "Repair the cause first.\n\nExample:\n  kurir dead-letters replays resume 0192f0c1-7a4e-4b1f-9d3e-5f0a1b2c3d4e"
     )]
@@ -92,7 +92,15 @@ pub(super) async fn run(pool: &Pool, command: Replays) -> Done {
             let page = Page::new(rows, limit, |last| format!("--after {}", last.replay.id));
             output.page(&page, |rows| {
                 let heads = [
-                    "id", "state", "tenant", "ordered", "by", "letters", "ended", "failed", "held",
+                    "id",
+                    "state",
+                    "tenant",
+                    "ordered",
+                    "by",
+                    "dead letters",
+                    "ended",
+                    "failed",
+                    "held",
                     "of",
                 ];
                 table(&heads, rows.iter().map(row).collect(), "no replays")
@@ -107,7 +115,7 @@ pub(super) async fn run(pool: &Pool, command: Replays) -> Done {
                 return follow(pool, scope, which.id, which.output).await;
             }
             let progress = replay::show(pool, scope, which.id).await?;
-            which.output.show(&progress, tell)
+            which.output.show(&progress, render)
         }
         Replays::Pause(which) => {
             replay::pause(pool, scope(which.tenant.as_ref()), which.id).await?;
@@ -124,7 +132,7 @@ pub(super) async fn run(pool: &Pool, command: Replays) -> Done {
             which.output.show(&view, |_| {
                 let again = match resumed.again {
                     0 => String::new(),
-                    letters => format!(", with {} that had failed", count(letters, "dead letter")),
+                    dead_letters => format!(", with {} that had failed", count(dead_letters, "dead letter")),
                 };
                 format!(
                     "it goes on at one per second{again}; `kurir dead-letters replays show {} --follow` waits for the end",
@@ -154,7 +162,7 @@ fn row(row: &Progress) -> Vec<String> {
         counts.ended().to_string(),
         counts.failed.to_string(),
         counts.held.to_string(),
-        short(&said(&replay.selection), SELECTION_WIDTH),
+        short(&render_detail(&replay.selection), SELECTION_WIDTH),
     ]
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::chosen;
 use super::confirm::confirm;
-use super::{Actor, Filters, letter};
+use super::{Actor, Filters, dead_letter};
 use crate::context::scope;
 use crate::exit::Done;
 use crate::output::Output;
@@ -19,7 +19,7 @@ use crate::values::tenant;
 #[derive(Debug, Args)]
 pub(crate) struct Resolve {
     /// Ids of dead letters
-    #[arg(value_name = "ID", value_parser = letter, conflicts_with_all = ["worker", "event_type", "class", "fingerprint", "since", "until", "record", "text", "all"])]
+    #[arg(value_name = "ID", value_parser = dead_letter, conflicts_with_all = ["worker", "event_type", "class", "fingerprint", "since", "until", "record", "text", "all"])]
     pub(crate) ids: Vec<Uuid>,
     #[command(flatten)]
     pub(crate) filter: Filters,
@@ -41,7 +41,7 @@ pub(crate) struct Resolve {
 #[derive(Debug, Args)]
 pub(crate) struct Reopen {
     /// Ids of dead letters
-    #[arg(value_name = "ID", required = true, value_parser = letter)]
+    #[arg(value_name = "ID", required = true, value_parser = dead_letter)]
     pub(crate) ids: Vec<Uuid>,
     /// Whose they must be
     #[arg(long, value_parser = tenant)]
@@ -64,9 +64,12 @@ pub(super) async fn resolve(pool: &Pool, given: Resolve) -> Done {
             state: Some("open".to_owned()),
             ..filter.clone()
         };
-        let letters = matching(pool, scope, &open).await?;
-        let question = format!("Close {} with this note?", count(letters, "dead letter"));
-        confirm(&question, given.yes || letters == 0, letters <= 1)?;
+        let dead_letters = matching(pool, scope, &open).await?;
+        let question = format!(
+            "Close {} with this note?",
+            count(dead_letters, "dead letter")
+        );
+        confirm(&question, given.yes || dead_letters == 0, dead_letters <= 1)?;
     }
     let change = Change {
         actor: &given.actor.actor,
@@ -74,7 +77,7 @@ pub(super) async fn resolve(pool: &Pool, given: Resolve) -> Done {
     };
     let resolved = store::dead_letters::resolve(pool, scope, &filter, change).await?;
     given.output.show(&resolved, |resolved| {
-        format!("closed {}", count(resolved.letters, "dead letter"))
+        format!("closed {}", count(resolved.dead_letters, "dead letter"))
     })
 }
 

@@ -1,16 +1,16 @@
-//! One dead letter's whole story in words.
+//! One dead letter's whole timeline in words.
 
 use clap::Args;
 use event::TenantId;
-use operations::dead_letters::{self, Step, Told};
-use operations::said;
+use operations::dead_letters::{self, AdvisedTimeline, Step};
+use operations::render_detail;
 use runtime::visible;
-use store::dead_letters::Story;
+use store::dead_letters::Timeline;
 use store::{Body, Pool};
 use uuid::Uuid;
 
+use super::dead_letter;
 use super::json_text::pretty;
-use super::letter;
 use crate::context::scope;
 use crate::exit::Done;
 use crate::fleet::workers;
@@ -20,7 +20,7 @@ use crate::values::tenant;
 #[derive(Debug, Args)]
 pub(crate) struct One {
     /// Id of the dead letter
-    #[arg(value_parser = letter)]
+    #[arg(value_parser = dead_letter)]
     pub(crate) id: Uuid,
     /// Whose it must be
     #[arg(long, value_parser = tenant)]
@@ -31,15 +31,15 @@ pub(crate) struct One {
 
 pub(super) async fn run(pool: &Pool, given: One) -> Done {
     let scope = scope(given.tenant.as_ref());
-    let told = dead_letters::tell(pool, scope, given.id, workers()).await?;
-    given.output.show(&told, tell)
+    let told = dead_letters::timeline(pool, scope, given.id, workers()).await?;
+    given.output.show(&told, render)
 }
 
-fn tell(view: &Told) -> String {
-    let story = &view.story;
-    let mut parts = vec![about(story)];
+fn render(view: &AdvisedTimeline) -> String {
+    let timeline = &view.timeline;
+    let mut parts = vec![about(timeline)];
     parts.push(tried(view));
-    if let Some(partly) = story
+    if let Some(partly) = timeline
         .message
         .partly_applied
         .as_ref()
@@ -47,62 +47,62 @@ fn tell(view: &Told) -> String {
     {
         parts.push(format!("Partly applied before it died\n{partly}"));
     }
-    parts.push(record(story));
-    if !story.replays.is_empty() {
-        parts.push(replays(story));
+    parts.push(record(timeline));
+    if !timeline.replays.is_empty() {
+        parts.push(replays(timeline));
     }
-    if !story.history.is_empty() {
-        parts.push(history(story));
+    if !timeline.history.is_empty() {
+        parts.push(history(timeline));
     }
-    parts.push(event(story));
+    parts.push(event(timeline));
     parts.push(help(&view.next));
     parts.join("\n\n")
 }
 
-fn about(story: &Story) -> String {
-    let letter = &story.letter;
+fn about(timeline: &Timeline) -> String {
+    let dead_letter = &timeline.dead_letter;
     let optional = |text: &Option<String>| text.clone().unwrap_or_default();
-    let closed = match (&letter.resolved_by, letter.resolved_at) {
+    let closed = match (&dead_letter.resolved_by, dead_letter.resolved_at) {
         (Some(by), Some(when)) => format!(" by {by}, {}", at(when)),
         _ => String::new(),
     };
     facts(&[
-        ("dead letter", letter.id.to_string()),
-        ("state", format!("{}{closed}", letter.state)),
-        ("note", optional(&letter.note)),
-        ("class", letter.class.clone()),
-        ("message", optional(&letter.message)),
-        ("tenant", optional(&letter.tenant)),
-        ("worker", letter.worker.clone()),
-        ("record", optional(&letter.subject)),
-        ("facet", optional(&letter.facet)),
-        ("type", optional(&letter.event_type)),
+        ("dead letter", dead_letter.id.to_string()),
+        ("state", format!("{}{closed}", dead_letter.state)),
+        ("note", optional(&dead_letter.note)),
+        ("class", dead_letter.class.clone()),
+        ("message", optional(&dead_letter.message)),
+        ("tenant", optional(&dead_letter.tenant)),
+        ("worker", dead_letter.worker.clone()),
+        ("record", optional(&dead_letter.subject)),
+        ("facet", optional(&dead_letter.facet)),
+        ("type", optional(&dead_letter.event_type)),
         (
             "event",
             format!(
                 "{} of {}",
-                optional(&letter.event_id),
-                optional(&letter.source)
+                optional(&dead_letter.event_id),
+                optional(&dead_letter.source)
             ),
         ),
         (
             "version",
-            letter
+            dead_letter
                 .k
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
         ),
-        ("first died", at_both(letter.first_at)),
-        ("last died", at_both(letter.last_at)),
-        ("deaths", letter.deaths.to_string()),
-        ("replays", letter.generation.to_string()),
-        ("fingerprint", letter.fingerprint.clone()),
-        ("trace", optional(&letter.trace_id)),
+        ("first died", at_both(dead_letter.first_at)),
+        ("last died", at_both(dead_letter.last_at)),
+        ("deaths", dead_letter.deaths.to_string()),
+        ("replays", dead_letter.generation.to_string()),
+        ("fingerprint", dead_letter.fingerprint.clone()),
+        ("trace", optional(&dead_letter.trace_id)),
     ])
 }
 
-fn tried(view: &Told) -> String {
+fn tried(view: &AdvisedTimeline) -> String {
     let rows: Vec<Vec<String>> = view
         .attempts
         .iter()
@@ -123,9 +123,9 @@ fn tried(view: &Told) -> String {
 }
 
 /// What the link looks like now, in one or two sentences.
-fn record(story: &Story) -> String {
+fn record(timeline: &Timeline) -> String {
     let mut lines = vec!["Its record now".to_owned()];
-    match &story.link {
+    match &timeline.link {
         None => {
             lines.push("nothing is known of it: no version of it was ever worked on".to_owned())
         }
@@ -155,7 +155,7 @@ fn record(story: &Story) -> String {
             }
         }
     }
-    for connection in &story.connections {
+    for connection in &timeline.connections {
         lines.push(format!(
             "connection to {} ({}): {}{}",
             connection.system,
@@ -177,8 +177,8 @@ fn record(story: &Story) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn replays(story: &Story) -> String {
-    let rows = story.replays.iter().map(|one| {
+fn replays(timeline: &Timeline) -> String {
+    let rows = timeline.replays.iter().map(|one| {
         vec![
             at(one.at),
             one.replay_id.to_string(),
@@ -193,9 +193,9 @@ fn replays(story: &Story) -> String {
     )
 }
 
-fn history(story: &Story) -> String {
-    let rows = story.history.iter().map(|one| {
-        let detail = one.detail.as_ref().map(said).unwrap_or_default();
+fn history(timeline: &Timeline) -> String {
+    let rows = timeline.history.iter().map(|one| {
+        let detail = one.detail.as_ref().map(render_detail).unwrap_or_default();
         vec![
             at(one.at),
             one.kind.clone(),
@@ -210,8 +210,8 @@ fn history(story: &Story) -> String {
     )
 }
 
-fn event(story: &Story) -> String {
-    let message = &story.message;
+fn event(timeline: &Timeline) -> String {
+    let message = &timeline.message;
     match (&message.edited_body, &message.edited_by, message.edited_at) {
         (Some(body), by, when) => format!(
             "The event, edited by {}{}\n{}",

@@ -7,10 +7,10 @@ use crate::exit::Done;
 use crate::output::{Output, at_both, at_or_empty, facts};
 
 pub(super) async fn show(pool: &Pool, scope: Scope<'_>, id: i64, output: Output) -> Done {
-    output.show(&operations::held::show(pool, scope, id).await?, tell)
+    output.show(&operations::held::show(pool, scope, id).await?, render)
 }
 
-fn tell(shown: &Shown) -> String {
+fn render(shown: &Shown) -> String {
     let row = &shown.held;
     let known = facts(&[
         ("held event", row.id.to_string()),

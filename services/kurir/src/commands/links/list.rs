@@ -72,7 +72,7 @@ pub(super) async fn list(pool: &Pool, given: List) -> Done {
     let page = Page::new(links, limit, |last| format!("--after {}", last.id));
     // A link's state or its id there is nothing that a held event has.
     let held = match filter.state.is_none() && filter.target_id.is_none() && !moved {
-        true => operations::waiting::told(pool, scope, &held).await?,
+        true => operations::waiting::render(pool, scope, &held).await?,
         false => String::new(),
     };
     output.page(&page, |links| {

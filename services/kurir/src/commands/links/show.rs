@@ -1,43 +1,43 @@
-//! One record's whole story in words.
+//! One record's whole timeline in words.
 
 use operations::history;
 use operations::links::{account, state_in_words, what_helps};
-use store::links_read::{Change, Effect, Story};
+use store::links_read::{Change, Effect, Timeline};
 
 use crate::output::{at, at_both, at_or_empty, facts, short, table};
 
 const DETAIL_WIDTH: usize = 90;
 
-pub(super) fn tell(story: &Story) -> String {
-    let mut parts = vec![about(story)];
-    parts.extend(content(story));
+pub(super) fn render(timeline: &Timeline) -> String {
+    let mut parts = vec![about(timeline)];
+    parts.extend(content(timeline));
     parts.push(format!(
         "Calls to the partner\n{}",
         table(
             &["booked", "what", "for event", "ended", "outcome"],
-            story.effects.iter().map(effect).collect(),
+            timeline.effects.iter().map(effect).collect(),
             "none yet",
         )
     ));
-    parts.extend(waiting(story));
+    parts.extend(waiting(timeline));
     parts.push(format!(
         "What happened\n{}",
         table(
             &["at", "what", "event", "id there", "detail"],
-            story.history.iter().map(change).collect(),
+            timeline.history.iter().map(change).collect(),
             "nothing yet",
         )
     ));
     parts.join("\n\n")
 }
 
-fn about(story: &Story) -> String {
-    let link = &story.link;
+fn about(timeline: &Timeline) -> String {
+    let link = &timeline.link;
     let version = |key: &Option<store::StoredKey>| {
         key.as_ref()
             .map_or_else(|| "none".to_owned(), ToString::to_string)
     };
-    let working = story
+    let working = timeline
         .content
         .lease_until
         .filter(|until| *until > chrono::Utc::now());
@@ -72,7 +72,7 @@ fn about(story: &Story) -> String {
                 .map(|until| {
                     format!(
                         "event {} until {}",
-                        story.content.claim_event.as_deref().unwrap_or("?"),
+                        timeline.content.claim_event.as_deref().unwrap_or("?"),
                         at(until)
                     )
                 })
@@ -80,15 +80,15 @@ fn about(story: &Story) -> String {
         ),
         ("look again", at_or_empty(link.recheck_at)),
         ("last error", link.last_error.clone().unwrap_or_default()),
-        ("what helps", what_helps(story)),
-        ("keys", story.natural_keys.join(", ")),
+        ("what helps", what_helps(timeline)),
+        ("keys", timeline.natural_keys.join(", ")),
         ("since", at_both(link.created_at)),
     ])
 }
 
 /// Nothing before both sides have agreed on anything.
-fn content(story: &Story) -> Option<String> {
-    let fields: Vec<Vec<String>> = story
+fn content(timeline: &Timeline) -> Option<String> {
+    let fields: Vec<Vec<String>> = timeline
         .content
         .base
         .as_object()
@@ -107,20 +107,20 @@ fn content(story: &Story) -> Option<String> {
 }
 
 /// What of the record is kept, was never answered for, waits or has died: a table for each that there is.
-fn waiting(story: &Story) -> Vec<String> {
-    let kept = story
+fn waiting(timeline: &Timeline) -> Vec<String> {
+    let kept = timeline
         .kept
         .iter()
         .map(|one| vec![one.k.to_string(), at(one.kept_at)]);
-    let unsettled = story
+    let unsettled = timeline
         .unsettled
         .iter()
         .map(|one| vec![one.event_id.clone(), at(one.taken_over_at)]);
-    let held = story.held.iter().map(|one| {
+    let held = timeline.held.iter().map(|one| {
         let (id, cause) = (one.id.to_string(), one.reason.clone());
         vec![id, one.event_id.clone(), cause, at(one.held_at)]
     });
-    let dead = story.dead_letters.iter().map(|one| {
+    let dead = timeline.dead_letters.iter().map(|one| {
         vec![
             one.id.to_string(),
             one.event_id.clone().unwrap_or_default(),

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use broker::{Broker, Hand};
+use broker::{Broker, QueueCursor};
 use event::TenantId;
 use operations::count;
 use serde_json::json;
 use store::Pool;
 
-use super::seen::{Seen, UnroutedFilter, fits, see};
+use super::inspection::{Seen, UnroutedFilter, fits, see};
 use super::{TAKE_LIMIT, trace};
 use crate::exit::{Done, Exit, Failed};
 
@@ -28,13 +28,13 @@ impl Removal {
     /// Everything is found before anything is removed; each removal is audited first.
     pub(super) async fn run(&self, broker: &Broker, queue: &str, pool: &Pool) -> Done<u64> {
         let (ready, _consumers) = broker::depth(broker, queue).await?.unwrap_or_default();
-        let hand = Hand::open(broker, queue).await?;
+        let cursor = QueueCursor::open(broker, queue).await?;
         let mut found = Vec::new();
         for _ in 0..TAKE_LIMIT.min(ready as usize) {
             if found.len() == DROP_LIMIT {
                 break;
             }
-            let Some(taken) = hand.take().await? else {
+            let Some(taken) = cursor.take().await? else {
                 break;
             };
             let seen = see(&taken.message);
@@ -44,7 +44,7 @@ impl Removal {
             }
         }
         if let Some(refused) = self.refusal(&found) {
-            hand.close().await;
+            cursor.close().await;
             return Err(refused);
         }
         let mut dropped = 0;
@@ -52,10 +52,10 @@ impl Removal {
             let tenant = seen.tenant.as_deref().and_then(TenantId::parse);
             let detail = json!({ "event": seen, "note": self.note });
             trace(pool, &self.actor, "unrouted.drop", tenant.as_ref(), &detail).await?;
-            hand.remove(tag).await?;
+            cursor.remove(tag).await?;
             dropped += 1;
         }
-        hand.close().await;
+        cursor.close().await;
         Ok(dropped)
     }
 

@@ -1,12 +1,12 @@
 //! `kurir unrouted route`.
 
-use broker::{Broker, Hand};
+use broker::{Broker, QueueCursor};
 use operations::count;
 use serde::Serialize;
 use worker::failpoint;
 
 use super::TAKE_LIMIT;
-use super::seen::{UnroutedFilter, Why, fits, see};
+use super::inspection::{UnroutedFilter, Why, fits, see};
 use crate::context::Context;
 use crate::exit::{Done, Exit, Failed};
 use crate::fleet::topology;
@@ -28,10 +28,10 @@ pub(super) async fn route(
     let exchange = topology(context).events();
     let publisher = broker.publisher();
     let (ready, _consumers) = broker::depth(broker, queue).await?.unwrap_or_default();
-    let hand = Hand::open(broker, queue).await?;
+    let cursor = QueueCursor::open(broker, queue).await?;
     let mut routed = Routed::default();
     for _ in 0..TAKE_LIMIT.min(ready as usize) {
-        let Some(taken) = hand.take().await? else {
+        let Some(taken) = cursor.take().await? else {
             break;
         };
         let seen = see(&taken.message);
@@ -50,7 +50,7 @@ pub(super) async fn route(
             )
             .await;
         if let Err(error) = published {
-            hand.close().await;
+            cursor.close().await;
             return Err(Failed::new(
                 Exit::Unavailable,
                 format!("routed {}, then: {error}", count(routed.routed, "event")),
@@ -58,9 +58,9 @@ pub(super) async fn route(
             .next("nothing is lost; `kurir unrouted route` goes on"));
         }
         failpoint::hit("unrouted_after_publish");
-        hand.remove(taken.tag).await?;
+        cursor.remove(taken.tag).await?;
         routed.routed += 1;
     }
-    hand.close().await;
+    cursor.close().await;
     Ok(routed)
 }

@@ -81,7 +81,7 @@ const HELD: &str = "select facet || ' ' || reason || ' ' || waits_id from held o
 async fn kill_between_fan_out_and_ack() {
     let mut scene = Scene::new().await;
     let keeper = scene.fleet.keeper().await;
-    let doomed = scene.fleet.worker(Some("after_cut:kill")).await;
+    let doomed = scene.fleet.worker(Some("after_fan_out:kill")).await;
     let contact = scene.source.person();
     scene.publish(&{ contact }.created()).await;
     doomed.killed(END).await;
@@ -159,9 +159,9 @@ async fn refused_organization_holds_person_and_lead_until_replay() {
     scene.until(HELD, &[&greeting, &member, &member]).await;
     let held = scene.ask("select id::text from held order by id").await;
     let shown = scene.fleet.says(&["held", "show", &held[2]]).await;
-    let letter = scene.ask("select id::text from dead_letter").await;
+    let dead_letter = scene.ask("select id::text from dead_letter").await;
     assert!(
-        shown.contains(&format!("dead letter {}", letter[0])),
+        shown.contains(&format!("dead letter {}", dead_letter[0])),
         "{shown}"
     );
 

@@ -153,12 +153,12 @@ async fn failed_event_tells_of_its_dead_letter() {
     scene.partner.held().refuses.insert(name.clone());
     scene.publish(&organization.created()).await;
     let first = listener.hears(1).await.remove(0);
-    let letter = scene
+    let dead_letter = scene
         .ask("select id::text from dead_letter")
         .await
         .remove(0);
     let data = &first["data"];
-    assert_eq!(data["dead_letter"], letter.as_str());
+    assert_eq!(data["dead_letter"], dead_letter.as_str());
     assert_eq!(
         (&data["entity"], &data["class"]),
         (&"contact".into(), &"refused".into())
@@ -170,7 +170,7 @@ async fn failed_event_tells_of_its_dead_letter() {
     let again = ["dead-letters", "replay", "--tenant", TENANT, "--yes"];
     scene.fleet.run(&again).run(END).await.expect(1);
     let second = listener.hears(1).await.remove(0);
-    assert_eq!(second["data"]["dead_letter"], letter.as_str());
+    assert_eq!(second["data"]["dead_letter"], dead_letter.as_str());
     assert_ne!(second["id"], first["id"]);
     end(processes).await;
 }

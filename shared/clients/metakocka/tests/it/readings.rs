@@ -355,7 +355,7 @@ async fn calls_that_run_one_after_another_never_overlap() {
         simulator
             .fault(ScriptedFault::new(slow).on(Call::GetPartner).always())
             .unwrap();
-        let client = client(&simulator.base_url(), KEY, settings).with_purse(lent(4));
+        let client = client(&simulator.base_url(), KEY, settings).with_permit_pool(lent(4));
         let calls: Vec<_> = (0..4)
             .map(|_| {
                 let client = client.clone();

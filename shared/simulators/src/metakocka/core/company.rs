@@ -41,7 +41,7 @@ pub struct CompanyOptions {
 }
 
 impl CompanyOptions {
-    /// Everybody may call, as often as he likes.
+    /// Everybody may call, without limit.
     pub fn new(company_id: impl Into<String>, secret_key: impl Into<SecretString>) -> Self {
         CompanyOptions {
             company_id: company_id.into(),

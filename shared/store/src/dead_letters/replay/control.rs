@@ -10,7 +10,7 @@ use crate::{Error, Pool, Scope};
 /// What a resumed replay goes on with.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Resumed {
-    /// Letters that had failed in it and are tried again.
+    /// Dead letters that had failed in it and are tried again.
     pub again: u64,
 }
 
@@ -38,7 +38,7 @@ pub async fn pause(pool: &Pool, scope: Scope<'_>, id: Uuid) -> Result<(), Error>
     Ok(())
 }
 
-/// Goes on at one letter per second. Where it had stopped itself, the letters that failed in it are tried again: whoever
+/// Goes on at one dead letter per second. Where it had stopped itself, the dead letters that failed in it are tried again: whoever
 /// resumes it has repaired the cause. A running one stays as it is.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Neighbours of a crash: letters that the broker gave up with their whole prefetch window, and that nothing accuses.
+//! Neighbours of a crash: dead letters that the broker gave up with their whole prefetch window, and that nothing accuses.
 
 use uuid::Uuid;
 
@@ -7,15 +7,15 @@ use super::order::{Order, write};
 use super::pace::FIRST_RATE;
 use crate::{Error, Pool, Scope};
 
-/// Letters of one such replay; more of them wait for the next look.
+/// Dead letters of one such replay; more of them wait for the next look.
 const LIMIT: i64 = 1000;
 /// Two keepers that look at once make one replay.
 const LOCK: i64 = 0x6b75_7269_726e;
 /// Who asks for it, in histories.
 const ACTOR: &str = "kurir";
 
-/// One replay, at one letter per second, of all open ones that were never replayed by Kurir itself. `None`: there are
-/// none. A letter that dies as a neighbour again stays open.
+/// One replay, at one dead letter per second, of all open ones that were never replayed by Kurir itself. `None`: there are
+/// none. A dead letter that dies as a neighbour again stays open.
 pub async fn order_neighbours(pool: &Pool) -> Result<Option<(Uuid, u64)>, Error> {
     let mut transaction = pool.begin().await?;
     let first: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1)")
@@ -50,12 +50,12 @@ pub async fn order_neighbours(pool: &Pool) -> Result<Option<(Uuid, u64)>, Error>
         idempotency_key: None,
     };
     let id = Uuid::new_v4();
-    let letters = write(&mut transaction, Scope::Everything, &order, id, true)
+    let dead_letters = write(&mut transaction, Scope::Everything, &order, id, true)
         .await?
         .unwrap_or_default();
-    if letters == 0 {
+    if dead_letters == 0 {
         return Ok(None);
     }
     transaction.commit().await?;
-    Ok(Some((id, letters)))
+    Ok(Some((id, dead_letters)))
 }

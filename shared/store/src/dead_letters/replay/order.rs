@@ -1,4 +1,4 @@
-//! A replay is ordered: its letters are noted, nothing is sent yet.
+//! A replay is ordered: its dead letters are noted, nothing is sent yet.
 
 use serde::Serialize;
 use sqlx::{PgConnection, QueryBuilder};
@@ -8,15 +8,15 @@ use super::super::Filter;
 use super::pace::{FIRST_RATE, HIGHEST_RATE};
 use crate::{Error, Pool, Scope};
 
-/// Noting 100 000 letters takes seconds, on a slow disk many.
+/// Noting 100 000 dead letters takes seconds, on a slow disk many.
 const TIMEOUT: &str = "set local statement_timeout = '120s'";
 
-/// Which letters, and how.
+/// Which dead letters, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
     /// Of them, those that are open and wait in no other replay.
     pub filter: &'a Filter,
-    /// Letters per second, at most; up to [`HIGHEST_RATE`].
+    /// Dead letters per second, at most; up to [`HIGHEST_RATE`].
     pub rate_max: f32,
     /// Each event gets a new version when it is sent: it counts as the newest content of its record.
     pub restamp: bool,
@@ -29,26 +29,26 @@ pub struct Order<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Ordered {
     pub id: Uuid,
-    pub letters: u64,
+    pub dead_letters: u64,
     /// The key was known: this is the replay that was ordered then.
     pub repeated: bool,
 }
 
-/// One transaction, and memory for one row, however many letters match.
+/// One transaction, and memory for one row, however many dead letters match.
 ///
 /// # Errors
-/// `Conflict` where no letter is left to replay; `Invalid` for a rate that is not above 0 and at most 1000.
+/// `Conflict` where no dead letter is left to replay; `Invalid` for a rate that is not above 0 and at most 1000.
 pub async fn order(pool: &Pool, scope: Scope<'_>, order: Order<'_>) -> Result<Ordered, Error> {
     if !(order.rate_max > 0.0 && order.rate_max <= HIGHEST_RATE) {
         return Err(Error::Invalid(format!(
-            "a rate is above 0 and at most {HIGHEST_RATE} letters per second"
+            "a rate is above 0 and at most {HIGHEST_RATE} dead letters per second"
         )));
     }
     let mut transaction = pool.begin().await?;
     sqlx::query(TIMEOUT).execute(&mut *transaction).await?;
     let id = Uuid::new_v4();
     let written = write(&mut transaction, scope, &order, id, false).await?;
-    let Some(letters) = written else {
+    let Some(dead_letters) = written else {
         let known: Uuid = sqlx::query_scalar(
             "select id from replay where coalesce(tenant, '') = coalesce($1, '') and idempotency_key = $2",
         )
@@ -56,18 +56,18 @@ pub async fn order(pool: &Pool, scope: Scope<'_>, order: Order<'_>) -> Result<Or
         .bind(order.idempotency_key)
         .fetch_one(&mut *transaction)
         .await?;
-        let letters: i64 =
+        let dead_letters: i64 =
             sqlx::query_scalar("select count(*) from replay_item where replay_id = $1")
                 .bind(known)
                 .fetch_one(&mut *transaction)
                 .await?;
         return Ok(Ordered {
             id: known,
-            letters: u64::try_from(letters).unwrap_or_default(),
+            dead_letters: u64::try_from(dead_letters).unwrap_or_default(),
             repeated: true,
         });
     };
-    if letters == 0 {
+    if dead_letters == 0 {
         return Err(Error::Conflict(
             "there is no open dead letter to replay among these".to_owned(),
         ));
@@ -75,12 +75,12 @@ pub async fn order(pool: &Pool, scope: Scope<'_>, order: Order<'_>) -> Result<Or
     transaction.commit().await?;
     Ok(Ordered {
         id,
-        letters,
+        dead_letters,
         repeated: false,
     })
 }
 
-/// How many letters it has; `None`: its key is known.
+/// How many dead letters it has; `None`: its key is known.
 pub(super) async fn write(
     transaction: &mut PgConnection,
     scope: Scope<'_>,

@@ -1,6 +1,6 @@
 //! How fast a replay goes: slowly first, faster while all goes well.
 
-/// Letters per second, step by step.
+/// Dead letters per second, step by step.
 pub const RATES: [f32; 9] = [1.0, 2.0, 5.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
 /// Every replay begins with it, and begins with it again when it is resumed.
 pub const FIRST_RATE: f32 = RATES[0];
@@ -20,9 +20,9 @@ pub(super) fn faster(rate: f32, most: f32) -> f32 {
         .min(most)
 }
 
-/// Seconds that so many letters take if all of them succeed at once.
-pub fn seconds_for(letters: u64, most: f32) -> f64 {
-    let (mut left, mut seconds, mut rate) = (letters as f64, 0.0, FIRST_RATE.min(most));
+/// Seconds that so many dead letters take if all of them succeed at once.
+pub fn seconds_for(dead_letters: u64, most: f32) -> f64 {
+    let (mut left, mut seconds, mut rate) = (dead_letters as f64, 0.0, FIRST_RATE.min(most));
     loop {
         let next = faster(rate, most);
         if next <= rate || left <= STREAK as f64 {

@@ -12,19 +12,19 @@ use crate::{Error, Pool, Scope};
 const SHARES: usize = 20;
 
 row! {
-    /// The letters of one tenant for one worker.
+    /// The dead letters of one tenant for one worker.
     pub struct Share {
         pub tenant: Option<String>,
         pub worker: String,
-        pub letters: i64,
+        pub dead_letters: i64,
     }
 }
 
-/// What a replay of these letters would do now. Letters that die or are closed later change it.
+/// What a replay of these dead letters would do now. Dead letters that die or are closed later change it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
-    /// Open letters that match and wait in no other replay.
-    pub letters: u64,
+    /// Open dead letters that match and wait in no other replay.
+    pub dead_letters: u64,
     /// Matching ones that are not open: they are left out.
     pub not_open: u64,
     /// Open ones that wait in another replay, and one such replay: resume or cancel it.
@@ -47,18 +47,18 @@ pub async fn plan(
     rate_max: f32,
 ) -> Result<Plan, Error> {
     let mut query = QueryBuilder::new(
-        "select d.tenant, d.worker, d.state = 'open' as open, w.replay_id is not null as waits, count(*) as letters,
+        "select d.tenant, d.worker, d.state = 'open' as open, w.replay_id is not null as waits, count(*) as dead_letters,
            min(w.replay_id::text) as elsewhere
          from (select id, tenant, worker, state from dead_letter",
     );
     filter.push(scope, &mut query);
     query.push(
         ") d left join replay_item w on w.dead_id = d.id and w.state = 'waiting'
-         group by 1, 2, 3, 4 order by letters desc, 1, 2",
+         group by 1, 2, 3, 4 order by dead_letters desc, 1, 2",
     );
     let rows = query.build().fetch_all(pool).await?;
     let mut plan = Plan {
-        letters: 0,
+        dead_letters: 0,
         not_open: 0,
         waiting_elsewhere: 0,
         elsewhere: None,
@@ -69,8 +69,8 @@ pub async fn plan(
     };
     let mut tenants = std::collections::BTreeSet::new();
     for row in rows {
-        let letters: i64 = row.try_get("letters")?;
-        let count = u64::try_from(letters).unwrap_or_default();
+        let dead_letters: i64 = row.try_get("dead_letters")?;
+        let count = u64::try_from(dead_letters).unwrap_or_default();
         if !row.try_get::<bool, _>("open")? {
             plan.not_open += count;
         } else if row.try_get("waits")? {
@@ -78,20 +78,21 @@ pub async fn plan(
             let replay: Option<String> = row.try_get("elsewhere")?;
             plan.elsewhere = replay.and_then(|id| id.parse().ok());
         } else {
-            plan.letters += count;
+            plan.dead_letters += count;
             let tenant: Option<String> = row.try_get("tenant")?;
             tenants.insert(tenant.clone());
             plan.shares.push(Share {
                 tenant,
                 worker: row.try_get("worker")?,
-                letters,
+                dead_letters,
             });
         }
     }
     plan.tenants = tenants.len() as u64;
     plan.shares.truncate(SHARES);
     plan.budget_seconds = budget_seconds(pool, scope, filter).await?;
-    plan.seconds = seconds_for(plan.letters, rate_max).max(plan.budget_seconds.unwrap_or_default());
+    plan.seconds =
+        seconds_for(plan.dead_letters, rate_max).max(plan.budget_seconds.unwrap_or_default());
     Ok(plan)
 }
 
@@ -106,9 +107,9 @@ async fn budget_seconds(
         ..filter.clone()
     };
     let mut query = QueryBuilder::new(
-        "select max(d.letters * b.cost * (select max(w.gap_us) from jsonb_populate_recordset(null::bucket, b.buckets) as w)
+        "select max(d.dead_letters * b.cost * (select max(w.gap_us) from jsonb_populate_recordset(null::bucket, b.buckets) as w)
            / 1000000.0)::float8
-         from (select connection_id, count(*) as letters from dead_letter",
+         from (select connection_id, count(*) as dead_letters from dead_letter",
     );
     open.push(scope, &mut query);
     query.push(" group by connection_id) d join budget b on b.connection_id = d.connection_id");

@@ -1,4 +1,4 @@
-//! How replays stand, counted from what became of their letters.
+//! How replays stand, counted from what became of their dead letters.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -25,7 +25,7 @@ row! {
         pub automatic: bool,
         /// `running`, `paused`, `stopped`, `done` or `cancelled`.
         pub state: String,
-        /// Letters per second.
+        /// Dead letters per second.
         pub rate_max: f32,
         pub rate_now: f32,
         pub stopped_reason: Option<String>,
@@ -39,7 +39,7 @@ row! {
 }
 
 row! {
-    /// Letters by what became of them. Each letter is counted once.
+    /// Dead letters by what became of them. Each dead letter is counted once.
     pub struct Counts {
         /// Not sent yet.
         pub waiting: i64,
@@ -75,20 +75,20 @@ impl Counts {
             + self.cancelled
     }
 
-    /// Whether every letter's content is where it belongs.
+    /// Whether every dead letter's content is where it belongs.
     pub fn all_well(&self) -> bool {
         self.done + self.overtaken == self.all()
     }
 }
 
 row! {
-    /// Letters that ended badly for one reason.
+    /// Dead letters that ended badly for one reason.
     pub struct Failures {
         /// `failed`, `held` or `skipped`.
         pub state: String,
         /// The fingerprint, the cause or the reason.
         pub detail: Option<String>,
-        pub letters: i64,
+        pub dead_letters: i64,
         pub example: Uuid,
     }
 }
@@ -134,10 +134,10 @@ pub async fn show(pool: &Pool, scope: Scope<'_>, id: Uuid) -> Result<Progress, E
     .fetch_one(&mut *snapshot)
     .await?;
     let failures = sqlx::query_as(
-        "select state, coalesce(detail, held_for) as detail, count(*) as letters,
+        "select state, coalesce(detail, held_for) as detail, count(*) as dead_letters,
            (array_agg(dead_id order by at desc))[1] as example from replay_item
          where replay_id = $1 and state in ('failed', 'held', 'skipped') group by 1, 2
-         order by letters desc, 1, 2 limit $2",
+         order by dead_letters desc, 1, 2 limit $2",
     )
     .bind(id)
     .bind(CAUSES)

@@ -1,4 +1,4 @@
-//! Replays that ended long ago leave; what happened to a letter stays in its history.
+//! Replays that ended long ago leave; what happened to a dead letter stays in its history.
 
 use std::time::Duration;
 

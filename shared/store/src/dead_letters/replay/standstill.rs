@@ -1,12 +1,12 @@
-//! Letters that were held for a moment, at a connection that lets nothing go any more.
+//! Dead letters that were held for a moment, at a connection that lets nothing go any more.
 
 use crate::{Error, Pool};
 
-/// A budget and a circuit end by themselves, so a replay waits for the letters that are held for them; a suspension and a
+/// A budget and a circuit end by themselves, so a replay waits for the dead letters that are held for them; a suspension and a
 /// switch do not. What such a connection holds is told by that from now on, in every replay, and nobody waits for it;
-/// it goes on by itself when the connection does. Answers how many letters.
+/// it goes on by itself when the connection does. Answers how many dead letters.
 pub async fn stand_still(pool: &Pool) -> Result<u64, Error> {
-    // The items alone are locked: whoever moves a letter locks that first.
+    // The items alone are locked: whoever moves a dead letter locks that first.
     Ok(sqlx::query(
         "update replay_item i set at = kurir_now(), held_for = stopped.cause, detail = stopped.why
          from (

@@ -1,4 +1,4 @@
-//! One turn of a replay: look at what became of the letters so far, stop or go faster, send the next ones. One
+//! One turn of a replay: look at what became of the dead letters so far, stop or go faster, send the next ones. One
 //! transaction, so that a keeper killed at any line has sent all of a turn or nothing of it.
 
 use std::collections::HashMap;
@@ -15,11 +15,11 @@ use crate::{Error, Pool, QueuePrefix};
 
 /// A replay belongs to the keeper that took it; another takes it after this time without a turn.
 pub const LEASE: Duration = Duration::from_secs(30);
-/// Letters of one worker that are sent and have not ended, all replays together: new events go beside them.
+/// Dead letters of one worker that are sent and have not ended, all replays together: new events go beside them.
 pub const IN_FLIGHT: i64 = 32;
-/// No news of a sent letter for so long: it is sent once more, as the next generation. Longer than any rung.
+/// No news of a sent dead letter for so long: it is sent once more, as the next generation. Longer than any retry tier.
 pub const LOST_AFTER: Duration = Duration::from_secs(2 * 3600);
-/// Letters that a turn looks at; those of a worker that is full are passed by.
+/// Dead letters that a turn looks at; those of a worker that is full are passed by.
 const LOOK_AHEAD: i64 = 256;
 /// A turn that comes late makes up for at most this much time.
 const CATCH_UP: f64 = 0.5;
@@ -51,9 +51,9 @@ pub async fn release(pool: &Pool, owner: Uuid) -> Result<(), Error> {
 /// What a turn did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Moved {
-    /// Letters handed to the outbox.
+    /// Dead letters handed to the outbox.
     pub sent: usize,
-    /// Letters whose turn came after somebody else had moved them, or that cannot be sent.
+    /// Dead letters whose turn came after somebody else had moved them, or that cannot be sent.
     pub skipped: usize,
     /// It stopped itself, and why.
     pub stopped: Option<String>,
@@ -189,8 +189,8 @@ impl Turn {
         if chosen.is_empty() {
             return Ok(());
         }
-        // The letters before their items, as everybody locks them.
-        let letters = sqlx::query(
+        // The dead letters before their items, as everybody locks them.
+        let dead_letters = sqlx::query(
             "select d.id, d.state, d.generation, d.resolved_by, c.enabled
              from dead_letter d left join connection c on c.id = d.connection_id
              where d.id = any($1) order by d.id for update of d",
@@ -199,14 +199,14 @@ impl Turn {
         .fetch_all(&mut *self.transaction)
         .await?;
         let (mut able, mut unable) = (Vec::new(), Vec::new());
-        for letter in letters {
-            let id: Uuid = letter.try_get("id")?;
-            let state: String = letter.try_get("state")?;
+        for dead_letter in dead_letters {
+            let id: Uuid = dead_letter.try_get("id")?;
+            let state: String = dead_letter.try_get("state")?;
             let lost = state == "replaying"
                 && self
-                    .is_own(replay, id, letter.try_get("generation")?)
+                    .is_own(replay, id, dead_letter.try_get("generation")?)
                     .await?;
-            if letter.try_get::<Option<bool>, _>("enabled")? == Some(false) {
+            if dead_letter.try_get::<Option<bool>, _>("enabled")? == Some(false) {
                 unable.push((id, "its connection is switched off".to_owned()));
             } else if state == "open" || lost {
                 able.push(id);
@@ -265,7 +265,7 @@ impl Turn {
         Ok(chosen)
     }
 
-    /// Whether the letter's present life is one that this replay has sent.
+    /// Whether the dead letter's present life is one that this replay has sent.
     async fn is_own(&mut self, replay: Uuid, id: Uuid, generation: i32) -> Result<bool, Error> {
         Ok(sqlx::query_scalar(
             "select exists (select 1 from replay_item where replay_id = $1 and dead_id = $2 and generation = $3)",
@@ -360,7 +360,7 @@ impl Turn {
             "insert into outbox (tenant, exchange, routing_key, body, properties, headers, next_try_at)
              select d.tenant, '', $3 || '.' || d.worker, coalesce(d.edited_body, d.body), d.properties,
                fresh_headers(d.headers) || jsonb_build_object('x-attempt', 1, 'x-generation', d.generation,
-                 'x-replay', $2::text, 'x-letter', d.id::text), kurir_now()
+                 'x-replay', $2::text, 'x-dead-letter', d.id::text), kurir_now()
              from dead_letter d join replay_item i on i.dead_id = d.id and i.replay_id = $2::uuid
              where d.id = any($1) order by i.place",
         )
@@ -395,7 +395,7 @@ impl Turn {
         Ok(())
     }
 
-    /// Sent so long ago that its copy must be lost, or that it waits longer than any rung: both are safe to repeat.
+    /// Sent so long ago that its copy must be lost, or that it waits longer than any retry tier: both are safe to repeat.
     async fn offer_again(&mut self, replay: Uuid) -> Result<(), Error> {
         sqlx::query(
             "update replay_item i set state = 'waiting', at = kurir_now()
@@ -458,7 +458,7 @@ impl Turn {
 /// Ids, bodies and keys, side by side.
 type Restamped = (Vec<Uuid>, Vec<Vec<u8>>, Vec<Option<Vec<u8>>>);
 
-/// How many letters the pace allows now.
+/// How many dead letters the pace allows now.
 fn due(head: &Head) -> usize {
     let late = (head.now - head.next_at).as_seconds_f64();
     if late < 0.0 {
