@@ -59,20 +59,20 @@ begin
             insert into circuit as c (connection_id, operation, open_until, open_ms, reason)
             values (a.connection, item ->> 'operation', t + (item ->> 'ms')::bigint * interval '1 ms', (item ->> 'ms')::bigint, item ->> 'reason')
             on conflict (connection_id, operation) do update set
-                -- A half-open probe failed: longer. A process that noticed later adds nothing.
+                -- A canary failed: longer. A process that noticed later adds nothing.
                 open_ms = case when c.open_until > t then c.open_ms else least(c.open_ms * 2, longest_open_ms()) end,
                 open_until = case when c.open_until > t then c.open_until
                     else t + least(c.open_ms * 2, longest_open_ms()) * interval '1 ms' end,
-                probe_until = null, reason = excluded.reason;
+                canary_until = null, reason = excluded.reason;
         end loop;
         for op in select * from jsonb_array_elements_text(a.closed) loop
             delete from circuit where connection_id = a.connection and operation = op;
         end loop;
         can := '{}';
-        for op in select * from jsonb_array_elements_text(a.probes) loop
-            update circuit set probe_until = t + interval '60 seconds'
+        for op in select * from jsonb_array_elements_text(a.canaries) loop
+            update circuit set canary_until = t + interval '60 seconds'
                 where connection_id = a.connection and operation = op and open_until <= t
-                  and (probe_until is null or probe_until <= t);
+                  and (canary_until is null or canary_until <= t);
             if found then
                 can := can || op;
             end if;
@@ -131,8 +131,8 @@ begin
         cooldown_reason := case when b.cooldown_until > t then b.cooldown_reason end;
         backlog := exists (select 1 from held where connection_id = a.connection and tenant = a.tenant
             and reason in ('budget', 'suspended', 'circuit'));
-        select coalesce(jsonb_agg(jsonb_build_object('operation', c.operation, 'reason', c.reason, 'probe', c.operation = any (can),
-            'taken', coalesce(c.probe_until > t, false) and not c.operation = any (can),
+        select coalesce(jsonb_agg(jsonb_build_object('operation', c.operation, 'reason', c.reason, 'canary', c.operation = any (can),
+            'taken', coalesce(c.canary_until > t, false) and not c.operation = any (can),
             'left_ms', greatest(0, ceil(extract(epoch from c.open_until - t) * 1000))::bigint) order by c.operation), '[]') into circuits
             from circuit c where c.connection_id = a.connection;
         return next;
@@ -181,7 +181,7 @@ begin
 end $$;
 -- The ledger's transaction: the dead copy with its link. p_items: array of dead_item; p_bodies[idx + 1] is
 -- the envelope. What could not be decoded has no tenant, source or key.
-create or replace function record_dead_letters(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
+create or replace function bury(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
 declare i record; l link; d dead_letter; t timestamptz; done boolean; partly jsonb; fresh boolean; links bigint[]; x bigint; first_link bigint;
     n_class text; n_fingerprint text; n_message text;
 begin
@@ -268,7 +268,7 @@ begin
             end loop;
         end if;
         l := null;
-        verdict := 'recorded'; return next;
+        verdict := 'buried'; return next;
     end loop;
 end $$;
 create or replace function key_event(k bytea) returns text language sql immutable as $$
@@ -290,22 +290,22 @@ $$;
 
 -- Claim a batch. p_items: array of claim_item; p_bodies[idx + 1] is the envelope. An item with link_id is a request of ours
 -- (resolve, recheck): it raises nothing, is never a duplicate, and counts its claims under claim_as.
-create or replace function claim_links(p_worker text, p_queue text, p_items jsonb, p_bodies bytea[], p_lease interval, p_exclusive boolean)
+create or replace function claim_links(p_worker text, p_queue text, p_items jsonb, p_bodies bytea[], p_lease interval, p_alone boolean)
     returns table (idx int, verdict text, detail jsonb) language plpgsql volatile
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off as $$
 declare
-    i record; l link; n int; own boolean; live boolean; looks boolean; t timestamptz; last_link bigint; dead_letter_ids uuid[]; todo int[]; later int[];
+    i record; l link; n int; own boolean; live boolean; looks boolean; t timestamptz; last_link bigint; letters uuid[]; todo int[]; later int[];
     grants claim_grant[]; wants wanted_keys[] := '{}';
 begin
     perform lock_links(p_items, true);
     -- Usually once: what an earlier item of the batch may have changed is read anew in the next turn.
     loop
         t := kurir_now();
-        last_link := null; dead_letter_ids := '{}'; later := '{}'; grants := '{}';
+        last_link := null; letters := '{}'; later := '{}'; grants := '{}';
         for i in
             -- everything is read here, after the lock, in one statement for the whole batch
             with x as materialized (
-                select x.*, decode(x.k, 'hex') as key, dead_letter_of(x.headers, x.dead_id) as dead_letter_id,
+                select x.*, decode(x.k, 'hex') as key, letter_of(x.headers, x.dead_id) as letter,
                     coalesce(x.claim_as, x.event_id) as counted_as,
                     coalesce(x.link_id, (select id from link where tenant = x.tenant and kind = x.kind
                         and source_system = x.source_system and source_account = x.source_account and source_id = x.source_id
@@ -331,21 +331,21 @@ begin
             -- `offset 0`: row by row through the indexes, as above
             left join lateral (select m as link, m.id, m.tenant, m.connection_id, m.kind from link m
                 where m.id = x.locked and m.tenant = x.tenant offset 0) r on true
-            left join lateral (select state, generation, held_for from dead_letter where id = x.dead_letter_id offset 0) d on true
+            left join lateral (select state, generation, held_for from dead_letter where id = x.letter offset 0) d on true
             left join lateral (select effect_json(e) as open from effect e
                 where e.link_id = r.id and e.state in ('sent', 'unknown') offset 0) e on true
             order by x.locked, x.key desc nulls last
         loop
             idx := i.idx;
             detail := '{}';
-            -- Its link, its dead letter or its held row may be changed below by the item before.
-            if i.locked = last_link or dead_letter_ids && array[i.dead_letter_id, i.dead_id] then
+            -- Its link, its letter or its held row may be changed below by the item before.
+            if i.locked = last_link or letters && array[i.letter, i.dead_id] then
                 later := later || i.idx;
                 last_link := i.locked;
                 continue;
             end if;
             last_link := i.locked;
-            dead_letter_ids := dead_letter_ids || array[i.dead_letter_id, i.dead_id];
+            letters := letters || array[i.letter, i.dead_id];
             l := i.link;
             if l.id is null then
                 verdict := 'stale'; return next; continue;
@@ -359,26 +359,26 @@ begin
                 end if;
                 if i.dead_generation = i.generation
                     and (i.dead_state = 'replaying' or i.dead_held_for is not null) then
-                    -- It may have died before it had a link, or with another version: what is applied now closes its dead letter.
-                    update dead_letter set link_id = l.id, k = i.key where id = i.dead_letter_id and (link_id is null or k is distinct from i.key);
+                    -- It may have died before it had a link, or with another version: what is applied now closes its letter.
+                    update dead_letter set link_id = l.id, k = i.key where id = i.letter and (link_id is null or k is distinct from i.key);
                 end if;
                 if i.is_held then
                     verdict := 'already_held'; return next; continue;
                 end if;
                 if i.key <= l.applied_k then
-                    perform close_dead_letter(i.dead_letter_id, i.generation, 'resolved', null, null, t);
+                    perform close_letter(i.letter, i.generation, 'resolved', null, null, t);
                     perform tell_same_version(l, i.key, l.applied_k, i.source, i.event_id, i.generation, i.content, t);
                     verdict := 'duplicate'; return next; continue;
                 end if;
                 if i.key < l.desired_k then
                     perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, i.headers);
-                    perform close_dead_letter(i.dead_letter_id, i.generation, 'overtaken', null, 'superseded by ' || key_event(l.desired_k), t);
+                    perform close_letter(i.letter, i.generation, 'overtaken', null, 'superseded by ' || key_event(l.desired_k), t);
                     perform tell_same_version(l, i.key, l.desired_k, i.source, i.event_id, i.generation, i.content, t);
                     verdict := 'superseded'; return next; continue;
                 end if;
             else
-                -- A request has no version by which an end could close its dead letter: who takes it up closes it.
-                perform close_dead_letter(i.dead_letter_id, i.generation, 'resolved', null, null, t);
+                -- A request has no version by which an end could close its letter: who takes it up closes it.
+                perform close_letter(i.letter, i.generation, 'resolved', null, null, t);
             end if;
             n := i.unsettled + own::int;
             if n >= 3 and not (own and live) then
@@ -400,7 +400,7 @@ begin
                     do update set generation = excluded.generation, k = excluded.k, body = excluded.body, held_at = excluded.held_at;
                 delete from unsettled_claim where link_id = l.id and source = i.source and event_id = i.counted_as;
                 update link set claim = null where id = l.id and own;
-                perform close_dead_letter(i.dead_letter_id, i.generation, 'resolved', 'poison', null, t);
+                perform close_letter(i.letter, i.generation, 'resolved', 'poison', null, t);
                 perform fall_back(l.id, i.key, p_queue);
                 insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
                 values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, '{"reason": "poison"}');
@@ -415,7 +415,7 @@ begin
             end if;
             -- The one conflict that a look can end.
             looks := l.state = 'conflict' and l.conflict_cause = 'gone' and i.key is null and i.claim_as = 'recheck';
-            if (l.state = 'conflict' and not looks) or live or (n = 2 and not p_exclusive) then
+            if (l.state = 'conflict' and not looks) or live or (n = 2 and not p_alone) then
                 update link set desired_k = i.key, desired_content = i.content, updated_at = t
                     where id = l.id and i.key is not null and desired_k is distinct from i.key;
                 if l.state = 'conflict' and not looks then
@@ -425,7 +425,7 @@ begin
                     verdict := 'busy';
                     detail := jsonb_build_object('left_ms', ceil(extract(epoch from l.lease_until - t) * 1000)::bigint);
                 else
-                    verdict := 'exclusive';
+                    verdict := 'alone';
                 end if;
                 return next; continue;
             end if;
@@ -439,7 +439,7 @@ begin
                     'keys', (select coalesce(jsonb_agg(natural_key order by natural_key), '[]') from natural_key_claim where link_id = l.id));
             end if;
             if i.key is null or l.target_id is null then
-                detail := detail || abandoned_effects(l, t);
+                detail := detail || given_up(l, t);
             end if;
             grants := grants || (i.idx, l.id, (i.counted_as, i.source, i.generation, i.key, i.token)::running_claim, i.content, i.open,
                 detail)::claim_grant;
@@ -863,10 +863,10 @@ begin
         h.generation, h.reason, 'held:' || h.reason, h.detail, h.body, h.properties, h.headers, h.held_at, t, p_actor, t, p_note)
     on conflict (id) do update set state = 'discarded', generation = excluded.generation, last_at = excluded.last_at,
         resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at, note = excluded.note, held_for = null, row_version = v.row_version + 1;
-    -- A replay's dead letter may have died before it had a connection, and has another id then.
+    -- A replay's letter may have died before it had a connection, and has another id then.
     update dead_letter set state = 'discarded', resolved_by = p_actor, resolved_at = t, note = p_note, held_for = null,
         row_version = row_version + 1
-        where id = (h.headers ->> 'x-dead-letter')::uuid and id <> p_dead_id and tenant = h.tenant and worker = h.worker
+        where id = (h.headers ->> 'x-letter')::uuid and id <> p_dead_id and tenant = h.tenant and worker = h.worker
           and generation = h.generation and (state = 'replaying' or held_for is not null);
     insert into audit (actor, what, tenant, detail, at)
     values (p_actor, 'held.discard', h.tenant, jsonb_build_object('held', h.id, 'source', h.source, 'event', h.event_id,
@@ -887,7 +887,7 @@ $$;
 -- and is held for that link's connection. A budget and a circuit are known from a worker's memory: where the connection is
 -- suspended by now, that is what holds the event. Verdicts: held | cause_gone | covered.
 create or replace function hold_events(p_items jsonb, p_bodies bytea[]) returns table (idx int, verdict text) language plpgsql volatile as $$
-declare i record; l link; h held; t timestamptz; key_text text; coalesces boolean; done boolean; n_headers jsonb; dead_letter_id uuid;
+declare i record; l link; h held; t timestamptz; key_text text; coalesces boolean; done boolean; n_headers jsonb; letter uuid;
 begin
     perform lock_links(p_items, true);
     for i in
@@ -899,8 +899,8 @@ begin
     loop
         idx := i.idx; l := null; key_text := null;
         n_headers := fresh_headers(i.headers) || jsonb_build_object('x-generation', i.generation);
-        -- The dead letter that this event is a replay of.
-        select id into dead_letter_id from dead_letter where id = (i.headers ->> 'x-dead-letter')::uuid and tenant = i.tenant and worker = i.worker;
+        -- The letter that this event is a replay of.
+        select id into letter from dead_letter where id = (i.headers ->> 'x-letter')::uuid and tenant = i.tenant and worker = i.worker;
         if i.cause = 'no_connection' then
             -- `connection add` updates the tenant's row first: either it sees our row, or we see its connection.
             perform 1 from tenant where id = i.tenant for share;
@@ -931,7 +931,7 @@ begin
                 and connection_id = i.at_connection;
             t := kurir_now();
             if i.key <= l.applied_k then
-                perform close_dead_letter(dead_letter_id, i.generation, 'resolved', null, null, t);
+                perform close_letter(letter, i.generation, 'resolved', null, null, t);
                 verdict := 'covered'; return next; continue;
             end if;
             if i.cause = 'conflict' and l.state <> 'conflict' then
@@ -945,9 +945,9 @@ begin
             if found and h.k > i.key then
                 if l.id is not null then
                     perform keep_envelope(l.id, l.tenant, i.key, i.source, i.event_id, i.generation, p_bodies[i.idx + 1], i.properties, n_headers);
-                    -- Its dead letter waits for what the newer one waits for.
-                    perform close_dead_letter(dead_letter_id, i.generation, 'resolved', h.reason, null, t);
-                    update dead_letter set link_id = l.id, k = i.key where id = dead_letter_id and generation = i.generation and held_for is not null;
+                    -- Its letter waits for what the newer one waits for.
+                    perform close_letter(letter, i.generation, 'resolved', h.reason, null, t);
+                    update dead_letter set link_id = l.id, k = i.key where id = letter and generation = i.generation and held_for is not null;
                     verdict := 'covered'; return next; continue;
                 end if;
             elsif found and h.k < i.key and l.id is not null then
@@ -996,10 +996,10 @@ begin
             insert into link_history (link_id, tenant, at, what, k, source, event_id, generation, detail)
             values (l.id, l.tenant, t, 'held', i.key, i.source, i.event_id, i.generation, jsonb_build_object('reason', i.cause, 'detail', i.detail));
         end if;
-        -- Held again for another cause, the dead letter says the new one. Its link closes it, whatever it knew when it died.
-        perform close_dead_letter(dead_letter_id, i.generation, 'resolved', i.cause, null, t);
+        -- Held again for another cause, the letter says the new one. Its link closes it, whatever it knew when it died.
+        perform close_letter(letter, i.generation, 'resolved', i.cause, null, t);
         update dead_letter set link_id = coalesce(l.id, link_id), k = coalesce(i.key, k)
-            where id = dead_letter_id and generation = i.generation and held_for is not null;
+            where id = letter and generation = i.generation and held_for is not null;
         if key_text is not null then
             -- Older ones of this record that gave way here wait for the same.
             update dead_letter set held_for = i.cause, row_version = row_version + 1
@@ -1056,14 +1056,14 @@ begin
 end $$;
 -- Dead letters of a link's events: which live on in a replay, and what closes them.
 
--- A dead letter whose replay is under way, sent or sent and held since, reaches the state p_state; else nothing changes. p_held_for: its
+-- A letter whose replay is under way, sent or sent and held since, reaches the state p_state; else nothing changes. p_held_for: its
 -- event is held for this cause, so it ends for now only. p_note: how it ended, where its state does not say it.
-create or replace function close_dead_letter(p_dead_letter uuid, p_generation int, p_state text, p_held_for text, p_note text, t timestamptz)
+create or replace function close_letter(p_letter uuid, p_generation int, p_state text, p_held_for text, p_note text, t timestamptz)
     returns void language plpgsql volatile as $$
 begin
     update dead_letter set state = p_state, resolved_by = 'kurir', resolved_at = t, held_for = p_held_for,
         note = case when p_held_for is null then coalesce(p_note, note) end, row_version = row_version + 1
-        where id = p_dead_letter and generation = p_generation and (state = 'replaying' or held_for is not null);
+        where id = p_letter and generation = p_generation and (state = 'replaying' or held_for is not null);
 end $$;
 
 -- After applied_k rose: what it covers is finished. The caller has locked the link.
@@ -1086,10 +1086,10 @@ begin
     delete from unsettled_claim where link_id = p_link and source = p_source and event_id = p_event;
 end $$;
 
--- The dead letter that an event is a replay of. Its id is made of the event and its connection, but a dead letter may have died
+-- The letter that an event is a replay of. Its id is made of the event and its connection, but a letter may have died
 -- before it had a connection, or unreadable: a replay names it.
-create or replace function dead_letter_of(p_headers jsonb, p_dead_id uuid) returns uuid language sql immutable as $$
-    select coalesce((p_headers ->> 'x-dead-letter')::uuid, p_dead_id)
+create or replace function letter_of(p_headers jsonb, p_dead_id uuid) returns uuid language sql immutable as $$
+    select coalesce((p_headers ->> 'x-letter')::uuid, p_dead_id)
 $$;
 -- Links and effects as the callers read them.
 
@@ -1116,7 +1116,7 @@ $$;
 
 -- Calls that were given up or refused although they left: the newest, oldest first, and which keys of theirs are another link's
 -- by now. A create counts until something is linked, however long ago it was.
-create or replace function abandoned_effects(l link, t timestamptz) returns jsonb language plpgsql volatile as $$
+create or replace function given_up(l link, t timestamptz) returns jsonb language plpgsql volatile as $$
 declare effects jsonb;
 begin
     select jsonb_agg(effect_json(e) order by e.sent_at, e.id) into effects from (
@@ -1163,7 +1163,7 @@ begin
     end loop;
     perform 1 from link where id = any (ids) order by id for update;
 end $$;
--- A dead letter that moves takes its items along: the one of this life, and the one that has not been sent yet.
+-- A letter that moves takes its items along: the one of this life, and the one that has not been sent yet.
 create or replace function follow_replay() returns trigger language plpgsql as $$
 declare died boolean := new.deaths > old.deaths;
 begin
