@@ -118,7 +118,8 @@ pub(super) async fn discard(
     actor: &str,
     note: &str,
 ) -> Result<bool, Error> {
-    let row: Option<(String, String, String, i32, Option<Uuid>, Option<String>)> = sqlx::query_as(
+    type Named = (String, String, String, i32, Option<Uuid>, Option<String>);
+    let row: Option<Named> = sqlx::query_as(
         "select worker, source, event_id, generation, connection_id, facet from held where id = $1 and tenant = $2",
     )
     .bind(held)
