@@ -163,6 +163,19 @@ row! {
 }
 
 row! {
+    /// A link whose record this one names at the partner.
+    pub struct Named {
+        pub id: i64,
+        pub kind: String,
+        pub source_id: String,
+        /// As this record was sent with it.
+        pub sent_id: String,
+        /// What it is now, where it is usable.
+        pub target_id: Option<String>,
+    }
+}
+
+row! {
     /// One change of the record.
     pub struct Change {
         pub at: DateTime<Utc>,
@@ -181,6 +194,7 @@ pub struct Timeline {
     pub link: LinkSummary,
     pub content: Content,
     pub natural_keys: Vec<String>,
+    pub names: Vec<Named>,
     pub effects: Vec<Effect>,
     pub kept: Vec<KeptEnvelope>,
     pub unsettled: Vec<UnsettledClaim>,
@@ -189,6 +203,9 @@ pub struct Timeline {
     pub history: Vec<Change>,
 }
 
+const NAMES: &str = "select o.id, o.kind, o.source_id, named ->> 'target_id' as sent_id, named_target(o) as target_id
+         from link l cross join jsonb_array_elements(l.refers) named join link o on o.id = (named ->> 'link')::bigint
+         where l.id = $1 and o.tenant = l.tenant order by o.id limit $2";
 const EFFECTS: &str = "select id, event_id, generation, k, operation, state, last, request, target_id, outcome, sent_at, settle_at,
            resolved_at, late_at, created_at
          from effect where link_id = $1 order by created_at desc, id limit $2";
@@ -252,6 +269,7 @@ pub async fn timeline(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Timeline
     .bind(TIMELINE_LIMIT)
     .fetch_all(&mut *snapshot)
     .await?;
+    let names = listed(&mut snapshot, id, NAMES).await?;
     let mut effects: Vec<Effect> = listed(&mut snapshot, id, EFFECTS).await?;
     effects.reverse();
     let kept = listed(&mut snapshot, id, KEPT).await?;
@@ -265,6 +283,7 @@ pub async fn timeline(pool: &Pool, scope: Scope<'_>, id: i64) -> Result<Timeline
         link,
         content,
         natural_keys,
+        names,
         effects,
         kept,
         unsettled,

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use lapin::options::{QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
 use outbound::Url;
 use serde_json::Value;
 use simulators::metakocka::{Call, Fault, Options, ScriptedFault};
@@ -81,6 +84,35 @@ fn permissions(report: &Value, verdict: &str) -> Vec<String> {
         .collect()
 }
 
+/// Binds a queue as a listener of the tenant `acme`: to its own outcomes, and to nobody else's.
+async fn hears_its_own_tenant_alone(url: &str, prefix: &str) {
+    let options = ConnectionProperties::default();
+    let connection = Connection::connect(url, options).await.unwrap();
+    let (queue, exchange) = ("acme.outcomes", format!("{prefix}.outcomes"));
+    let none = FieldTable::default;
+    let bind = async |key: &str| {
+        let channel = connection.create_channel().await.unwrap();
+        let durable = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        channel
+            .queue_declare(queue.into(), durable, none())
+            .await
+            .unwrap();
+        let (exchange, bound) = (exchange.as_str().into(), QueueBindOptions::default());
+        channel
+            .queue_bind(queue.into(), exchange, key.into(), bound, none())
+            .await
+            .map_err(|error| error.to_string())
+    };
+    bind(&format!("*.*.*.{TENANT}")).await.unwrap();
+    for foreign in ["#", "*.*.*.other", "sync.completed.v1.*"] {
+        let refused = bind(foreign).await.unwrap_err();
+        assert!(refused.contains("ACCESS"), "{foreign}: {refused}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn broker_and_database_rights_of_the_documentation_suffice() {
     let (rabbit, postgres) = tokio::join!(Rabbit::start(), Postgres::start());
@@ -90,6 +122,7 @@ async fn broker_and_database_rights_of_the_documentation_suffice() {
     for line in &at_broker {
         let line = line.replace("-p /", &format!("-p {host}"));
         let line = line.replace("kurir\\.", &format!("{}\\.", broker.prefix()));
+        let line = line.replace("kurir.outcomes", &format!("{}.outcomes", broker.prefix()));
         let words = words(&line);
         assert_eq!(words[0], "rabbitmqctl", "{line}");
         rabbit
@@ -117,6 +150,7 @@ async fn broker_and_database_rights_of_the_documentation_suffice() {
     let reader = url("kurir_reader");
     let amqp = |user: &str| as_user(broker.amqp_url(), user, &at_broker);
     let (gateway_user, worker_user) = (amqp("kurir_gateway"), amqp("kurir_worker"));
+    let listener = amqp("acme_listener");
     let monitor = as_user(
         broker.management_url().unwrap(),
         "kurir_monitor",
@@ -134,6 +168,7 @@ async fn broker_and_database_rights_of_the_documentation_suffice() {
         ready(as_app(fleet.worker(), &worker_user)),
         ready(as_app(fleet.keeper(), &worker_user)),
     );
+    hears_its_own_tenant_alone(&listener, fleet.broker.prefix()).await;
     let create = [
         "token", "create", "--tenant", TENANT, "--name", "crm", "--json",
     ];

@@ -18,4 +18,5 @@ mod v_lag;
 mod v_order;
 mod v_poison;
 mod v_postgres;
+mod v_references;
 mod world;

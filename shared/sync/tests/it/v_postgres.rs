@@ -27,14 +27,14 @@ const SEEN_WAITING: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(75);
 /// A lease that has ended when the next statement runs.
 const ENDED: Duration = Duration::ZERO;
-const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
-fn links(database: &Database, lease: Duration) -> Links {
+pub(crate) fn links(database: &Database, lease: Duration) -> Links {
     let pool = PgPool::connect_lazy(database.url()).expect("a pool");
     Links::new(pool, "kurir", lease)
 }
 
-fn key(record: usize) -> LinkKey {
+pub(crate) fn key(record: usize) -> LinkKey {
     LinkKey {
         tenant: TENANT.into(),
         kind: "contact".into(),
@@ -50,7 +50,7 @@ fn k(version: i64, event: &str) -> OrderKey {
     OrderKey::new(&SubjectVersion::from_micros(version), false, event, 0)
 }
 
-fn claim(record: usize, version: i64) -> ClaimItem {
+pub(crate) fn claim(record: usize, version: i64) -> ClaimItem {
     let event = format!("r{record}v{version}");
     ClaimItem {
         link: Ok(key(record)),
@@ -85,7 +85,7 @@ fn request(link: i64) -> ClaimItem {
     }
 }
 
-fn reservation(item: &ClaimItem, granted: &Granted) -> Reservation {
+pub(crate) fn reservation(item: &ClaimItem, granted: &Granted) -> Reservation {
     Reservation {
         refers: Vec::new(),
         effect: Uuid::now_v7(),
@@ -103,7 +103,11 @@ fn reservation(item: &ClaimItem, granted: &Granted) -> Reservation {
     }
 }
 
-fn completion(reservation: &Reservation, target: String, keys: Vec<String>) -> Completion {
+pub(crate) fn completion(
+    reservation: &Reservation,
+    target: String,
+    keys: Vec<String>,
+) -> Completion {
     Completion {
         outcome: None,
         effect: reservation.effect,
@@ -153,7 +157,7 @@ fn death(record: usize, version: i64) -> DeadItem {
     }
 }
 
-async fn granted(links: &Links, item: &ClaimItem) -> Box<Granted> {
+pub(crate) async fn granted(links: &Links, item: &ClaimItem) -> Box<Granted> {
     let verdict = links
         .claim(WORKER, vec![item.clone()], false)
         .await
@@ -166,7 +170,7 @@ async fn granted(links: &Links, item: &ClaimItem) -> Box<Granted> {
 }
 
 /// So many statements of this database wait for a lock.
-async fn waiting(database: &Database, count: i64) {
+pub(crate) async fn waiting(database: &Database, count: i64) {
     let look = async || -> i64 {
         sqlx::query_scalar(
             "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",

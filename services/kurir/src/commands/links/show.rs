@@ -2,7 +2,7 @@
 
 use operations::history;
 use operations::links::{account, state_in_words, what_helps};
-use store::links_read::{Change, Effect, Timeline};
+use store::links_read::{Change, Effect, Named, Timeline};
 
 use crate::output::{at, at_both, at_or_empty, facts, short, table};
 
@@ -11,6 +11,7 @@ const DETAIL_WIDTH: usize = 90;
 pub(super) fn render(timeline: &Timeline) -> String {
     let mut parts = vec![about(timeline)];
     parts.extend(content(timeline));
+    parts.extend(names(timeline));
     parts.push(format!(
         "Calls to the partner\n{}",
         table(
@@ -103,6 +104,28 @@ fn content(timeline: &Timeline) -> Option<String> {
         "Content that both sides agreed on",
         &["field", "sent", "stored as"],
         fields,
+    )
+}
+
+/// The records that it names at the partner.
+fn names(timeline: &Timeline) -> Option<String> {
+    let row = |named: &Named| {
+        let now = match &named.target_id {
+            Some(now) if *now == named.sent_id => String::new(),
+            Some(now) => format!("{now}; its next event takes it along"),
+            None => "not to be named now".to_owned(),
+        };
+        vec![
+            format!("{}/{}", named.kind, named.source_id),
+            named.id.to_string(),
+            named.sent_id.clone(),
+            now,
+        ]
+    };
+    below(
+        "Records that it names",
+        &["record", "link", "sent as", "is now"],
+        timeline.names.iter().map(row).collect(),
     )
 }
 

@@ -279,6 +279,12 @@ async fn document_left_behind_is_listed() {
         .await;
     let listed = scene.fleet.says(&moved).await;
     assert!(listed.contains("membership"), "{listed}");
+    let record = format!("membership/{}", person.id());
+    let shown = scene.fleet.says(&["links", "show", &record]).await;
+    assert!(
+        shown.contains("moved; its next event takes it along"),
+        "{shown}"
+    );
     // Its next event takes it along.
     scene.publish(&person.updated()).await;
     wait_for("the membership of the moved entry", SOON, async || {
