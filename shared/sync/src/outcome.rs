@@ -1,6 +1,6 @@
 //! What became of an event at one link, told to whoever listens: `sync.completed.v1`.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use event::{Cause, Draft, EventType, Payload, SyncCompleted, TenantId, derived_id};
 use store::links::{Derived, LinkRow};
 
@@ -65,7 +65,8 @@ impl Outcomes {
             id: derived_id(&[event_type.as_str(), what]),
             tenant: self.tenant.clone(),
             account: self.worker.to_owned(),
-            time,
+            // As exact as its version, and as every time of the database.
+            time: time.trunc_subsecs(6),
             event_type,
             payload: Payload::SyncCompleted(Box::new(SyncCompleted {
                 link: self.link,
