@@ -1,5 +1,5 @@
 //! What it proves when a look does not show a record that should be there (many looks lag: what was just made or changed
-//! may be away for a while, by search and by id). One look proves nothing: whoever edits the record hides it as long.
+//! may be away for a while, by search and by id, or shown as it was). One look proves nothing: whoever edits the record hides it as long.
 
 use std::time::Duration;
 
@@ -30,9 +30,13 @@ impl<'a> View<'a> {
 
     /// Whether what a look of this lease shows can't be from before our last write.
     pub(crate) fn is_fresh(&self, lag: Duration) -> bool {
-        self.link
-            .written_at
-            .is_none_or(|at| self.claimed_at >= at + delta(lag))
+        self.before_our_last_write(lag).is_none()
+    }
+
+    /// What a look of this lease shows may be from before our last write: from when on a look is not.
+    pub(crate) fn before_our_last_write(&self, lag: Duration) -> Option<DateTime<Utc>> {
+        let clear = self.link.written_at? + delta(lag);
+        (self.claimed_at < clear).then_some(clear)
     }
 
     /// A record that was not shown for a while is shown again.

@@ -78,7 +78,13 @@ fn resolve(view: View<'_>, effect: &Effect, target: &dyn Target) -> Step {
         None => Step::Read(id),
         Some(None) => hidden(view, effect, id, lag),
         Some(Some(record)) if proof::shows(effect, view.link, record) => {
-            Step::Confirm(Box::new(record.clone()))
+            // A record, or a part, that we made is known by an id that nobody knew before. What we changed may look as it did
+            // two changes ago, and a look that lags may show just that.
+            let made = matches!(effect.operation, Operation::Create | Operation::AppendPart);
+            match view.before_our_last_write(lag).filter(|_| !made) {
+                Some(clear) => Step::LookAgain(clear),
+                None => Step::Confirm(Box::new(record.clone())),
+            }
         }
         Some(Some(record)) => {
             let unknown = effect.operation == Operation::Create

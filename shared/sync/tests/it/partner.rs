@@ -45,6 +45,8 @@ pub(crate) enum Sent {
 pub(crate) struct Stored {
     pub(crate) record: Record,
     visible_at: DateTime<Utc>,
+    /// As it is shown until then, where changes are shown late.
+    before: Option<Record>,
     pub(crate) removed: bool,
     /// Somebody's, not ours.
     pub(crate) theirs: bool,
@@ -62,6 +64,8 @@ pub(crate) struct Partner {
     pub(crate) lag: i64,
     /// What was made or changed is away for the lag, to reads by id as well.
     pub(crate) hides: bool,
+    /// What was changed is shown as it was before, for the lag, to reads by id.
+    pub(crate) shows_late: bool,
     /// Names that are refused as data.
     pub(crate) refuses: Vec<String>,
     pub(crate) names_parts: bool,
@@ -116,6 +120,7 @@ impl Partner {
         self.records.push(Stored {
             record,
             visible_at: now + TimeDelta::seconds(self.lag),
+            before: None,
             removed: false,
             theirs: false,
         });
@@ -128,10 +133,11 @@ impl Partner {
 
     fn changed(&mut self, id: &str, now: DateTime<Utc>) {
         let until = now + TimeDelta::seconds(self.lag);
-        let hides = self.hides;
-        let of = |stored: &&mut Stored| hides && stored.record.id == id;
+        let (hides, shows_late) = (self.hides, self.shows_late);
+        let of = |stored: &&mut Stored| (hides || shows_late) && stored.record.id == id;
         if let Some(stored) = self.records.iter_mut().find(of) {
             stored.visible_at = until;
+            stored.before = shows_late.then(|| stored.record.clone());
         }
     }
 
@@ -233,7 +239,10 @@ impl Partner {
         self.records
             .iter()
             .find(|stored| stored.record.id == id && shown(stored))
-            .map(|stored| stored.record.clone())
+            .map(|stored| match &stored.before {
+                Some(before) if now < stored.visible_at => before.clone(),
+                _ => stored.record.clone(),
+            })
     }
 
     /// `random` is drawn by the schedule: seconds this call takes when all is well, and how long a slow one takes.

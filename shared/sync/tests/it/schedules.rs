@@ -260,6 +260,10 @@ pub(crate) async fn run<S: SimStore + 'static>(
         let now = state.now;
         state.partner.lag = i64::try_from(dice.roll(3) * 5).expect("small");
         state.partner.hides = dice.one_in(2);
+        // Not with parts: one that is not shown for the lag of a call that we gave up is still taken for one that is gone.
+        let events = &situation.events;
+        let parts = events.iter().any(|event| !event.content.parts.is_empty());
+        state.partner.shows_late = !state.partner.hides && !parts && dice.one_in(2);
         state.partner.names_parts = dice.one_in(2);
         state.partner.shows_record = dice.one_in(2);
         state.partner.refuses = situation.refuses.clone();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::lab::{Lab, MAIL, both, deleted, v};
+use crate::lab::{Lab, MAIL, both, deleted, named, v};
 use crate::partner::Fault;
 use crate::schedules::{content, event};
 use crate::sim_store::SimStore;
@@ -231,6 +231,28 @@ both! {
         assert_eq!(world.effects().await[1], "v2 append_part sent last");
         world.ends_with("v2").await;
         assert_eq!(world.calls(), ["create", "append_part"]);
+    }
+
+    /// a, b, and a again, which is not stored. The look shows the first a, from before b was written.
+    async fn old_copy_is_no_proof(lab) {
+        let mut world = lab.world(vec![named(1, "a"), named(2, "b"), named(3, "a")]).await;
+        {
+            let mut state = world.lock();
+            state.partner.shows_late = true;
+            state.partner.lag = 10;
+            state.partner.script.extend([Fault::None, Fault::None, Fault::Error]);
+        }
+        world.arrives("v1");
+        world.run_to(0, "v1", "end").await;
+        world.advance(60).await;
+        for event in ["v2", "v3"] {
+            world.arrives(event);
+            world.run_to(0, event, "end").await;
+        }
+        world.ends_with("v3").await;
+        assert_eq!(world.calls(), ["create", "update", "update", "update"]);
+        let state = world.lock();
+        assert_eq!(state.partner.records[0].record.fields["name"], "a");
     }
 
     /// A record that was given up without a call, and comes back before the partner shows it, is not made a second time.
