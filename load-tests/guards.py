@@ -49,7 +49,7 @@ GUARDS = [
     ("an open effect is resolved before anything else", NEXT, "if let Some(effect) = view.open {", "if let Some(effect) = view.open.filter(|_| false) {", False),
     ("absent is believed only after the settle time", NEXT, "Some(settle_at) if view.claimed_at < settle_at =>", "Some(settle_at) if false && view.claimed_at < settle_at =>", False),
     ("an old copy is no proof of an update", NEXT, ".filter(|_| !made)", ".filter(|_| false)", False),
-    ("reserve: what a call names is looked at again", EFFECTS, "x.refs is null or names_hold(x.refs) as holds", "true as holds", False),
+    ("reserve: what a call names is looked at again", EFFECTS, "x.refs is null or references_hold(x.refs) as holds", "true as holds", False),
     ("a record in conflict is not named", REFERENCES, "case when l.state in ('linked', 'alias') then l.target_id end", "l.target_id", False),
     ("gone: the first look counts only the lag after our last write", ABSENCE, "(Some(clear), _) if begun < clear => Some(Step::LookAgain(clear)),", "", False),
     ("gone: a second look", ABSENCE, "(_, None) => Some(Step::Missed(begun + lag)),", "(_, None) => None,", False),

@@ -146,7 +146,7 @@ begin
             end if;
             -- The one conflict that a look can end.
             looks := l.state = 'conflict' and l.conflict_cause = 'gone' and i.key is null and i.claim_as = 'recheck';
-            named := case when i.refs is not null then referents(l, i.refs) end;
+            named := case when i.refs is not null then found_references(l, i.refs) end;
             if (l.state = 'conflict' and not looks) or live or (n = 2 and not p_exclusive) or named ? 'lacks' then
                 update link set desired_k = i.key, desired_content = i.content, updated_at = t
                     where id = l.id and i.key is not null and desired_k is distinct from i.key;

@@ -23,7 +23,8 @@ begin
                     and case f.state when 'sent' then true when 'unknown' then true else false end
                 returning f.id, f.operation, f.k, f.last, f.source, f.event_id, f.generation, f.request -> 'refers' as refers),
             seen as materialized (
-                select x.*, done.operation = 'delete' as gone, done.k, done.last, done.refers, done.source, done.event_id, done.generation,
+                select x.*, done.operation = 'delete' as gone, done.k, done.last, done.refers,
+                    done.k is not null and done.operation in ('create', 'update') as carries, done.source, done.event_id, done.generation,
                     r.tenant, r.state as was, r.target_id as had, (
                     select o.id from link o where (coalesce(x.target_id, r.target_id) is distinct from r.target_id or r.state = 'alias')
                         and o.tenant = r.tenant and o.target_system = r.target_system and o.connection_id = r.connection_id
@@ -37,7 +38,8 @@ begin
                     state = case when r.state = 'conflict' then r.state when seen.gone then 'deleted' else 'linked' end,
                     base = case when seen.gone then '{}' else seen.base end,
                     target_parts = case when seen.gone then '{}' else seen.parts end,
-                    refers = case when seen.gone then '[]' else coalesce(seen.refers, r.refers) end,
+                    -- What carries the content says what it names; a part, or what a re-check writes back, says nothing of it.
+                    refers = case when seen.gone then '[]' when seen.carries then coalesce(seen.refers, '[]') else r.refers end,
                     applied_k = case when seen.last then greatest(r.applied_k, seen.k) else r.applied_k end,
                     lease_token = case when seen.last and not seen.keep_lease and r.lease_token = seen.token then null else r.lease_token end,
                     lease_until = case when seen.last and not seen.keep_lease and r.lease_token = seen.token then null else r.lease_until end,

@@ -14,7 +14,7 @@ begin
     t := kurir_now();
     return query
         with x as materialized (
-            select x.*, l.id as mine, l.tenant, x.refs is null or names_hold(x.refs) as holds
+            select x.*, l.id as mine, l.tenant, x.refs is null or references_hold(x.refs) as holds
             from jsonb_populate_recordset(null::reserve_item, p_items) as x
             left join lateral (select own.id, own.tenant from link own where own.id = x.link and own.lease_token = x.token offset 0) l on true),
         made as (

@@ -5,10 +5,10 @@ create or replace function named_target(l link) returns text language sql immuta
     select case when l.state in ('linked', 'alias') then l.target_id end
 $$;
 
--- The links that p_refs (an array of reference) names, beside the link l: {referents: [...]} where each has a target, else
+-- The links that p_refs (an array of reference) names, beside the link l: {found_references: [...]} where each has a target, else
 -- {lacks: the first that has none}. In the order of the array.
-create or replace function referents(l link, p_refs jsonb) returns jsonb language sql stable as $$
-    select case when bool_and(target is not null) then jsonb_build_object('referents', jsonb_agg(named
+create or replace function found_references(l link, p_refs jsonb) returns jsonb language sql stable as $$
+    select case when bool_and(target is not null) then jsonb_build_object('found_references', jsonb_agg(named
             || jsonb_build_object('link', link, 'target_id', target) order by place))
         else jsonb_build_object('lacks', (jsonb_agg(named order by place) filter (where target is null)) -> 0) end
     from (
@@ -21,7 +21,7 @@ create or replace function referents(l link, p_refs jsonb) returns jsonb languag
 $$;
 
 -- Whether each link of p_refs (array of {link, target_id}) still has that target. The caller has locked them.
-create or replace function names_hold(p_refs jsonb) returns boolean language sql volatile as $$
+create or replace function references_hold(p_refs jsonb) returns boolean language sql volatile as $$
     select not exists (
         select 1 from jsonb_array_elements(p_refs) x
         left join link o on o.id = (x ->> 'link')::bigint

@@ -85,7 +85,7 @@ impl Properties {
     /// For a new CloudEvent: the content type of the contract; everything else is the publisher's to set.
     pub fn of_event(id: &str, event_type: &str) -> Self {
         Self {
-            content_type: Some("application/cloudevents+json; charset=utf-8".to_owned()),
+            content_type: Some(event::CONTENT_TYPE.to_owned()),
             message_id: Some(id.to_owned()),
             amqp_type: Some(event_type.to_owned()),
             ..Self::default()

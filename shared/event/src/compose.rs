@@ -12,6 +12,8 @@ use crate::payload::Payload;
 
 /// Third part of the source of every event that Kurir writes itself.
 pub const OWN_SYSTEM: &str = "kurir";
+/// Of a body that is one event, as Kurir publishes it.
+pub const CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 /// Namespace of all ids made by [`derived_id`]; never changes.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6b75_7269_7200_4e73_8f1d_2c4a_90b7_e35d);
 

@@ -27,7 +27,7 @@ pub use asyncapi::{asyncapi, documents};
 pub use batch::canonical_batch;
 pub use canonical::{Canonical, canonical, canonical_binary};
 pub use catalogue::{EventKind, EventType, Publisher};
-pub use compose::{Cause, Draft, OWN_SYSTEM, compose, derived_id};
+pub use compose::{CONTENT_TYPE, Cause, Draft, OWN_SYSTEM, compose, derived_id};
 pub use decode::{decode, unmarked};
 pub use envelope::{MAX_CAUSATION_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, SOURCE_PREFIX};
 pub use error::{DecodeClass, DecodeError, Identity, MAX_PROBLEMS, MAX_TEXT, Problem};

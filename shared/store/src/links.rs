@@ -31,7 +31,7 @@ pub use effect::{
     Resolved,
 };
 pub use hold::{HeldItem, HeldVerdict};
-pub use reference::{Reference, Referent, Refers};
+pub use reference::{FoundReference, Reference, SentReference};
 pub use rows::{EffectRow, LinkKey, LinkRow};
 
 /// Most rows of one statement. Beyond 16 to 32 a batch gains little and holds its locks longer.

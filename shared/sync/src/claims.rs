@@ -5,7 +5,7 @@ use std::sync::Arc;
 use event::{Cause, EventKind, Payload, SyncWhat};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use store::links::{ClaimItem, ClaimVerdict, HeldItem, HeldVerdict, LinkKey, Links, Refers};
+use store::links::{ClaimItem, ClaimVerdict, HeldItem, HeldVerdict, LinkKey, Links, SentReference};
 use worker::{
     AckReason, Claims, DeadClass, HoldCause, HoldItem, HoldVerdict, Holds, Job, Leased, PortError,
     Release, Verdict, WaitsFor,
@@ -224,7 +224,11 @@ fn verdict(job: &Job, prepared: Prepared, answer: ClaimVerdict) -> Verdict<Grant
                 generation: job.generation(),
                 intent,
                 cause: job.order_key().map(|_| Cause::from(&*job.event)),
-                refers: granted.referents.iter().map(Refers::from).collect(),
+                refers: granted
+                    .found_references
+                    .iter()
+                    .map(SentReference::from)
+                    .collect(),
             };
             Verdict::Granted(Grant {
                 later,

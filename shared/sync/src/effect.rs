@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use event::OrderKey;
 use serde::{Deserialize, Serialize};
-use store::links::{EffectRow, Refers};
+use store::links::{EffectRow, SentReference};
 use uuid::Uuid;
 
 use crate::content::{Fields, NaturalKey, Part};
@@ -101,7 +101,7 @@ pub struct Request {
     pub keys: Vec<NaturalKey>,
     /// Links whose records it names. Of an update and a create; the link remembers those of the last one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub refers: Vec<Refers>,
+    pub refers: Vec<SentReference>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -22,6 +22,7 @@ use worker::{
 use self::accounts::{Accounts, NoAccount, TURN_WAIT};
 use crate::claims::{LinkClaims, Plan};
 use crate::clock::MonotonicClock;
+use crate::content::Content;
 use crate::drive::{Driver, Grant, Settings};
 use crate::effect::Effect;
 use crate::metrics::Metrics;
@@ -163,11 +164,11 @@ impl LinkWorker {
         let Intent::Content { content, .. } = &mut grant.work.intent else {
             return Ok(grant);
         };
-        let referents = &grant.granted.referents;
-        if referents.is_empty() {
+        let found_references = &grant.granted.found_references;
+        if found_references.is_empty() {
             return Ok(grant);
         }
-        let mut targets = Targets::found(&job.event, referents);
+        let mut targets = Targets::found(&job.event, found_references);
         let planned = self.partner.plan(job, &mut targets);
         match planned.map_err(|reason| Failure::permanent(DeadClass::Unmappable, reason))? {
             Plan::Save(named) | Plan::Later(named) if targets.complete() => *content = named,
@@ -258,15 +259,34 @@ async fn make(account: &dyn Account, job: &Job, grant: &mut Grant) -> Result<(),
     let Intent::Content { content, .. } = &mut grant.work.intent else {
         return Ok(());
     };
-    let mut made = std::mem::take(content);
-    match earlier {
-        Some(effect) => made.fields.extend(effect.request.fields),
-        None => made = account.make(made, grant, job).await?,
-    }
+    let known = std::mem::take(content);
+    let made = match earlier {
+        Some(effect) => remembered(known, effect),
+        None => {
+            let parts = known.parts.clone();
+            let made = account.make(known, grant, job).await?;
+            if made.parts != parts {
+                // A call carries one part at most: an earlier one does not say what the others were.
+                let reason =
+                    "its worker makes parts under the lease, which a repeat could not make again";
+                return Err(Failure::permanent(DeadClass::Internal, reason));
+            }
+            made
+        }
+    };
     if let Intent::Content { content, .. } = &mut grant.work.intent {
         *content = made;
     }
     Ok(())
+}
+
+/// What the earlier call of this event carried stands in for what would be made anew. What is known counts as it is now: a
+/// repaired event, or a reference that leads elsewhere, is not answered with what was sent before.
+fn remembered(mut known: Content, earlier: Effect) -> Content {
+    for (name, value) in earlier.request.fields {
+        known.fields.entry(name).or_insert(value);
+    }
+    known
 }
 
 fn among(answer: &ConnectionAnswer, id: Uuid) -> Option<Arc<Connection>> {
@@ -290,4 +310,43 @@ fn no_connection() -> Failure {
         None,
         "the link's connection does not exist any more",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::effect::{EffectState, Operation, Request};
+
+    fn content(pairs: &[(&str, &str)]) -> Content {
+        let field = |(name, value): &(&str, &str)| ((*name).to_owned(), Some((*value).to_owned()));
+        Content {
+            fields: pairs.iter().map(field).collect(),
+            ..Content::default()
+        }
+    }
+
+    #[test]
+    fn what_is_known_counts_and_what_was_made_is_remembered() {
+        let earlier = Effect {
+            id: Uuid::nil(),
+            source: String::new(),
+            event_id: "e".to_owned(),
+            k: None,
+            operation: Operation::Create,
+            state: EffectState::Failed,
+            last: true,
+            request: Request {
+                fields: content(&[("entry", "old"), ("text", "Welcome")]).fields,
+                ..Request::default()
+            },
+            target_id: None,
+            sent_at: Some(Utc::now()),
+            settle_at: None,
+        };
+        let made = remembered(content(&[("entry", "moved")]), earlier);
+        assert_eq!(made, content(&[("entry", "moved"), ("text", "Welcome")]));
+    }
 }

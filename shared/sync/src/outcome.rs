@@ -22,7 +22,7 @@ pub(crate) struct Outcomes {
 
 /// The event that an outcome is about.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Of<'a> {
+pub(crate) struct EndedEvent<'a> {
     pub event_id: &'a str,
     /// Absent where another delivery's event is finished.
     pub cause: Option<&'a Cause>,
@@ -48,7 +48,7 @@ impl Outcomes {
     pub(crate) fn completed(
         &self,
         what: &str,
-        of: Of<'_>,
+        of: EndedEvent<'_>,
         operation: &str,
         target_id: Option<&str>,
         time: DateTime<Utc>,

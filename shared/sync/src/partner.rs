@@ -34,7 +34,7 @@ pub trait Account: Send + Sync {
     fn target<'a>(&'a self, grant: &Grant, job: &Job) -> Box<dyn Target + 'a>;
 
     /// The whole content of a plan that is `Later`, from what was known of it. Asked under the lease, and only where no call of
-    /// this event has left with one: its keys must find the record, whatever the text.
+    /// this event has left with one: its keys must find the record, whatever the text. It may add fields, and no parts.
     ///
     /// # Errors
     /// Without this method: its worker plans nothing for later.

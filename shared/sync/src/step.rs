@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use event::{Cause, OrderKey};
-use store::links::{ConflictCause, Refers};
+use store::links::{ConflictCause, SentReference};
 
 use crate::content::{Content, NaturalKey, Parts, Record};
 use crate::effect::{Effect, Request};
@@ -19,7 +19,7 @@ pub struct Work {
     pub generation: u32,
     pub intent: Intent,
     /// The links whose records the content names.
-    pub refers: Vec<Refers>,
+    pub refers: Vec<SentReference>,
     /// What an outcome follows from. None: a request of ours.
     pub cause: Option<Cause>,
 }

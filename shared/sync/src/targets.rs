@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use event::Event;
-use store::links::{Reference, Referent};
+use store::links::{FoundReference, Reference};
 
 /// References of one plan. More are no event's, and would make the claim of a batch long.
 const LIMIT: usize = 1000;
@@ -33,8 +33,8 @@ impl Targets {
     }
 
     /// As the claim found them.
-    pub(crate) fn found(event: &Event, resolved: &[Referent]) -> Self {
-        let found = resolved
+    pub(crate) fn found(event: &Event, references: &[FoundReference]) -> Self {
+        let found = references
             .iter()
             .map(|one| (one.reference.clone(), one.target_id.clone()));
         Self {
@@ -60,7 +60,7 @@ impl Targets {
         };
         let id = self.found.as_ref().map(|found| found.get(&reference));
         let id = id.flatten().cloned();
-        if !self.asked.contains(&reference) {
+        if self.asked.len() <= LIMIT && !self.asked.contains(&reference) {
             self.asked.push(reference);
         }
         id.unwrap_or_default()
@@ -73,7 +73,7 @@ impl Targets {
     pub(crate) fn asked(self) -> Result<Vec<Reference>, String> {
         match self.asked.len() {
             0..=LIMIT => Ok(self.asked),
-            many => Err(format!("it names {many} other records; at most {LIMIT}")),
+            _ => Err(format!("it names more than {LIMIT} other records")),
         }
     }
 

@@ -1,8 +1,10 @@
-//! Deaths of a tenant with two accounts: each touches the links of its own account, or none.
+//! Deaths of a tenant with two accounts, and of an event that becomes several links: each touches its own links, or none.
 
+use event::EventType;
 use serde_json::{Value, json};
 use testkit::Contacts;
 use uuid::Uuid;
+use worker::Facets;
 
 use crate::ledger::{claim, die_by_the_broker_with};
 use crate::rig::{LEDGER, Rig, WORKER, bytes, note};
@@ -107,4 +109,60 @@ async fn a_copy_for_a_wrong_connection_touches_nothing() {
     rig.until_dead(1).await;
     assert!(fallen_back(&rig, &newer).await.is_empty());
     assert_eq!(dead_letter(&rig).await, (None, None, None));
+}
+
+/// What the worker of these tests makes of a contact.
+const BOTH: Facets = Facets(&[
+    (EventType::CrmContactCreated, &["person", "lead"]),
+    (EventType::CrmContactUpdated, &["person", "lead"]),
+]);
+
+/// A contact whose facet `person` is claimed dies at the broker, with these headers: (facet, kind of its link, the header).
+async fn dies_with(headers: Value) -> (Option<String>, Option<String>, Option<String>) {
+    let mut rig = Rig::new().await;
+    rig.facets = BOTH;
+    let connection = rig.tenant_with_connection("shop").await;
+    let event = Contacts::new("shop", 1).organization().created();
+    let mut item = claim(&event, connection);
+    item.link.as_mut().expect("by its key").kind = "person".to_owned();
+    item.facet = Some("person");
+    let token = item.token;
+    let links = &rig.links;
+    links
+        .claim(WORKER, vec![item], false)
+        .await
+        .expect("claimed");
+    links
+        .release(&[token], &[None], &[None])
+        .await
+        .expect("the lease is back");
+    die_by_the_broker_with(&rig, &event, headers).await;
+    rig.start(LEDGER);
+    rig.until_dead(1).await;
+    sqlx::query_as(
+        "select facet, (select kind from link where id = link_id), headers ->> 'x-facet' from dead_letter",
+    )
+    .fetch_one(&rig.pool)
+    .await
+    .expect("one dead letter")
+}
+
+#[tokio::test]
+async fn a_facet_that_dies_at_the_broker_finds_its_link() {
+    let person = || Some("person".to_owned());
+    let found = dies_with(json!({ "x-facet": "person" })).await;
+    assert_eq!(found, (person(), person(), person()));
+}
+
+/// It was for no facet yet: it touches no link, and its replay goes to all.
+#[tokio::test]
+async fn a_death_before_the_fan_out_is_no_facets() {
+    assert_eq!(dies_with(json!({})).await, (None, None, None));
+}
+
+/// Its replay goes to those that this build makes.
+#[tokio::test]
+async fn a_facet_that_no_build_makes_any_more_touches_nothing() {
+    let gone = json!({ "x-facet": "account" });
+    assert_eq!(dies_with(gone).await, (None, None, None));
 }

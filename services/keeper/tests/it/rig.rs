@@ -19,6 +19,7 @@ use testkit::{Broker, Database, wait_until};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use worker::Facets;
 
 pub(crate) const WORKER: &str = "metakocka-sync";
 pub(crate) const SYSTEM: &str = "metakocka";
@@ -31,6 +32,8 @@ pub(crate) struct Rig {
     pub(crate) pool: PgPool,
     pub(crate) links: Links,
     pub(crate) readiness: Arc<Readiness>,
+    /// What the worker makes of its events.
+    pub(crate) facets: Facets,
     deps: Deps,
     shutdown: CancellationToken,
     keepers: Vec<JoinHandle<()>>,
@@ -88,6 +91,7 @@ impl Rig {
             pool,
             links,
             readiness: Arc::default(),
+            facets: Facets::ENTITY,
             deps,
             shutdown: CancellationToken::new(),
             keepers: Vec::new(),
@@ -100,7 +104,7 @@ impl Rig {
             workers: vec![Worker {
                 name: WORKER.to_owned(),
                 target_system: SYSTEM.to_owned(),
-                facets: worker::Facets::ENTITY,
+                facets: self.facets,
             }],
             relay: parts.relay,
             ledger: parts.ledger,

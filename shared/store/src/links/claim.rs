@@ -7,7 +7,7 @@ use sqlx::types::Json;
 use std::time::Duration;
 use uuid::Uuid;
 
-use super::reference::{Reference, Referent};
+use super::reference::{FoundReference, Reference};
 use super::rows::{EffectRow, LinkKey, LinkRow, hex_key};
 use super::{Links, dead};
 use crate::Error;
@@ -58,7 +58,7 @@ pub struct Granted {
     /// Natural keys of those calls that are another link's by now.
     pub keys_of_others: Vec<String>,
     /// Of all references of the item.
-    pub referents: Vec<Referent>,
+    pub found_references: Vec<FoundReference>,
     /// For items whose content is made later: the newest create or update of this event, whatever became of it.
     pub earlier: Option<EffectRow>,
 }
@@ -233,7 +233,7 @@ struct Detail {
     #[serde(default)]
     keys_of_others: Vec<String>,
     #[serde(default)]
-    referents: Vec<Referent>,
+    found_references: Vec<FoundReference>,
     lacks: Option<Reference>,
     earlier: Option<EffectRow>,
     taken: Option<KeyTaken>,
@@ -258,7 +258,7 @@ fn read(verdict: &str, detail: Detail) -> Result<ClaimVerdict, Error> {
                 natural_keys: detail.keys,
                 abandoned_effects: detail.abandoned,
                 keys_of_others: detail.keys_of_others,
-                referents: detail.referents,
+                found_references: detail.found_references,
                 earlier: detail.earlier,
             }))
         }

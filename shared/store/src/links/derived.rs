@@ -1,6 +1,6 @@
 //! Events that tell what became of a record: they leave through the outbox, in the transaction of what they tell of.
 
-use event::{Draft, Event};
+use event::{CONTENT_TYPE, Draft, Event};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ impl From<Draft> for Derived {
         Self {
             routing_key: event.routing_key(),
             properties: json!({
-                "content_type": "application/cloudevents+json; charset=utf-8",
+                "content_type": CONTENT_TYPE,
                 "message_id": event.id,
                 "type": event.event_type.as_str(),
             }),

@@ -14,7 +14,7 @@ use super::Links;
 use super::answers::in_order;
 use super::conflict::ConflictCause;
 use super::derived::Derived;
-use super::reference::Refers;
+use super::reference::SentReference;
 use super::rows::{EffectRow, LinkRow, hex_key};
 use crate::Error;
 
@@ -37,7 +37,7 @@ pub struct Reservation {
     /// From `sent` until an absent look-up is believed.
     pub settle: Duration,
     /// What the request names: sent only while each of these links has this target.
-    pub refers: Vec<Refers>,
+    pub refers: Vec<SentReference>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -224,7 +224,7 @@ struct ReserveRow<'a> {
     target_id: Option<&'a str>,
     settle_ms: i64,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    refs: &'a [Refers],
+    refs: &'a [SentReference],
 }
 
 pub(super) async fn reserve(pool: PgPool, items: Vec<Reservation>) -> Result<Vec<Reserved>, Error> {

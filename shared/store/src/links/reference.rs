@@ -25,7 +25,7 @@ impl Reference {
 
 /// A reference whose link is usable: linked, or merged into one that is, and in no conflict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Referent {
+pub struct FoundReference {
     #[serde(flatten)]
     pub reference: Reference,
     pub link: i64,
@@ -34,16 +34,16 @@ pub struct Referent {
 
 /// As it stands in an effect and at the link that it was sent for: the id that left, of that link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Refers {
+pub struct SentReference {
     pub link: i64,
     pub target_id: String,
 }
 
-impl From<&Referent> for Refers {
-    fn from(resolved: &Referent) -> Self {
+impl From<&FoundReference> for SentReference {
+    fn from(found: &FoundReference) -> Self {
         Self {
-            link: resolved.link,
-            target_id: resolved.target_id.clone(),
+            link: found.link,
+            target_id: found.target_id.clone(),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Which step of a handling ends an event, and what is told with it.
+//! Which step of a handling ends an event, and the outcome that is written with it.
 
 use store::links::{Derived, End, Finish};
 use worker::AckReason;
 
 use super::{Flow, Halt, Run};
 use crate::effect::{Effect, Operation};
-use crate::outcome::{Of, operation};
+use crate::outcome::{EndedEvent, operation};
 
 impl Run<'_, '_> {
     /// The partner holds what our event wants.
@@ -28,7 +28,7 @@ impl Run<'_, '_> {
         }
         let target_id = finish.target_id.as_deref().filter(|_| end != End::Deleted);
         finish.outcome = self.outcomes.as_ref().map(|outcomes| {
-            let of = Of {
+            let of = EndedEvent {
                 event_id: &self.work.event_id,
                 cause: self.work.cause.as_ref(),
             };
@@ -45,7 +45,7 @@ impl Run<'_, '_> {
         if !effect.last || effect.k.is_none() {
             return None;
         }
-        let of = Of {
+        let of = EndedEvent {
             event_id: &effect.event_id,
             cause: self.work.cause.as_ref().filter(|_| own),
         };

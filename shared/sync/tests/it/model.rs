@@ -532,7 +532,7 @@ impl State {
             .map(|key| key.0)
             .collect();
         ClaimVerdict::Granted(Box::new(Granted {
-            referents: Vec::new(),
+            found_references: Vec::new(),
             earlier: None,
             link: row,
             open: self.open(id),

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use event::TenantId;
 use serde_json::{Value, json};
 use store::links::{
-    ClaimItem, ClaimVerdict, Completed, LinkKey, Links, Reference, Referent, Refers, Reserved,
+    ClaimItem, ClaimVerdict, Completed, FoundReference, LinkKey, Links, Reference, Reserved,
+    SentReference,
 };
 use sync::{Content, LinkClaims, NaturalKey, Plan, Planner, Targets};
 use testkit::Database;
@@ -80,12 +81,12 @@ async fn a_claim_finds_what_its_content_names() {
     };
     let link = named(&links).await;
     let granted = granted(&links, &document()).await;
-    let found = Referent {
+    let found = FoundReference {
         reference: reference(key(0)),
         link,
         target_id: "P1".to_owned(),
     };
-    assert_eq!(granted.referents, [found]);
+    assert_eq!(granted.found_references, [found]);
     assert!(matches!(
         verdict(&links, elsewhere).await,
         ClaimVerdict::Lacks(_)
@@ -112,7 +113,11 @@ async fn a_reserve_sees_a_reference_that_moves_while_it_waits() {
     let item = document();
     let grant = granted(&links, &item).await;
     let mut sent = reservation(&item, &grant);
-    sent.refers = grant.referents.iter().map(Refers::from).collect();
+    sent.refers = grant
+        .found_references
+        .iter()
+        .map(SentReference::from)
+        .collect();
     let mut moving = database.pool().begin().await.expect("a transaction");
     sqlx::query("update link set target_id = 'P2' where id = $1")
         .bind(link)
@@ -140,7 +145,11 @@ async fn a_link_remembers_what_it_was_sent_with() {
     let item = document();
     let grant = granted(&links, &item).await;
     let mut sent = reservation(&item, &grant);
-    sent.refers = grant.referents.iter().map(Refers::from).collect();
+    sent.refers = grant
+        .found_references
+        .iter()
+        .map(SentReference::from)
+        .collect();
     sent.request = json!({ "refers": sent.refers });
     links.reserve(sent.clone()).await.expect("reserved");
     let done = completion(&sent, "D1".to_owned(), item.natural_keys);
@@ -158,7 +167,14 @@ async fn a_link_remembers_what_it_was_sent_with() {
     assert_eq!(moved().await, [""; 0]);
     move_to(&database, link, "P2").await;
     assert_eq!(moved().await, ["r1"]);
-    move_to(&database, link, "P1").await;
+    // Its next content names nobody: nothing is left behind.
+    let next = claim(1, 2);
+    let grant = granted(&links, &next).await;
+    let mut sent = reservation(&next, &grant);
+    sent.operation = "update";
+    links.reserve(sent.clone()).await.expect("reserved");
+    let done = completion(&sent, "D1".to_owned(), next.natural_keys);
+    links.complete(done).await.expect("completed");
     assert_eq!(moved().await, [""; 0]);
 }
 

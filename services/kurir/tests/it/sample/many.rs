@@ -1,7 +1,8 @@
 //! One event, several links, which name each other: entries and memberships of the sample worker.
 
+use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
-use testkit::{Contact, Contacts, Publisher, Route, Running, wait_for};
+use testkit::{Contact, Contacts, Publisher, Route, Running, structured_properties, wait_for};
 
 use super::{Fleet, Partner, TENANT};
 use crate::fleet::{END, SOON, rename};
@@ -102,6 +103,30 @@ async fn kill_between_fan_out_and_ack() {
     }
     let entry = &scene.partner.records("entries")[0]["id"];
     assert_eq!(&scene.partner.records("members")[0]["entry"], entry);
+}
+
+/// Who publishes does not choose what becomes of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publishers_facet_is_not_believed() {
+    let mut scene = Scene::new().await;
+    let processes = [scene.fleet.worker(None).await, scene.fleet.keeper().await];
+    let event = scene.source.person().created();
+    let mut headers = FieldTable::default();
+    headers.insert("x-facet".into(), AMQPValue::LongString("contact".into()));
+    let properties = structured_properties(&event).with_headers(headers);
+    let (exchange, key) = (
+        scene.fleet.broker.queue("events"),
+        format!("crm.contact.created.v1.{TENANT}"),
+    );
+    let body = event.to_string();
+    let sent = scene
+        .publisher
+        .raw(&exchange, &key, body.as_bytes(), properties);
+    assert_eq!(sent.await.unwrap(), Route::Routed);
+    for of in ["entries", "members", "greetings"] {
+        scene.partner.has(of, 1).await;
+    }
+    end(processes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -143,6 +143,31 @@ async fn completed_event_leaves_after_a_kill() {
     assert_eq!(ids.len(), 3, "{told:#?}");
 }
 
+/// Nobody knows whether it happened, until a look proves it: told once, as what it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_whose_answer_was_lost_is_told_once() {
+    let mut scene = Scene::new().await;
+    let processes = [scene.fleet.worker(None).await, scene.fleet.keeper().await];
+    let created = scene.source.person().created();
+    let listener = Listener::of(&scene, "#").await;
+    scene.partner.held().loses_an_answer = true;
+    scene.publish(&created).await;
+    let unknown = "select state from effect where state = 'unknown'";
+    scene.until(unknown, &["unknown"]).await;
+    let none: [Value; 0] = [];
+    assert_eq!(listener.hears(0).await, none);
+    scene
+        .fleet
+        .sql("update effect set settle_at = clock_timestamp() where state = 'unknown'")
+        .await;
+    let mut told: Vec<_> = listener.hears(3).await.iter().map(brief).collect();
+    told.sort();
+    let made_of = ["contact", "greeting", "membership"];
+    assert_eq!(told, made_of.map(|of| done(of, "create", true)));
+    end(processes).await;
+    assert_eq!(scene.partner.records("entries").len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_event_tells_of_its_dead_letter() {
     let mut scene = Scene::new().await;
